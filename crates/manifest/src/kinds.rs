@@ -1,0 +1,43 @@
+//! The kinds that are served, as typed objects. Each field is declared once; see [`crate::decode`].
+
+pub mod cutwater;
+pub mod gateway;
+pub mod kubernetes;
+
+use model::{Kind, ObjectId, Text};
+use std::collections::BTreeMap;
+
+/// An object of any source. Where it came from lies in [`model::Origins`], so equal objects are equal wherever they
+/// were written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Object {
+    pub id: ObjectId,
+    pub labels: BTreeMap<Text, Text>,
+    pub annotations: BTreeMap<Text, Text>,
+    /// RFC 3339, from an API server; absent in a folder.
+    pub created: Option<Text>,
+    pub spec: Spec,
+}
+
+impl Object {
+    pub fn kind(&self) -> Kind {
+        self.id.kind
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Spec {
+    GatewayClass(gateway::GatewayClass),
+    Gateway(gateway::Gateway),
+    HttpRoute(gateway::HttpRoute),
+    ReferenceGrant(gateway::ReferenceGrant),
+    Ingress(kubernetes::Ingress),
+    IngressClass(kubernetes::IngressClass),
+    Service(kubernetes::Service),
+    EndpointSlice(kubernetes::EndpointSlice),
+    Secret(kubernetes::Secret),
+    ConfigMap(kubernetes::ConfigMap),
+    Namespace,
+    Zone(cutwater::Zone),
+    EndpointContract(cutwater::EndpointContract),
+}

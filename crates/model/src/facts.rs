@@ -1,0 +1,49 @@
+//! What changes without a new plan. Joined with the plan by id when read.
+
+use crate::id::ServicePort;
+use crate::{ObjectId, Text};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// Endpoints by Service port. A Service port that is absent has no EndpointSlice; one with an empty set has slices
+/// without endpoints.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    pub endpoints: HashMap<ServicePort, Arc<EndpointSet>>,
+}
+
+impl Facts {
+    pub fn endpoints(&self, port: &ServicePort) -> &[Endpoint] {
+        self.endpoints.get(port).map_or(&[], |set| &set.endpoints)
+    }
+}
+
+/// Sorted by address.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EndpointSet {
+    pub endpoints: Vec<Endpoint>,
+}
+
+impl EndpointSet {
+    /// Those that new requests may go to; when none is ready, those that still serve while terminating (KEP-1669).
+    pub fn usable(&self) -> impl Iterator<Item = &Endpoint> {
+        let any_ready = self.endpoints.iter().any(|e| e.ready);
+        self.endpoints
+            .iter()
+            .filter(move |e| if any_ready { e.ready } else { e.serving && e.terminating })
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Endpoint {
+    pub address: SocketAddr,
+    pub ready: bool,
+    pub serving: bool,
+    pub terminating: bool,
+    pub zone: Option<Text>,
+    /// The pod behind it, where the slice names one.
+    pub target: Option<Text>,
+    /// The slice that says so.
+    pub observed_in: ObjectId,
+}

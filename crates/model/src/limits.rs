@@ -1,0 +1,57 @@
+//! Every limit with a name and a unit. A limit that is reached says so by this name.
+
+/// One manifest file.
+pub const MANIFEST_FILE_BYTES: usize = 16 << 20;
+/// Nesting of a manifest.
+pub const MANIFEST_DEPTH: usize = 64;
+/// Nodes of one file after aliases are expanded: stops the "billion laughs".
+pub const MANIFEST_NODES: usize = 4_000_000;
+/// Objects in one folder.
+pub const FOLDER_OBJECTS: usize = 200_000;
+/// Files in one folder.
+pub const FOLDER_FILES: usize = 100_000;
+
+/// A request's or a response's head, start line and headers together.
+pub const HEAD_BYTES: usize = 32 << 10;
+/// Header lines in a head.
+pub const HEAD_HEADERS: usize = 128;
+/// The request target.
+pub const TARGET_BYTES: usize = 8 << 10;
+/// A request's body, unless a policy says otherwise.
+pub const REQUEST_BODY_BYTES: u64 = 1 << 30;
+
+/// A head must be complete this long after its connection, or the previous response, allowed it.
+pub const HEAD_TIMEOUT_MS: u64 = 10_000;
+/// A connection without a request in progress.
+pub const IDLE_TIMEOUT_MS: u64 = 60_000;
+/// A connection to a backend that nobody uses.
+pub const UPSTREAM_IDLE_TIMEOUT_MS: u64 = 30_000;
+/// Making a connection to a backend.
+pub const CONNECT_TIMEOUT_MS: u64 = 3_000;
+/// A body, in either direction, without a single byte.
+pub const BODY_STALL_TIMEOUT_MS: u64 = 60_000;
+/// The TLS handshake.
+pub const HANDSHAKE_TIMEOUT_MS: u64 = 10_000;
+/// From SIGTERM to the end of what is still running.
+pub const DRAIN_TIMEOUT_MS: u64 = 30_000;
+/// Client connections of one worker.
+pub const WORKER_CONNECTIONS: usize = 50_000;
+/// Idle connections that a worker keeps to one endpoint.
+pub const UPSTREAM_IDLE_CONNECTIONS: usize = 256;
+
+/// Quiet time after the last event of a folder before it is read again.
+pub const FOLDER_QUIET_MS: u64 = 3;
+
+/// Records of the access log that wait for the writer; more are dropped and counted.
+pub const ACCESS_LOG_QUEUE: usize = 65_536;
+/// Series that carry a route's name; further routes share one called `other`.
+pub const METRIC_ROUTES: usize = 10_000;
+
+/// A DNS message over UDP without EDNS, RFC 1035 section 2.3.4.
+pub const DNS_UDP_BYTES: usize = 512;
+/// What we send over UDP at most, whatever the client's EDNS size (DNS flag day 2020).
+pub const DNS_EDNS_BYTES: usize = 1_232;
+/// TCP connections to the nameserver.
+pub const DNS_TCP_CONNECTIONS: usize = 1_024;
+/// A DNS connection without a query, RFC 7766 section 6.2.3.
+pub const DNS_TCP_IDLE_MS: u64 = 10_000;
