@@ -1,1 +1,42 @@
-fn main() {}
+//! Every piece of automation, one verb each. `cargo xtask help` lists them.
+#![forbid(unsafe_code)]
+
+mod ci;
+mod conformance;
+mod forward;
+mod fuzz;
+mod setup;
+mod tidy;
+
+use anyhow::{Result, bail};
+
+const HELP: &str = "\
+usage: cargo xtask VERB
+
+  test                              set up what the tests need, build, run every test
+  ci                                format, clippy, tidy, tests, docs, conformance, short fuzzing
+  tidy                              the floors, purity, forbidden crates, file sizes
+  bench [NAME] [--json FILE]        measure beside peers (edge)
+  conformance [NAME] [--json FILE]  suites of others (http, dns)
+  fuzz [NAME] [--seconds N]         run fuzz targets (default: all, 10 s each)
+  full                              everything, for an evening
+";
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let rest = arguments.get(1..).unwrap_or_default();
+    match arguments.first().map(String::as_str) {
+        Some("test") => ci::test(),
+        Some("ci") => ci::ci(),
+        Some("tidy") => tidy::run(),
+        Some("bench") => forward::bench(rest),
+        Some("conformance") => conformance::run(rest),
+        Some("fuzz") => fuzz::run(rest),
+        Some("full") => ci::full(),
+        Some("help") | None => {
+            print!("{HELP}");
+            Ok(())
+        }
+        Some(other) => bail!("unknown verb `{other}`\n\n{HELP}"),
+    }
+}

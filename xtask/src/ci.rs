@@ -1,0 +1,55 @@
+//! What runs before anything lands.
+
+use crate::setup::{cargo, debian, run};
+use crate::{conformance, fuzz, tidy};
+use anyhow::Result;
+use std::time::Instant;
+
+/// Programs that tests talk to, and the packages that bring them.
+const TEST_PROGRAMS: &[(&str, &str)] = &[
+    ("curl", "curl"),
+    ("dig", "dnsutils"),
+    ("strace", "strace"),
+    ("python3", "python3"),
+    ("cc", "build-essential"),
+];
+
+pub fn test() -> Result<()> {
+    debian(TEST_PROGRAMS)?;
+    // The scenario and command-line tests start the real binary.
+    step("build the binary", || run(cargo().args(["build", "-p", "cutwater"])))?;
+    step("test", || run(cargo().args(["test", "--workspace", "--no-fail-fast"])))
+}
+
+pub fn ci() -> Result<()> {
+    step("format", || run(cargo().args(["fmt", "--all", "--check"])))?;
+    step("clippy", || {
+        run(cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+    })?;
+    step("tidy", tidy::run)?;
+    test()?;
+    step("docs", || {
+        run(cargo().env("RUSTDOCFLAGS", "-D warnings").args([
+            "doc",
+            "--workspace",
+            "--no-deps",
+            "--quiet",
+        ]))
+    })?;
+    step("conformance", || conformance::run(&[]))?;
+    step("fuzz", || fuzz::run(&["--seconds".to_owned(), "10".to_owned()]))
+}
+
+pub fn full() -> Result<()> {
+    ci()?;
+    step("fuzz for longer", || fuzz::run(&["--seconds".to_owned(), "300".to_owned()]))?;
+    step("bench", || crate::forward::bench(&[]))
+}
+
+fn step(name: &str, action: impl FnOnce() -> Result<()>) -> Result<()> {
+    eprintln!("== {name}");
+    let start = Instant::now();
+    action()?;
+    eprintln!("== {name}: {:.0} s", start.elapsed().as_secs_f64());
+    Ok(())
+}
