@@ -1,0 +1,22 @@
+//! What Cutwater keeps on disk between runs, in one state folder: a local certificate authority with
+//! the certificates it issued, and the SOA serial of each zone.
+//!
+//! Not here: certificates from Secrets (`manifest` reads them), choosing one by SNI (`edge`), zone
+//! content (`zone`). The time is an argument everywhere. All calls block on the disk for a moment, so
+//! they belong on the control plane's threads.
+//!
+//! Two processes may share a folder: changes happen under one lock file, and each file is replaced as
+//! a whole.
+#![forbid(unsafe_code)]
+
+mod error;
+mod leaf;
+mod local_ca;
+mod serials;
+mod state;
+
+pub use error::Error;
+pub use leaf::Leaf;
+pub use local_ca::LocalCa;
+pub use serials::Serials;
+pub use state::StateFolder;
