@@ -39,9 +39,14 @@ pub fn run_checks() -> Result<Vec<String>> {
     let graph = Graph::read()?;
     let mut faults = floors.check(&graph);
     faults.extend(purity(&floors, &graph));
-    faults.extend(graph.packages.iter().filter(|(_, package)| package.name == "ring").map(|_| {
-        "`ring` is in the dependency graph; every TLS crate must use aws-lc-rs (cargo tree -i ring)".to_owned()
-    }));
+    faults
+        .extend(graph.own_edges().filter(|(name, _)| graph.reachable(name).contains("ring")).map(
+        |(name, _)| {
+            format!(
+                "`{name}` reaches `ring`; every TLS crate must use aws-lc-rs (cargo tree -i ring)"
+            )
+        },
+    ));
     faults.extend(sources(&floors)?);
     Ok(faults)
 }
