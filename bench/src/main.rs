@@ -1,0 +1,107 @@
+//! `cargo xtask bench`: Cutwater against the servers that people use today, and its own figures.
+//! README.md says how it measures and how to read it. Nothing here is shipped.
+
+mod accounts;
+mod cases;
+mod client;
+mod edge;
+mod http;
+mod load;
+mod measure;
+mod origin;
+mod own;
+mod report;
+mod server;
+mod sys;
+mod tls;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::{Parser, ValueEnum};
+
+/// Measure Cutwater against nginx and HAProxy on this machine.
+#[derive(Parser)]
+#[command(
+    name = "bench",
+    after_help = "Examples:\n  bench edge --json edge.json\n  \
+                  bench edge --case http1-1k --case tls-1k --rounds 3 --seconds 1"
+)]
+struct Arguments {
+    /// What to measure
+    #[arg(default_value = "edge")]
+    name: Name,
+    /// Write the rows to this file as JSON too
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Measure this case only (may be repeated)
+    #[arg(long, value_name = "NAME")]
+    case: Vec<String>,
+    /// Rounds of each server in each case
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: u32,
+    /// Length of a round
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=600))]
+    seconds: u32,
+    /// The program to measure; by default the one that was built beside this one
+    #[arg(long, value_name = "PATH")]
+    cutwater: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Name {
+    Edge,
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<ExitCode> {
+    let options = edge::Options {
+        cutwater: arguments.cutwater.map_or_else(built_beside, Ok)?,
+        effort: measure::Effort {
+            rounds: arguments.rounds as usize,
+            time: Duration::from_secs(arguments.seconds.into()),
+        },
+        cases: arguments.case,
+    };
+    warn();
+    let report = match arguments.name {
+        Name::Edge => edge::run(&options)?,
+    };
+    print!("{}", report.table());
+    if let Some(file) = &arguments.json {
+        report.write_json(file)?;
+    }
+    if report.is_complete() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    eprintln!("bench: some figures could not be measured; the reasons are under the table");
+    Ok(ExitCode::FAILURE)
+}
+
+fn built_beside() -> Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    Ok(own.parent().context("this program lies in no folder")?.join("cutwater"))
+}
+
+/// What speaks against every figure of this run.
+fn warn() {
+    if cfg!(debug_assertions) {
+        eprintln!("bench: built without optimisation: not to be trusted, use --release");
+    }
+    if let Some(load) = accounts::load_average().filter(|&load| load > 1.0) {
+        eprintln!(
+            "bench: the load average is {load}: a busy machine's figures are not to be trusted"
+        );
+    }
+}
