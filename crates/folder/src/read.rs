@@ -66,6 +66,11 @@ impl Folder {
         &self.root
     }
 
+    /// The files of the last reading.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.files.keys().map(PathBuf::as_path)
+    }
+
     /// Reads what is new or changed. `dirty` names files to read again whatever their metadata say.
     pub fn read(&mut self, dirty: &HashSet<PathBuf>) -> Result<Reading, Unreadable> {
         let mut listing = Listing { excluded: self.excluded.clone(), ..Listing::default() };

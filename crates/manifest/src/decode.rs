@@ -3,7 +3,7 @@
 //! so that one reading reports all of them.
 
 use crate::codes;
-use crate::node::{Entry, Node, Value};
+use crate::node::{Entry, Node, Span, Value};
 use model::origin::path_hash;
 use model::{Code, Diagnostic, HostPattern, Hostname, Text};
 use std::collections::BTreeMap;
@@ -33,15 +33,23 @@ pub struct Decoder {
 #[derive(Debug)]
 pub struct Finding {
     pub diagnostic: Diagnostic,
-    pub span: (u32, u32),
+    pub span: Span,
+    /// Further places of the same file.
+    pub related: Vec<(String, Span)>,
+}
+
+impl Finding {
+    pub fn new(diagnostic: Diagnostic, span: Span) -> Self {
+        Finding { diagnostic, span, related: Vec::new() }
+    }
 }
 
 impl Decoder {
-    /// Decodes the field at `path` below the current one.
+    /// Decodes a part of the value at hand, whose place is `span`.
     pub fn within<T>(
         &mut self,
         step: Step<'_>,
-        node: &Node,
+        span: Span,
         decode: impl FnOnce(&mut Self) -> T,
     ) -> T {
         let length = self.path.len();
@@ -58,10 +66,61 @@ impl Decoder {
                 self.path.push(']');
             }
         }
-        self.spans.push((path_hash(&self.path), node.span.0, node.span.1));
+        self.spans.push((path_hash(&self.path), span.0, span.1));
         let value = decode(self);
         self.path.truncate(length);
         value
+    }
+
+    pub fn entry<T>(&mut self, entry: &Entry, decode: impl FnOnce(&mut Self) -> T) -> T {
+        self.within(Step::Field(&entry.key), entry.place(), decode)
+    }
+
+    /// Decodes a field of `node` if it is written.
+    pub fn field<T>(
+        &mut self,
+        node: &Node,
+        name: &str,
+        decode: impl FnOnce(&Node, &mut Self) -> T,
+    ) -> Option<T> {
+        let entry = node.entry(name)?;
+        Some(self.entry(entry, |decoder| decode(&entry.value, decoder)))
+    }
+
+    /// Reports at a field of `node`, or at `node` itself where the field is not written.
+    pub fn report_field(
+        &mut self,
+        node: &Node,
+        name: &str,
+        code: &Code,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) {
+        match node.entry(name) {
+            Some(entry) => {
+                self.entry(entry, |decoder| decoder.report(code, entry.place(), message, help));
+            }
+            None => self.report(code, node.span, message, help),
+        }
+    }
+
+    /// Decodes each item of a list; none when the node is no list. Items with mistakes are left out.
+    pub fn items<T>(
+        &mut self,
+        node: &Node,
+        mut decode: impl FnMut(&Node, &mut Self) -> Option<T>,
+    ) -> Option<Vec<Option<T>>> {
+        let Value::List(items) = &node.value else {
+            self.wrong_type(node, "a list", "start each item with a dash");
+            return None;
+        };
+        let each = items.iter().enumerate();
+        let decoded = each
+            .map(|(index, item)| {
+                self.within(Step::Index(index), item.span, |decoder| decode(item, decoder))
+            })
+            .collect();
+        Some(decoded)
     }
 
     pub fn report(
@@ -73,7 +132,7 @@ impl Decoder {
     ) {
         let mut diagnostic = Diagnostic::new(code, message).help(help);
         diagnostic.field = self.path.clone();
-        self.findings.push(Finding { diagnostic, span });
+        self.findings.push(Finding::new(diagnostic, span));
     }
 
     pub fn wrong_type(&mut self, node: &Node, wanted: &str, help: impl Into<String>) {
@@ -113,7 +172,7 @@ pub fn check_keys<'a>(node: &'a Node, decoder: &mut Decoder, keys: &Keys) -> Opt
         if keys.served.contains(&key) || keys.ignored.contains(&key) {
             continue;
         }
-        decoder.within(Step::Field(key), &entry.value, |decoder| {
+        decoder.entry(entry, |decoder| {
             if keys.unserved.contains(&key) {
                 let message = format!("`{key}` is known but not served yet; it has no effect");
                 decoder.report(
@@ -147,8 +206,7 @@ pub fn field<T: Decode>(
 ) -> Option<T> {
     match entries.iter().find(|entry| &*entry.key == name) {
         Some(entry) if entry.value.value != Value::Null => {
-            decoder
-                .within(Step::Field(name), &entry.value, |decoder| T::decode(&entry.value, decoder))
+            decoder.entry(entry, |decoder| T::decode(&entry.value, decoder))
         }
         _ => default.or_else(T::missing).or_else(|| {
             let message = format!("missing field `{name}`");
@@ -163,7 +221,8 @@ pub fn field<T: Decode>(
     }
 }
 
-/// Declares an object: its fields, their keys, defaults, and the keys that are known but not served or ignored.
+/// Declares an object: its fields, their keys, defaults, the keys that are known but not served or ignored, and what
+/// judges the fields together.
 ///
 /// ```text
 /// object! {
@@ -172,21 +231,22 @@ pub fn field<T: Decode>(
 ///         "key" => field: Type,
 ///         "other" => other: Type = default,
 ///     }
-///     unserved ["retry"] ignored ["status"]
+///     unserved ["retry"] ignored ["status"] checked by rules::name
 /// }
 /// ```
 macro_rules! object {
     (
         $(#[$meta:meta])*
-        pub struct $name:ident {
+        $vis:vis struct $name:ident {
             $( $(#[$field_meta:meta])* $key:literal => $field:ident : $type:ty $(= $default:expr)? ),* $(,)?
         }
         $(unserved [$($unserved:literal),* $(,)?])?
         $(ignored [$($ignored:literal),* $(,)?])?
+        $(checked by $check:path)?
     ) => {
         $(#[$meta])*
         #[derive(Clone, Debug, PartialEq, Eq)]
-        pub struct $name {
+        $vis struct $name {
             $( $(#[$field_meta])* pub $field: $type, )*
         }
 
@@ -204,7 +264,9 @@ macro_rules! object {
                     $( default = Some($default); )?
                     let $field = $crate::decode::field::<$type>(node, entries, $key, decoder, default);
                 )*
-                Some($name { $( $field: $field?, )* })
+                let value = $name { $( $field: $field?, )* };
+                $( $check(&value, node, decoder); )?
+                Some(value)
             }
         }
     };
@@ -215,11 +277,11 @@ pub(crate) use object;
 macro_rules! choice {
     (
         $(#[$meta:meta])*
-        pub enum $name:ident { $( $(#[$variant_meta:meta])* $variant:ident = $text:literal ),* $(,)? }
+        $vis:vis enum $name:ident { $( $(#[$variant_meta:meta])* $variant:ident = $text:literal ),* $(,)? }
     ) => {
         $(#[$meta])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum $name { $( $(#[$variant_meta])* $variant, )* }
+        $vis enum $name { $( $(#[$variant_meta])* $variant, )* }
 
         impl $name {
             pub const fn name(self) -> &'static str {
@@ -261,8 +323,13 @@ impl Decode for Text {
     fn decode(node: &Node, decoder: &mut Decoder) -> Option<Self> {
         match &node.value {
             Value::String(text) => Some(text.clone()),
-            Value::Number(_) | Value::Bool(_) => {
+            Value::Number(_) => {
                 decoder.wrong_type(node, "a string", "write it in quotes");
+                None
+            }
+            Value::Bool(_) => {
+                let help = "write it in quotes; Kubernetes reads yes, no, on, off, y and n as booleans too";
+                decoder.wrong_type(node, "a string", help);
                 None
             }
             _ => {
@@ -293,6 +360,12 @@ pub fn integer(node: &Node, decoder: &mut Decoder, low: i64, high: i64) -> Optio
         decoder.wrong_type(node, "a number", help);
         return None;
     };
+    if is_octal_for_some(number) {
+        let message =
+            format!("{} begins with a zero: some read {number} as octal", decoder.last_step());
+        decoder.report(&codes::BAD_VALUE, node.span, message, "write it without the zero");
+        return None;
+    }
     match number.parse::<i64>() {
         Ok(value) if (low..=high).contains(&value) => Some(value),
         _ => {
@@ -304,6 +377,12 @@ pub fn integer(node: &Node, decoder: &mut Decoder, low: i64, high: i64) -> Optio
             None
         }
     }
+}
+
+/// YAML 1.1 reads `010` as eight, YAML 1.2 as ten.
+fn is_octal_for_some(number: &str) -> bool {
+    let digits = number.trim_start_matches(['-', '+']);
+    digits.len() > 1 && digits.starts_with('0') && digits.bytes().all(|b| b.is_ascii_digit())
 }
 
 impl Decode for i64 {
@@ -337,17 +416,7 @@ impl<T: Decode> Decode for Option<T> {
 
 impl<T: Decode> Decode for Vec<T> {
     fn decode(node: &Node, decoder: &mut Decoder) -> Option<Self> {
-        let Value::List(items) = &node.value else {
-            decoder.wrong_type(node, "a list", "start each item with a dash");
-            return None;
-        };
-        let decoded: Vec<Option<T>> = items
-            .iter()
-            .enumerate()
-            .map(|(index, item)| {
-                decoder.within(Step::Index(index), item, |decoder| T::decode(item, decoder))
-            })
-            .collect();
+        let decoded = decoder.items(node, T::decode)?;
         decoded.into_iter().collect()
     }
 
@@ -365,7 +434,7 @@ impl<T: Decode> Decode for BTreeMap<Text, T> {
         let decoded: Vec<Option<(Text, T)>> = entries
             .iter()
             .map(|entry| {
-                decoder.within(Step::Field(&entry.key), &entry.value, |decoder| {
+                decoder.entry(entry, |decoder| {
                     T::decode(&entry.value, decoder).map(|value| (entry.key.clone(), value))
                 })
             })
@@ -425,9 +494,12 @@ impl Decode for Duration {
     }
 }
 
-/// A value that is kept as it stands: its meaning is looked at by whoever knows the kind around it.
-impl Decode for Node {
-    fn decode(node: &Node, _: &mut Decoder) -> Option<Self> {
-        Some(node.clone())
+/// A field that is decoded afterwards, by whoever knows what its values depend on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Later;
+
+impl Decode for Later {
+    fn decode(_: &Node, _: &mut Decoder) -> Option<Self> {
+        Some(Later)
     }
 }

@@ -3,6 +3,10 @@
 pub mod cutwater;
 pub mod gateway;
 pub mod kubernetes;
+mod rules;
+mod secret;
+mod slice;
+mod zone;
 
 use model::{Kind, ObjectId, Text};
 use std::collections::BTreeMap;

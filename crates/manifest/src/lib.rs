@@ -4,13 +4,20 @@
 //! Not here: reading files (`folder`), talking to an API server, deciding what objects mean together (`compile`).
 #![forbid(unsafe_code)]
 
+pub mod annotations;
 pub mod codes;
 mod decode;
 pub mod inputs;
+mod json;
 pub mod kinds;
+mod metadata;
 pub mod node;
 pub mod pem;
-mod suggest;
+mod read;
+mod recognise;
+pub mod suggest;
+mod yaml;
 
 pub use inputs::Inputs;
 pub use kinds::{Object, Spec};
+pub use read::{FileRead, Foreign, ReadObject, Reading, assemble, read_file};

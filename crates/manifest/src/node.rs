@@ -30,10 +30,24 @@ pub struct Entry {
     pub value: Node,
 }
 
+impl Entry {
+    /// What a message points at: a scalar itself, or the key of anything larger.
+    pub fn place(&self) -> Span {
+        match self.value.value {
+            Value::Null | Value::List(_) | Value::Map(_) => self.key_span,
+            Value::Bool(_) | Value::Number(_) | Value::String(_) => self.value.span,
+        }
+    }
+}
+
 impl Node {
     pub fn field(&self, key: &str) -> Option<&Node> {
+        self.entry(key).map(|entry| &entry.value)
+    }
+
+    pub fn entry(&self, key: &str) -> Option<&Entry> {
         let Value::Map(entries) = &self.value else { return None };
-        entries.iter().find(|entry| &*entry.key == key).map(|entry| &entry.value)
+        entries.iter().find(|entry| &*entry.key == key)
     }
 
     pub fn text(&self) -> Option<&Text> {

@@ -98,7 +98,11 @@ impl<T> Cell<T> {
 
     pub fn progress(&self, generation: u64) -> Progress {
         let slots = self.0.lock();
-        let done = slots.readers.iter().filter(|reader| reader.load(Ordering::Acquire) >= generation).count();
+        let done = slots
+            .readers
+            .iter()
+            .filter(|reader| reader.load(Ordering::Acquire) >= generation)
+            .count();
         Progress { done, of: slots.readers.len() }
     }
 
@@ -124,7 +128,9 @@ impl<T> Cell<T> {
     pub fn collect(&self) -> usize {
         let (free, held): (Vec<_>, usize) = {
             let mut slots = self.0.lock();
-            let (free, held) = std::mem::take(&mut slots.retired).into_iter().partition(|value| Arc::strong_count(value) == 1);
+            let (free, held) = std::mem::take(&mut slots.retired)
+                .into_iter()
+                .partition(|value| Arc::strong_count(value) == 1);
             slots.retired = held;
             (free, slots.retired.len())
         };

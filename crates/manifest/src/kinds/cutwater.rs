@@ -16,9 +16,20 @@ pub struct Zone {
     pub ttl: u32,
     /// One set per name and type, sorted; NS at the apex included.
     pub sets: Vec<RecordSet>,
+    /// For each set the index of the first entry of `spec.records` that is in it.
+    pub first_records: Vec<usize>,
 }
 
 impl Zone {
+    /// Where in `spec.records` the addresses, or the alias, of a name are written.
+    pub fn record_index(&self, name: &str) -> Option<usize> {
+        let leads = |data: &RecordData| {
+            matches!(data, RecordData::A(_) | RecordData::Aaaa(_) | RecordData::Cname(_))
+        };
+        let mut sets = self.sets.iter().zip(&self.first_records);
+        sets.find(|(set, _)| set.name.as_str() == name && leads(&set.data)).map(|(_, index)| *index)
+    }
+
     pub fn has(&self, name: &str, is_kind: impl Fn(&RecordData) -> bool) -> bool {
         self.sets.iter().any(|set| set.name.as_str() == name && is_kind(&set.data))
     }

@@ -1,5 +1,6 @@
 //! gateway.networking.k8s.io: GatewayClass, Gateway, HTTPRoute, ReferenceGrant.
 
+use super::rules;
 use crate::decode::{choice, object};
 use model::{HostPattern, Text};
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ object! {
         "description" => description: Option<Text>,
     }
     unserved ["parametersRef"]
+    checked by rules::gateway_class
 }
 
 object! {
@@ -19,6 +21,7 @@ object! {
         "listeners" => listeners: Vec<Listener>,
     }
     unserved ["addresses", "infrastructure", "allowedListeners", "tls", "backendTLS", "defaultScope"]
+    checked by rules::gateway
 }
 
 object! {
@@ -31,6 +34,7 @@ object! {
         "tls" => tls: Option<ListenerTls>,
         "allowedRoutes" => allowed_routes: Option<AllowedRoutes>,
     }
+    checked by rules::listener
 }
 
 object! {
@@ -38,7 +42,8 @@ object! {
         "mode" => mode: TlsMode = TlsMode::Terminate,
         "certificateRefs" => certificate_refs: Vec<ObjectReference>,
     }
-    unserved ["options", "frontendValidation"]
+    unserved ["options"]
+    checked by rules::listener_tls
 }
 
 choice! {
@@ -67,6 +72,7 @@ object! {
         "from" => from: FromNamespaces = FromNamespaces::Same,
         "selector" => selector: Option<LabelSelector>,
     }
+    checked by rules::route_namespaces
 }
 
 choice! {
@@ -86,6 +92,7 @@ object! {
         "operator" => operator: LabelOperator,
         "values" => values: Vec<Text>,
     }
+    checked by rules::label_expression
 }
 
 choice! {
@@ -107,6 +114,7 @@ object! {
         "rules" => rules: Vec<HttpRouteRule>,
     }
     unserved ["useDefaultGateways"]
+    checked by rules::http_route
 }
 
 object! {
@@ -129,6 +137,7 @@ object! {
         "timeouts" => timeouts: Option<HttpRouteTimeouts>,
     }
     unserved ["retry", "sessionPersistence"]
+    checked by rules::http_route_rule
 }
 
 object! {
@@ -138,6 +147,7 @@ object! {
         "queryParams" => query_params: Vec<HttpValueMatch>,
         "method" => method: Option<Method>,
     }
+    checked by rules::http_route_match
 }
 
 object! {
@@ -145,6 +155,7 @@ object! {
         "type" => kind: PathMatchType = PathMatchType::PathPrefix,
         "value" => value: Text = "/".into(),
     }
+    checked by rules::http_path_match
 }
 
 choice! {
@@ -165,6 +176,7 @@ object! {
         "name" => name: Text,
         "value" => value: Text,
     }
+    checked by rules::http_value_match
 }
 
 choice! {
@@ -180,6 +192,7 @@ object! {
         "urlRewrite" => url_rewrite: Option<UrlRewrite>,
     }
     ignored ["requestMirror", "cors", "extensionRef", "externalAuth"]
+    checked by rules::http_route_filter
 }
 
 choice! {
@@ -202,6 +215,7 @@ object! {
         "add" => add: Vec<HttpHeader>,
         "remove" => remove: Vec<Text>,
     }
+    checked by rules::header_modifier
 }
 
 object! {
@@ -209,6 +223,7 @@ object! {
         "name" => name: Text,
         "value" => value: Text,
     }
+    checked by rules::http_header
 }
 
 object! {
@@ -219,6 +234,7 @@ object! {
         "port" => port: Option<u16>,
         "statusCode" => status_code: RedirectStatus = RedirectStatus(302),
     }
+    checked by rules::request_redirect
 }
 
 choice! {
@@ -251,6 +267,7 @@ object! {
         "hostname" => hostname: Option<HostPattern>,
         "path" => path: Option<PathModifier>,
     }
+    checked by rules::url_rewrite
 }
 
 object! {
@@ -259,6 +276,7 @@ object! {
         "replaceFullPath" => replace_full_path: Option<Text>,
         "replacePrefixMatch" => replace_prefix_match: Option<Text>,
     }
+    checked by rules::path_modifier
 }
 
 choice! {
@@ -273,8 +291,10 @@ object! {
         "namespace" => namespace: Option<Text>,
         "port" => port: Option<u16>,
         "weight" => weight: Weight = Weight(1),
+        /// None is served yet at a backend: a rule with one is not accepted.
+        "filters" => filters: Vec<HttpRouteFilter>,
     }
-    unserved ["filters"]
+    checked by rules::http_backend_ref
 }
 
 /// 0 to 1,000,000.
@@ -292,6 +312,7 @@ object! {
         "request" => request: Option<Duration>,
         "backendRequest" => backend_request: Option<Duration>,
     }
+    checked by rules::http_route_timeouts
 }
 
 object! {
@@ -299,6 +320,7 @@ object! {
         "from" => from: Vec<GrantFrom>,
         "to" => to: Vec<GrantTo>,
     }
+    checked by rules::reference_grant
 }
 
 object! {

@@ -1,5 +1,6 @@
 //! Kubernetes' own kinds: Ingress, IngressClass, Service, EndpointSlice, Secret, ConfigMap.
 
+use super::rules;
 use crate::decode::{IngressHost, choice, object};
 use crate::pem::KeyPair;
 use model::{Digest, Text};
@@ -21,6 +22,7 @@ object! {
         "tls" => tls: Vec<IngressTls>,
         "rules" => rules: Vec<IngressRule>,
     }
+    checked by rules::ingress
 }
 
 object! {
@@ -49,6 +51,7 @@ object! {
         "pathType" => path_type: IngressPathType,
         "backend" => backend: IngressBackend,
     }
+    checked by rules::ingress_path
 }
 
 choice! {
@@ -62,6 +65,7 @@ object! {
         "service" => service: Option<IngressServiceBackend>,
     }
     unserved ["resource"]
+    checked by rules::ingress_backend
 }
 
 object! {
@@ -76,12 +80,13 @@ object! {
         "name" => name: Option<Text>,
         "number" => number: Option<u16>,
     }
+    checked by rules::service_backend_port
 }
 
 object! {
     pub struct Service {
         "type" => kind: ServiceType = ServiceType::ClusterIp,
-        /// `None` for a headless Service.
+        /// As written: the word `None` for a headless Service.
         "clusterIP" => cluster_ip: Option<Text>,
         "selector" => selector: BTreeMap<Text, Text>,
         "ports" => ports: Vec<ServicePortSpec>,
@@ -93,6 +98,7 @@ object! {
         "loadBalancerSourceRanges", "allocateLoadBalancerNodePorts", "healthCheckNodePort",
         "publishNotReadyAddresses", "trafficDistribution",
     ]
+    checked by rules::service
 }
 
 choice! {

@@ -1,0 +1,265 @@
+//! Which listeners take a route, for which hosts, and if none does, why: judged for each parentRef by itself.
+
+use crate::codes;
+use crate::listeners::{GatewayDraft, ListenerDraft};
+use crate::namespaces::Namespaces;
+use crate::report::{Problem, Report};
+use crate::routes::RouteDraft;
+use crate::status::{self, Verdict};
+use manifest::Inputs;
+use manifest::kinds::gateway::ParentReference;
+use model::edge::Attachment;
+use model::status::ParentStatus;
+use model::{HostPattern, Kind, ObjectId, Text};
+use std::collections::HashMap;
+
+/// Gateways by namespace and name.
+pub(crate) struct Parents<'a, 'd> {
+    inputs: &'a Inputs,
+    gateways: &'d mut [GatewayDraft<'a>],
+    by_name: HashMap<(&'a str, &'a str), usize>,
+    namespaces: Namespaces<'a>,
+}
+
+/// What a parentRef came to.
+enum Outcome {
+    /// At least one listener serves the route.
+    Attached,
+    Refused(Verdict),
+    /// The parent is not ours: nothing to say.
+    Elsewhere,
+}
+
+impl<'a, 'd> Parents<'a, 'd> {
+    pub fn of(inputs: &'a Inputs, gateways: &'d mut [GatewayDraft<'a>]) -> Self {
+        let by_name = gateways
+            .iter()
+            .enumerate()
+            .map(|(index, gateway)| {
+                let id = &gateway.object.id;
+                ((&*id.namespace, &*id.name), index)
+            })
+            .collect();
+        Parents { inputs, gateways, by_name, namespaces: Namespaces::of(inputs) }
+    }
+
+    /// Attaches a route to every listener that takes it. Routes come in order of age.
+    pub fn attach(&mut self, route: &RouteDraft<'a>, report: &mut Report) -> Vec<ParentStatus> {
+        let id = &route.object.id;
+        if route.spec.parent_refs.is_empty() {
+            report
+                .add(&codes::NO_PARENT, id, "spec", format!("{id} names no Gateway in parentRefs"))
+                .help("add `parentRefs` with the name of a Gateway");
+        }
+        let mut statuses = Vec::with_capacity(route.spec.parent_refs.len());
+        for (index, reference) in route.spec.parent_refs.iter().enumerate() {
+            let field = format!("spec.parentRefs[{index}]");
+            let outcome = self.attach_to(route, reference, &field, report);
+            let refused = match outcome {
+                Outcome::Elsewhere => continue,
+                Outcome::Attached => None,
+                Outcome::Refused(verdict) => Some(verdict),
+            };
+            let namespace = reference.namespace.as_ref().unwrap_or(&id.namespace);
+            let parent =
+                ObjectId::new(Kind::GATEWAY, namespace.clone(), reference.name.clone());
+            let conditions = status::route_conditions(&route.verdict, refused);
+            statuses.push(ParentStatus {
+                parent,
+                section: reference.section_name.clone(),
+                port: reference.port,
+                conditions,
+            });
+        }
+        statuses
+    }
+
+    fn attach_to(
+        &mut self,
+        route: &RouteDraft<'a>,
+        reference: &'a ParentReference,
+        field: &str,
+        report: &mut Report,
+    ) -> Outcome {
+        let id = &route.object.id;
+        if &*reference.group != "gateway.networking.k8s.io" || &*reference.kind != Kind::GATEWAY.0 {
+            let message = format!("a parent of kind {} is not served", reference.kind);
+            report.add(&codes::PARENT_KIND, id, format!("{field}.kind"), message);
+            return Outcome::Elsewhere;
+        }
+        let namespace = reference.namespace.as_ref().unwrap_or(&id.namespace);
+        let Some(&gateway) = self.by_name.get(&(&**namespace, &*reference.name)) else {
+            self.report_absent(id, namespace, reference, field, report);
+            return Outcome::Elsewhere;
+        };
+        let listeners = &mut self.gateways[gateway].listeners;
+        match take(&mut self.namespaces, listeners, route, reference) {
+            Ok(()) => Outcome::Attached,
+            Err(problem) => {
+                report
+                    .add(
+                        problem.code,
+                        id,
+                        format!("{field}{}", problem.field),
+                        format!("{id} does not attach to Gateway {namespace}/{}: {}", reference.name, problem.message),
+                    )
+                    .help(problem.help);
+                Outcome::Refused(Verdict { reason: problem.reason, message: problem.message })
+            }
+        }
+    }
+
+    fn report_absent(
+        &self,
+        route: &ObjectId,
+        namespace: &Text,
+        reference: &ParentReference,
+        field: &str,
+        report: &mut Report,
+    ) {
+        // A Gateway that is there and not among ours belongs to another controller.
+        if self.inputs.gateway(namespace, &reference.name).is_some() {
+            return;
+        }
+        let elsewhere = self.gateways.iter().find(|g| g.object.id.name == reference.name);
+        let help = match elsewhere {
+            Some(found) => format!("did you mean namespace {}?", found.object.id.namespace),
+            None => "write the Gateway, or correct the name".to_owned(),
+        };
+        let message = format!("Gateway {namespace}/{} does not exist", reference.name);
+        report
+            .add(&codes::ATTACHED_NOWHERE, route, format!("{field}.name"), message)
+            .help(help);
+    }
+}
+
+/// Attaches where everything fits; else says at which step the last listeners fell away.
+fn take<'a>(
+    namespaces: &mut Namespaces<'a>,
+    listeners: &mut [ListenerDraft<'a>],
+    route: &RouteDraft<'a>,
+    reference: &ParentReference,
+) -> Result<(), Problem> {
+    let from = &route.object.id.namespace;
+    let mut furthest = Step::Named;
+    let mut served = false;
+    let mut unserved: Option<&Text> = None;
+    for listener in listeners.iter_mut() {
+        let named = reference.section_name.as_ref().is_none_or(|name| *name == listener.spec.name)
+            && reference.port.is_none_or(|port| port == listener.spec.port);
+        if !named {
+            continue;
+        }
+        furthest = furthest.max(Step::Allowed);
+        let own = &listener.id.object.namespace;
+        if !listener.takes_routes || !namespaces.allow(listener.spec, own, from) {
+            continue;
+        }
+        furthest = furthest.max(Step::Hosts);
+        let attachments = attachments(&listener.host, route);
+        if attachments.is_empty() {
+            continue;
+        }
+        listener.attached_routes += 1;
+        match listener.served() {
+            Some(_) => {
+                listener.attachments.extend(attachments);
+                served = true;
+            }
+            None => unserved = Some(&listener.spec.name),
+        }
+    }
+    match (served, unserved) {
+        (true, _) => Ok(()),
+        (false, Some(name)) => Err(Problem::new(
+            &codes::LISTENER_NOT_SERVED,
+            "NoMatchingParent",
+            "",
+            format!("its listener {name} is not served"),
+        )
+        .help("mend the listener")),
+        (false, None) => Err(furthest.problem(listeners, route, reference)),
+    }
+}
+
+/// How far the judgement of a parentRef came.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Step {
+    Named,
+    Allowed,
+    Hosts,
+}
+
+impl Step {
+    fn problem(
+        self,
+        listeners: &[ListenerDraft],
+        route: &RouteDraft,
+        reference: &ParentReference,
+    ) -> Problem {
+        let names = |text: fn(&ListenerDraft) -> String| {
+            listeners.iter().map(text).collect::<Vec<_>>().join(", ")
+        };
+        let namespace = &route.object.id.namespace;
+        let (reason, field, message, help) = match self {
+            Step::Named => {
+                let section = reference.section_name.as_ref().map(|name| format!("the name {name}"));
+                let port = reference.port.map(|port| format!("port {port}"));
+                let wanted: Vec<String> = section.into_iter().chain(port).collect();
+                (
+                    "NoMatchingParent",
+                    if reference.section_name.is_some() { ".sectionName" } else { ".port" },
+                    format!("no listener has {}", wanted.join(" and ")),
+                    format!("listeners: {}", names(|l| format!("{} ({})", l.spec.name, l.spec.port))),
+                )
+            }
+            Step::Allowed => (
+                "NotAllowedByListeners",
+                "",
+                format!("no listener allows HTTPRoutes of namespace {namespace}"),
+                "set `allowedRoutes.namespaces` of the listener".to_owned(),
+            ),
+            Step::Hosts => (
+                "NoMatchingListenerHostname",
+                "",
+                format!("no listener takes {}", hosts(&route.spec.hostnames)),
+                format!("hosts of the listeners: {}", names(|l| l.host.to_string())),
+            ),
+        };
+        Problem::new(&codes::ATTACHED_NOWHERE, reason, field, message).help(help)
+    }
+}
+
+fn hosts(hosts: &[HostPattern]) -> String {
+    hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// One attachment for each host that both want, the most specific hostname of the route first.
+fn attachments(listener: &HostPattern, route: &RouteDraft) -> Vec<Attachment> {
+    let attachment = |host: HostPattern, original: &HostPattern| Attachment {
+        host,
+        original: original.clone(),
+        route: route.node.clone(),
+    };
+    match route.spec.hostnames.as_slice() {
+        [] => vec![attachment(listener.clone(), &HostPattern::Any)],
+        [one] => {
+            listener.intersect(one).map(|host| attachment(host, one)).into_iter().collect()
+        }
+        many => {
+            let mut sorted: Vec<&HostPattern> = many.iter().collect();
+            sorted.sort();
+            sorted.dedup();
+            let mut found: Vec<Attachment> = Vec::new();
+            for original in sorted {
+                // Two hostnames of one route may meet a listener in one host: the more specific counts.
+                if let Some(host) = listener.intersect(original)
+                    && !found.iter().any(|earlier| earlier.host == host)
+                {
+                    found.push(attachment(host, original));
+                }
+            }
+            found
+        }
+    }
+}

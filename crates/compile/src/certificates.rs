@@ -1,0 +1,153 @@
+//! Which Secrets hold the certificates of listeners, and what those certificates say. Never a key.
+
+use crate::codes;
+use crate::grants::{self, Grants};
+use crate::lint;
+use crate::report::{Problem, Report};
+use crate::reuse::Earlier;
+use manifest::Inputs;
+use manifest::kinds::gateway::ObjectReference;
+use model::certificates::{Certificate, CertificatePlan, Leaf, Source};
+use model::edge::{Listener, Protocol};
+use model::{HostPattern, Kind, Node, ObjectId};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+pub(crate) struct Found {
+    pub secret: ObjectId,
+    /// The Secret is wanted and not there: a local CA may stand in.
+    pub missing: Option<Problem>,
+}
+
+/// A listener's reference to a certificate, as far as it leads somewhere.
+pub(crate) fn resolve(
+    from: &ObjectId,
+    reference: &ObjectReference,
+    inputs: &Inputs,
+    grants: &Grants,
+) -> Result<Found, Problem> {
+    const REASON: &str = "InvalidCertificateRef";
+    if !matches!(&*reference.group, "" | "core") || &*reference.kind != Kind::SECRET.0 {
+        let kind = &reference.kind;
+        let message = format!("a certificate comes from a Secret, not from a {kind}");
+        return Err(Problem::new(&codes::BAD_CERTIFICATE_REFERENCE, REASON, "kind", message));
+    }
+    let namespace = reference.namespace.as_ref().unwrap_or(&from.namespace);
+    let secret = ObjectId::new(Kind::SECRET, namespace.clone(), reference.name.clone());
+    if !grants.allow(from, &secret) {
+        let message = format!("no ReferenceGrant lets {from} use {secret}");
+        let problem =
+            Problem::new(&codes::REFERENCE_NOT_PERMITTED, "RefNotPermitted", "name", message);
+        return Err(problem.help(grants::mend(from, &secret)));
+    }
+    match inputs.secret(&secret.namespace, &secret.name) {
+        Some((_, found)) if found.tls.is_some() => Ok(Found { secret, missing: None }),
+        Some((_, found)) => {
+            let message =
+                format!("{secret} of type {} holds no usable certificate and key", found.kind);
+            let problem =
+                Problem::new(&codes::BAD_CERTIFICATE_REFERENCE, REASON, "name", message);
+            Err(problem.help("use type kubernetes.io/tls with tls.crt and tls.key"))
+        }
+        None => {
+            let message = format!("{secret} does not exist; `up` issues it from its local CA");
+            let problem = Problem::new(&codes::LOCAL_CA, REASON, "name", message);
+            Ok(Found { secret, missing: Some(problem) })
+        }
+    }
+}
+
+/// One entry a Secret that a served listener names.
+pub(crate) fn plan(
+    listeners: &[Node<Listener>],
+    inputs: &Inputs,
+    earlier: &Earlier,
+) -> Node<CertificatePlan> {
+    let mut users: BTreeMap<&ObjectId, Vec<&Listener>> = BTreeMap::new();
+    for listener in listeners {
+        for secret in &listener.certificates {
+            users.entry(secret).or_default().push(listener);
+        }
+    }
+    let certificates = users
+        .into_iter()
+        .map(|(secret, users)| {
+            let source = match leaf(secret, inputs) {
+                Some(leaf) => Source::Secret(leaf.clone()),
+                None => Source::Missing { hosts: wanted_hosts(&users) },
+            };
+            earlier.certificates.node(Certificate { secret: secret.clone(), source })
+        })
+        .collect();
+    earlier.certificate_plan.node(CertificatePlan { certificates })
+}
+
+fn leaf<'a>(secret: &ObjectId, inputs: &'a Inputs) -> Option<&'a Leaf> {
+    let (_, secret) = inputs.secret(&secret.namespace, &secret.name)?;
+    secret.tls.as_ref().map(|pair| &pair.leaf)
+}
+
+/// What a certificate for these listeners must cover: their own hosts, and those of their routes that the listener's
+/// host (a wildcard of a certificate stands for one label) does not take in.
+fn wanted_hosts(listeners: &[&Listener]) -> Vec<HostPattern> {
+    let mut hosts: BTreeSet<HostPattern> = BTreeSet::new();
+    for listener in listeners {
+        let own = one_label(&listener.host);
+        let routes = listener.attachments.iter().map(|attachment| one_label(&attachment.host));
+        let beyond = routes.filter(|host| own == HostPattern::Any || !own.covers(host));
+        hosts.extend(beyond);
+        hosts.insert(own);
+    }
+    hosts.remove(&HostPattern::Any);
+    hosts.into_iter().collect()
+}
+
+fn one_label(host: &HostPattern) -> HostPattern {
+    match host {
+        HostPattern::Wildcard(suffix) => HostPattern::OneLabel(suffix.clone()),
+        other => other.clone(),
+    }
+}
+
+/// Reports names that are served with a certificate that does not cover them.
+pub(crate) fn check_coverage(listeners: &[Node<Listener>], inputs: &Inputs, report: &mut Report) {
+    for listener in listeners.iter().filter(|listener| listener.protocol == Protocol::Https) {
+        let leaves: Option<Vec<&Leaf>> =
+            listener.certificates.iter().map(|secret| leaf(secret, inputs)).collect();
+        // With a Secret that is missing nobody knows yet what it will cover.
+        let Some(leaves) = leaves else { continue };
+        let names: HashSet<&HostPattern> =
+            leaves.iter().flat_map(|leaf| leaf.names.iter()).collect();
+        let routes = listener.attachments.iter().map(|attachment| &attachment.host);
+        let served: BTreeSet<HostPattern> =
+            std::iter::once(&listener.host).chain(routes).map(one_label).collect();
+        let field = lint::listener_field(inputs, listener);
+        for host in served.iter().filter(|host| !is_covered(host, &names)) {
+            report_misfit(listener, host, &field, report);
+        }
+    }
+}
+
+fn is_covered(host: &HostPattern, names: &HashSet<&HostPattern>) -> bool {
+    let wildcard = match host {
+        HostPattern::Any => return true,
+        HostPattern::Exact(name) => name
+            .parent()
+            .and_then(|parent| model::Hostname::parse(parent).ok())
+            .map(HostPattern::OneLabel),
+        _ => None,
+    };
+    names.contains(host) || wildcard.is_some_and(|wildcard| names.contains(&wildcard))
+}
+
+fn report_misfit(listener: &Listener, host: &HostPattern, field: &str, report: &mut Report) {
+    let secrets: Vec<String> = listener.certificates.iter().map(ToString::to_string).collect();
+    let message =
+        format!("{host} is served by {} with {}, which does not cover it", listener.id, secrets.join(", "));
+    let finding = report
+        .add(&codes::CERTIFICATE_MISFIT, &listener.id.object, field, message)
+        .host(host)
+        .help(format!("use a certificate with the name {host}"));
+    if let Some(secret) = listener.certificates.first() {
+        finding.related("the certificate", secret, "");
+    }
+}

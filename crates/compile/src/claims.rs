@@ -1,0 +1,77 @@
+//! The table of claims: every published name, who claims it, and whether it is granted.
+
+use crate::listeners::GatewayDraft;
+use model::dns::{RecordData, Zone};
+use model::edge::Listener;
+use model::governance::{Claim, Verdict, Visibility};
+use model::{HostPattern, Node, ObjectId};
+use std::collections::{HashMap, HashSet};
+
+/// A listener's lost claim to its host: the host, the Gateway, and who holds it.
+pub(crate) struct Lost {
+    host: HostPattern,
+    by: ObjectId,
+    with: ObjectId,
+}
+
+pub(crate) fn lost(drafts: &[GatewayDraft]) -> Vec<Lost> {
+    let listeners = drafts.iter().flat_map(|draft| &draft.listeners);
+    listeners
+        .filter_map(|listener| {
+            let conflict = listener.conflict.as_ref()?;
+            let (host, by) = (listener.host.clone(), listener.id.object.clone());
+            Some(Lost { host, by, with: conflict.with.clone() })
+        })
+        .collect()
+}
+
+/// Sorted by host, then claimant. A route for any host publishes no name.
+pub(crate) fn claims(
+    listeners: &[Node<Listener>],
+    zones: &[Node<Zone>],
+    lost: Vec<Lost>,
+    visibilities: &HashMap<&str, Visibility>,
+) -> Vec<Claim> {
+    let attachments = listeners.iter().flat_map(|listener| &listener.attachments);
+    let mut seen: HashSet<(&HostPattern, &ObjectId)> = HashSet::new();
+    let granted: Vec<(HostPattern, ObjectId)> = attachments
+        .filter(|attachment| attachment.host != HostPattern::Any)
+        .filter(|attachment| seen.insert((&attachment.host, &attachment.route.id)))
+        .map(|attachment| (attachment.host.clone(), attachment.route.id.clone()))
+        .chain(zones.iter().flat_map(|zone| records(zone)))
+        .collect();
+    let visibility = |host: &HostPattern| match host {
+        HostPattern::Exact(name) => visibilities.get(name.as_str()).copied(),
+        _ => None,
+    };
+    let mut claims: Vec<Claim> = granted
+        .into_iter()
+        .map(|(host, by)| (host, by, Verdict::Granted))
+        .chain(lost.into_iter().map(|l| (l.host, l.by, Verdict::InConflict { with: l.with })))
+        .map(|(host, by, verdict)| Claim { visibility: visibility(&host), host, by, verdict })
+        .collect();
+    claims.sort_by(|a, b| (&a.host, &a.by).cmp(&(&b.host, &b.by)));
+    claims.dedup();
+    claims
+}
+
+/// Hostnames that a zone's own records publish.
+fn records(zone: &Node<Zone>) -> impl Iterator<Item = (HostPattern, ObjectId)> {
+    let publishes = |data: &RecordData| {
+        matches!(data, RecordData::A(_) | RecordData::Aaaa(_) | RecordData::Cname(_))
+    };
+    let mut names: Vec<&str> = zone
+        .sets
+        .iter()
+        .filter(|set| publishes(&set.data))
+        .map(|set| set.name.as_str())
+        .collect();
+    names.dedup();
+    let id = &zone.id;
+    names
+        .into_iter()
+        // A name with an underscore is no hostname and is published to no browser.
+        .filter_map(move |name| Some((HostPattern::parse(name).ok()?, id.clone())))
+        .collect::<Vec<_>>()
+        .into_iter()
+}

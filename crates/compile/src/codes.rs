@@ -1,0 +1,118 @@
+//! Every diagnostic of this crate. The slugs are stable.
+
+use model::{Code, Severity};
+
+const fn error(slug: &'static str, meaning: &'static str) -> Code {
+    Code { slug, severity: Severity::Error, meaning }
+}
+
+const fn warning(slug: &'static str, meaning: &'static str) -> Code {
+    Code { slug, severity: Severity::Warning, meaning }
+}
+
+const fn note(slug: &'static str, meaning: &'static str) -> Code {
+    Code { slug, severity: Severity::Note, meaning }
+}
+
+/// Declares the codes and the list of all of them.
+macro_rules! codes {
+    ($( $name:ident = $severity:ident($slug:literal, $meaning:literal) );* $(;)?) => {
+        $( pub const $name: Code = $severity($slug, $meaning); )*
+
+        /// For the diagnostics index.
+        pub const ALL: &[Code] = &[$($name),*];
+    };
+}
+
+codes! {
+    OTHER_CLASS = note("class-of-another-controller",
+        "The class of this Gateway or Ingress names another controller, so Cutwater leaves the object alone. Name a class whose controller is Cutwater's to serve it here.");
+    NO_CLASS = note("ingress-without-class",
+        "The Ingress names no class and no class is the default. Cutwater serves it; in a cluster with several controllers nobody might. Set ingressClassName.");
+    PROTOCOL_NOT_SERVED = error("protocol-not-served",
+        "The listener's protocol is known but not served, so the listener is not accepted. HTTP and HTTPS are served.");
+    TLS_MODE_NOT_SERVED = error("tls-mode-not-served",
+        "An HTTPS listener ends TLS here; Passthrough is not served. Use mode Terminate.");
+    LISTENER_CONFLICT = error("listener-conflict",
+        "Two listeners cannot be told apart: equal hostname on equal port, or HTTP and HTTPS on one port. Change hostname or port of one. Between two Gateways the older is served, then the first by namespace and name; within one Gateway neither is.");
+    ROUTE_KIND_NOT_SERVED = error("route-kind-not-served",
+        "The listener allows a kind of route that this protocol does not take here. Allow HTTPRoute.");
+    REFERENCE_NOT_PERMITTED = error("reference-not-permitted",
+        "A reference into another namespace needs a ReferenceGrant in that namespace. Add one, or move the object.");
+    BAD_CERTIFICATE_REFERENCE = error("bad-certificate-reference",
+        "The listener's certificate is no usable Secret of type kubernetes.io/tls, so the listener has no certificate from it.");
+    LOCAL_CA = note("certificate-from-local-ca",
+        "No Secret of this name exists. `up` issues a certificate from its local CA; elsewhere the listener has no certificate.");
+    CERTIFICATE_MISFIT = warning("certificate-does-not-cover",
+        "The certificate does not cover a name that is served with it, so clients will refuse it. Use a certificate with that name.");
+    CERTIFICATE_EXPIRED = warning("certificate-expired",
+        "The certificate's time is over; clients refuse it. Replace it.");
+    CERTIFICATE_EXPIRES = warning("certificate-expires-soon",
+        "The certificate ends within 30 days, or within a third of its life where it lives less than 90 days. Renew it.");
+    CERTIFICATE_NOT_YET = warning("certificate-not-yet-valid",
+        "The certificate's time has not begun; clients refuse it. Check the clock, or wait.");
+    PARENT_KIND = warning("parent-kind-not-served",
+        "The route's parent is no Gateway. Only Gateways are served as parents.");
+    ATTACHED_NOWHERE = error("route-attached-nowhere",
+        "No listener takes the route from this parentRef, so it serves nothing there. The message says what does not fit.");
+    NO_PARENT = warning("route-without-parent",
+        "The HTTPRoute has no parentRefs, so no Gateway serves it.");
+    LISTENER_NOT_SERVED = error("listener-not-served",
+        "The route fits a listener that is itself not served. Mend the listener.");
+    FILTER_NOT_SERVED = error("filter-not-served",
+        "The filter is known but not served yet. The rule answers 500, because leaving the filter out could be unsafe.");
+    INCOMPATIBLE_FILTERS = error("incompatible-filters",
+        "These filters cannot work together in one rule. The rule answers 500.");
+    BAD_FILTER = error("bad-filter",
+        "The filter asks for something that cannot be served. The rule answers 500.");
+    BAD_MATCH = error("bad-match",
+        "The match cannot be served, so it takes no request; its rule's other matches answer 500. The message says what is wrong with it.");
+    BACKEND_KIND = error("backend-kind-not-served",
+        "The backend is no Service. Its share of requests answers 500.");
+    BACKEND_NOT_FOUND = error("backend-not-found",
+        "The backend's Service does not exist. Its share of requests answers 500.");
+    BACKEND_PORT = error("backend-port-not-found",
+        "The backend names no port, or one that its Service does not have. Its share of requests answers 500.");
+    BACKEND_PROTOCOL = error("backend-protocol-not-served",
+        "The Service's port speaks a protocol that is not served towards backends. Its share of requests answers 500.");
+    EXTERNAL_NAME = error("external-name-refused",
+        "A Service of type ExternalName may lead anywhere, also to addresses inside (CVE-2021-25740). It is refused as a backend; use a Service with an EndpointSlice.");
+    NO_BACKENDS = warning("rule-without-backends",
+        "The rule has no backend and no redirect, so it answers 500.");
+    WEIGHT_ZERO = warning("weight-sum-zero",
+        "All backends of the rule have weight 0, so it answers 500.");
+    TIMEOUT_ORDER = warning("timeout-without-effect",
+        "backendRequest is longer than request, so it never ends anything. Make it shorter.");
+    SHADOWED = warning("shadowed-rule",
+        "An earlier rule takes every request that this one could take. Remove one, or tell them apart.");
+    LISTENER_IDLE = note("listener-without-routes",
+        "No route is attached to the listener; it answers 404.");
+    INGRESS_PORT = error("ingress-port-conflict",
+        "A Gateway's listener speaks another protocol on the port that the Ingress needs (80 for HTTP, 443 for HTTPS). The Ingress is not served on that port.");
+    INGRESS_TLS = warning("ingress-tls-unused",
+        "The tls entry names no Secret, or a host that no rule of the Ingress has. It has no effect.");
+    INGRESS_EMPTY = warning("ingress-without-rules",
+        "The Ingress has neither rules nor a default backend, so it serves nothing.");
+    ZONE_CONFLICT = error("zone-conflict",
+        "Two Zone objects have one name. The older is served, then the first by namespace and name. Join them.");
+    HOST_IN_NO_ZONE = warning("host-in-no-zone",
+        "The hostname is served but lies in no Zone, so its address is not answered here. Add a Zone, or keep its record elsewhere.");
+    RECORD_WINS = warning("record-instead-of-entry",
+        "The Zone has its own address or alias for a hostname that is served here. The record is answered, not the address of the entry.");
+    BELOW_DELEGATION = warning("host-below-delegation",
+        "The Zone delegates this name to other nameservers, so its address is not answered here.");
+    CONTRACT_TWICE = error("contract-conflict",
+        "Two contracts promise one hostname. Keep one, so that the name has one owner.");
+    CONTRACT_HOST = warning("contract-host-not-served",
+        "Nobody serves the hostname that the contract promises.");
+    CONTRACT_BACKEND = warning("contract-names-another-backend",
+        "The contract's backendService is not among the Services that the hostname leads to.");
+    CONTRACT_ZONE = warning("contract-names-another-zone",
+        "The contract's hostname does not lie in the zone that its dnsZone names.");
+    NO_SLICE = warning("service-without-endpoints",
+        "A rule leads to a Service for which there is no EndpointSlice; requests answer 503.");
+    NO_PORT_ENDPOINT = warning("port-without-endpoint",
+        "The Service has EndpointSlices, but none of them has an endpoint for this port; requests answer 503. Slice ports are found by the name of the Service's port.");
+    NOT_READY = warning("no-ready-endpoint",
+        "Endpoints exist for the Service's port, but none is ready; requests answer 503.");
+}

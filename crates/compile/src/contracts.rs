@@ -1,0 +1,223 @@
+//! Contracts, teams and owners, and what contracts promise that is not so.
+
+use crate::codes;
+use crate::report::Report;
+use crate::reuse::Earlier;
+use manifest::Inputs;
+use manifest::kinds::cutwater::EndpointContract;
+use model::edge::{Action, Listener, Target};
+use model::governance::{Contract, Visibility};
+use model::hostname::is_within;
+use model::{HostPattern, Kind, Node, ObjectId, Owner, Text};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// Labels of a namespace that name its team, the first that is there counts.
+const TEAM_LABELS: &[&str] = &["cutwater.dev/team", "platform.example.com/team", "team"];
+const TEAM_LABEL_PREFIX: &str = "service/team/";
+const ESCALATION: &str = "cutwater.dev/escalation";
+
+/// Who a host or a namespace belongs to; the same answer as [`model::governance::GovernancePlan::owner`], by hash.
+pub(crate) struct Owners {
+    hosts: HashMap<Text, Owner>,
+    teams: BTreeMap<Text, Owner>,
+}
+
+impl Owners {
+    pub fn of(contracts: &[Node<Contract>], teams: &BTreeMap<Text, Owner>) -> Self {
+        let mut hosts = HashMap::new();
+        for contract in contracts {
+            if let Some(owner) = contract.owner() {
+                hosts.entry(contract.hostname.text()).or_insert(owner);
+            }
+        }
+        Owners { hosts, teams: teams.clone() }
+    }
+
+    pub fn owner(&self, host: Option<&HostPattern>, namespace: &str) -> Option<Owner> {
+        let by_host = match host {
+            Some(HostPattern::Exact(name)) => self.hosts.get(name.as_str()),
+            _ => None,
+        };
+        by_host.or_else(|| self.teams.get(namespace)).cloned()
+    }
+}
+
+pub(crate) fn teams(inputs: &Inputs) -> BTreeMap<Text, Owner> {
+    inputs
+        .of(Kind::NAMESPACE)
+        .filter_map(|namespace| {
+            let team = team(&namespace.labels)?;
+            let escalation = namespace.annotations.get(ESCALATION).cloned();
+            let owner = Owner { team, app: None, contract: None, escalation };
+            Some((namespace.id.name.clone(), owner))
+        })
+        .collect()
+}
+
+/// Also `service/team/<team>` as a label by itself.
+fn team(labels: &BTreeMap<Text, Text>) -> Option<Text> {
+    let named = TEAM_LABELS.iter().find_map(|label| labels.get(*label).cloned());
+    named.filter(|team| !team.is_empty()).or_else(|| {
+        labels.keys().find_map(|key| key.strip_prefix(TEAM_LABEL_PREFIX).map(Text::from))
+    })
+}
+
+/// Sorted by hostname, then id.
+pub(crate) fn contracts(inputs: &Inputs, earlier: &Earlier) -> Vec<Node<Contract>> {
+    let mut contracts: Vec<Contract> =
+        inputs.endpoint_contracts().map(|(object, spec)| contract(&object.id, spec)).collect();
+    contracts.sort_by(|a, b| (&a.hostname, &a.id).cmp(&(&b.hostname, &b.id)));
+    contracts.into_iter().map(|contract| earlier.contracts.node(contract)).collect()
+}
+
+fn contract(id: &ObjectId, spec: &EndpointContract) -> Contract {
+    Contract {
+        id: id.clone(),
+        hostname: spec.hostname.clone(),
+        visibility: spec.visibility,
+        dns_provider: spec.dns_provider.clone(),
+        dns_zone: spec.dns_zone.clone(),
+        tls_termination: spec.tls_termination.clone(),
+        certificate_source: spec.certificate_source.clone(),
+        ingress_api: spec.ingress_api.clone(),
+        ingress_controller: spec.ingress_controller.clone(),
+        backend_service: spec.backend_service.clone(),
+        backend_protocol: spec.backend_protocol.clone(),
+        auth_layer: spec.auth_layer.clone(),
+        waf: spec.waf.clone(),
+        owner_team: spec.owner_team.clone(),
+        app_owner: spec.app_owner.clone(),
+    }
+}
+
+/// Visibility of hosts, for claims.
+pub(crate) fn visibilities(contracts: &[Node<Contract>]) -> HashMap<&str, Visibility> {
+    let stated = |c: &'_ Node<Contract>| c.visibility;
+    contracts.iter().filter_map(|c| Some((c.hostname.as_str(), stated(c)?))).collect()
+}
+
+/// Compares each contract with what is served.
+pub(crate) fn check(contracts: &[Node<Contract>], listeners: &[Node<Listener>], report: &mut Report) {
+    let served = ServedHosts::of(contracts, listeners);
+    for (index, contract) in contracts.iter().enumerate() {
+        let host = HostPattern::Exact(contract.hostname.clone());
+        let first = contracts[..index].last().filter(|first| first.hostname == contract.hostname);
+        if let Some(first) = first {
+            let message = format!("{} and {} promise one hostname, {host}", contract.id, first.id);
+            report
+                .add(&codes::CONTRACT_TWICE, &contract.id, field(contract, "hostname"), message)
+                .host(&host)
+                .help("keep one of the two contracts")
+                .related("the other contract", &first.id, "");
+        }
+        check_zone(contract, &host, report);
+        match served.backends.get(contract.hostname.as_str()) {
+            None => {
+                report
+                    .add(
+                        &codes::CONTRACT_HOST,
+                        &contract.id,
+                        field(contract, "hostname"),
+                        format!("{} promises {host}, which nobody serves", contract.id),
+                    )
+                    .host(&host)
+                    .help("attach a route with this hostname, or correct it");
+            }
+            Some(backends) => check_backend(contract, &host, backends, report),
+        }
+    }
+}
+
+/// A contract from a bare document has its fields under `endpointContract`; places fall back to the document.
+fn field(contract: &Contract, name: &str) -> String {
+    let root = if contract.id.namespace.is_empty() { "endpointContract" } else { "spec" };
+    format!("{root}.{name}")
+}
+
+fn check_zone(contract: &Contract, host: &HostPattern, report: &mut Report) {
+    let Some(zone) = &contract.dns_zone else { return };
+    let normal = zone.trim_end_matches('.').to_ascii_lowercase();
+    // Other systems name zones by ids: only what looks like a domain name is compared.
+    if normal.contains('.') && !is_within(contract.hostname.as_str(), &normal) {
+        let message = format!("{} names zone {zone}, in which {host} does not lie", contract.id);
+        report
+            .add(&codes::CONTRACT_ZONE, &contract.id, field(contract, "dnsZone"), message)
+            .host(host)
+            .help("correct `dnsZone` or `hostname`");
+    }
+}
+
+fn check_backend(
+    contract: &Contract,
+    host: &HostPattern,
+    backends: &BTreeSet<ObjectId>,
+    report: &mut Report,
+) {
+    let Some(written) = &contract.backend_service else { return };
+    let mut parts = written.split('.');
+    let name = parts.next().unwrap_or_default();
+    let namespace = parts.next();
+    let is_named = |service: &ObjectId| {
+        *service.name == *name && namespace.is_none_or(|namespace| *service.namespace == *namespace)
+    };
+    if backends.iter().any(is_named) {
+        return;
+    }
+    let shown: Vec<String> =
+        backends.iter().map(|s| format!("{}.{}", s.name, s.namespace)).collect();
+    let message = match shown.is_empty() {
+        true => format!("{} names backend {written}, but {host} leads to no Service", contract.id),
+        false => format!(
+            "{} names backend {written}, but {host} leads to {}",
+            contract.id,
+            shown.join(", ")
+        ),
+    };
+    report
+        .add(&codes::CONTRACT_BACKEND, &contract.id, field(contract, "backendService"), message)
+        .host(host)
+        .help("correct the contract or the route");
+}
+
+/// The Services behind each host that a contract names.
+struct ServedHosts<'a> {
+    backends: HashMap<&'a str, BTreeSet<ObjectId>>,
+}
+
+impl<'a> ServedHosts<'a> {
+    fn of(contracts: &'a [Node<Contract>], listeners: &[Node<Listener>]) -> Self {
+        let mut served = ServedHosts { backends: HashMap::new() };
+        let wanted: HashMap<&str, &'a str> =
+            contracts.iter().map(|c| (c.hostname.as_str(), c.hostname.as_str())).collect();
+        if wanted.is_empty() {
+            return served;
+        }
+        for attachment in listeners.iter().flat_map(|listener| &listener.attachments) {
+            let services = || attachment.route.rules.iter().flat_map(|rule| services(&rule.action));
+            match &attachment.host {
+                HostPattern::Exact(name) => {
+                    if let Some(host) = wanted.get(name.as_str()) {
+                        served.backends.entry(host).or_default().extend(services());
+                    }
+                }
+                wide => {
+                    for host in wanted.values().filter(|host| wide.matches(host)) {
+                        served.backends.entry(host).or_default().extend(services());
+                    }
+                }
+            }
+        }
+        served
+    }
+}
+
+fn services(action: &Action) -> impl Iterator<Item = ObjectId> {
+    let backends = match action {
+        Action::Forward(backends) => backends.as_slice(),
+        _ => &[],
+    };
+    backends.iter().filter_map(|backend| match &backend.target {
+        Target::Service(port) => Some(port.service()),
+        Target::Invalid { .. } => None,
+    })
+}

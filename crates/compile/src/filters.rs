@@ -1,0 +1,194 @@
+//! Filters of a rule: header edits, rewrite, redirect. A filter that is not served fails its rule, because leaving it
+//! out could be unsafe.
+
+use crate::codes;
+use crate::report::Problem;
+use manifest::kinds::gateway::{
+    FilterType, HeaderModifier, HttpRouteFilter, PathModifier, PathModifierType, RequestRedirect,
+    Scheme, UrlRewrite,
+};
+use model::edge::{HeaderEdits, Match, PathMatch, PathRewrite, Protocol, Redirect, Rewrite};
+use model::{HostPattern, Text};
+
+const UNSUPPORTED: &str = "UnsupportedValue";
+const INCOMPATIBLE: &str = "IncompatibleFilters";
+
+#[derive(Default)]
+pub(crate) struct Filters {
+    pub request_headers: HeaderEdits,
+    pub response_headers: HeaderEdits,
+    pub rewrite: Option<Rewrite>,
+    pub redirect: Option<Redirect>,
+}
+
+/// `matches` decide whether a prefix can be replaced.
+pub(crate) fn of_rule(specs: &[HttpRouteFilter], matches: &[Match]) -> Result<Filters, Problem> {
+    let mut filters = Filters::default();
+    for (index, spec) in specs.iter().enumerate() {
+        let repeated = specs[..index].iter().any(|earlier| earlier.kind == spec.kind);
+        let result = match repeated {
+            true => Err(incompatible(format!("filter {} stands twice", spec.kind.name()))),
+            false => filters.add(spec),
+        };
+        result.map_err(|problem| problem.within(&format!("filters[{index}]")))?;
+    }
+    filters.check(matches).map_err(|problem| problem.within("filters"))?;
+    Ok(filters)
+}
+
+impl Filters {
+    fn add(&mut self, spec: &HttpRouteFilter) -> Result<(), Problem> {
+        match spec.kind {
+            FilterType::RequestHeaderModifier => {
+                let modifier = spec.request_header_modifier.as_ref();
+                self.request_headers = header_edits(present(modifier, "requestHeaderModifier")?)?;
+            }
+            FilterType::ResponseHeaderModifier => {
+                let modifier = spec.response_header_modifier.as_ref();
+                self.response_headers = header_edits(present(modifier, "responseHeaderModifier")?)?;
+            }
+            FilterType::RequestRedirect => {
+                let spec = present(spec.request_redirect.as_ref(), "requestRedirect")?;
+                self.redirect = Some(redirect(spec)?);
+            }
+            FilterType::UrlRewrite => {
+                let spec = present(spec.url_rewrite.as_ref(), "urlRewrite")?;
+                self.rewrite = Some(rewrite(spec)?);
+            }
+            FilterType::RequestMirror
+            | FilterType::Cors
+            | FilterType::ExternalAuth
+            | FilterType::ExtensionRef => return Err(not_served(spec.kind)),
+        }
+        Ok(())
+    }
+
+    fn check(&self, matches: &[Match]) -> Result<(), Problem> {
+        if self.redirect.is_some() && self.rewrite.is_some() {
+            return Err(incompatible("RequestRedirect and URLRewrite exclude each other"));
+        }
+        let rewrites = self.rewrite.as_ref().and_then(|rewrite| rewrite.path.as_ref());
+        let redirects = self.redirect.as_ref().and_then(|redirect| redirect.path.as_ref());
+        let replaces_prefix = [rewrites, redirects]
+            .into_iter()
+            .flatten()
+            .any(|path| matches!(path, PathRewrite::ReplacePrefix(_)));
+        let all_prefixes = matches.iter().all(|m| matches!(m.path, PathMatch::Prefix(_)));
+        if replaces_prefix && !all_prefixes {
+            return Err(incompatible("ReplacePrefixMatch needs matches of type PathPrefix"));
+        }
+        Ok(())
+    }
+}
+
+/// The problem of a filter that is known and not served.
+pub(crate) fn not_served(kind: FilterType) -> Problem {
+    let message = format!("filter {} is not served yet; the rule answers 500", kind.name());
+    Problem::new(&codes::FILTER_NOT_SERVED, UNSUPPORTED, "", message).help("remove the filter")
+}
+
+fn present<'a, T>(part: Option<&'a T>, name: &'static str) -> Result<&'a T, Problem> {
+    part.ok_or_else(|| {
+        let message = format!("the filter says nothing: `{name}` is missing");
+        Problem::new(&codes::BAD_FILTER, UNSUPPORTED, "", message)
+    })
+}
+
+fn incompatible(message: impl Into<String>) -> Problem {
+    Problem::new(&codes::INCOMPATIBLE_FILTERS, INCOMPATIBLE, "", message)
+}
+
+/// Headers that frame a message or belong to one connection (RFC 9110 section 7.6.1): an edit could make two parties
+/// disagree about where a message ends.
+const UNTOUCHABLE: &[&str] = &[
+    "connection",
+    "content-length",
+    "host",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+fn header_edits(spec: &HeaderModifier) -> Result<HeaderEdits, Problem> {
+    let pairs = |headers: &[manifest::kinds::gateway::HttpHeader]| {
+        headers
+            .iter()
+            .map(|header| Ok((header_name(&header.name)?, header_value(&header.value)?)))
+            .collect::<Result<Vec<(Text, Text)>, Problem>>()
+    };
+    Ok(HeaderEdits {
+        set: pairs(&spec.set)?,
+        add: pairs(&spec.add)?,
+        remove: spec.remove.iter().map(|name| header_name(name)).collect::<Result<_, _>>()?,
+    })
+}
+
+fn header_name(name: &str) -> Result<Text, Problem> {
+    let is_token_byte = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    if name.is_empty() || !name.bytes().all(is_token_byte) {
+        return Err(bad(format!("\"{name}\" is no header name (RFC 9110 section 5.6.2)")));
+    }
+    let lower = name.to_ascii_lowercase();
+    if UNTOUCHABLE.contains(&lower.as_str()) {
+        let message = format!("header {lower} belongs to the connection and cannot be edited");
+        let help = if lower == "host" { "use a URLRewrite with `hostname`" } else { "remove it" };
+        return Err(bad(message).help(help));
+    }
+    Ok(lower.into())
+}
+
+fn header_value(value: &Text) -> Result<Text, Problem> {
+    if value.bytes().any(|b| (b < b' ' && b != b'\t') || b == 0x7f) {
+        return Err(bad("a header's value holds control characters (RFC 9110 section 5.5)"));
+    }
+    Ok(value.clone())
+}
+
+fn bad(message: impl Into<String>) -> Problem {
+    Problem::new(&codes::BAD_FILTER, UNSUPPORTED, "", message)
+}
+
+fn rewrite(spec: &UrlRewrite) -> Result<Rewrite, Problem> {
+    Ok(Rewrite {
+        hostname: spec.hostname.as_ref().map(exact_host).transpose()?,
+        path: spec.path.as_ref().map(path_rewrite).transpose()?,
+    })
+}
+
+fn redirect(spec: &RequestRedirect) -> Result<Redirect, Problem> {
+    Ok(Redirect {
+        scheme: spec.scheme.map(|scheme| match scheme {
+            Scheme::Http => Protocol::Http,
+            Scheme::Https => Protocol::Https,
+        }),
+        hostname: spec.hostname.as_ref().map(exact_host).transpose()?,
+        port: spec.port,
+        path: spec.path.as_ref().map(path_rewrite).transpose()?,
+        status: spec.status_code.0,
+    })
+}
+
+fn exact_host(host: &HostPattern) -> Result<Text, Problem> {
+    match host {
+        HostPattern::Exact(name) => Ok(name.text()),
+        other => Err(bad(format!("\"{other}\" is no precise hostname"))),
+    }
+}
+
+fn path_rewrite(spec: &PathModifier) -> Result<PathRewrite, Problem> {
+    let (value, name) = match spec.kind {
+        PathModifierType::ReplaceFullPath => (&spec.replace_full_path, "replaceFullPath"),
+        PathModifierType::ReplacePrefixMatch => (&spec.replace_prefix_match, "replacePrefixMatch"),
+    };
+    let value = present(value.as_ref(), name)?;
+    if value.bytes().any(|b| b <= b' ' || b == 0x7f) {
+        return Err(bad(format!("`{name}` holds a space or a control character")));
+    }
+    Ok(match spec.kind {
+        PathModifierType::ReplaceFullPath => PathRewrite::ReplaceFull(value.clone()),
+        PathModifierType::ReplacePrefixMatch => PathRewrite::ReplacePrefix(value.clone()),
+    })
+}

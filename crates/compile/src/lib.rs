@@ -1,0 +1,142 @@
+//! Floor 2: Inputs to Snapshot, Facts, diagnostics and desired status. Pure and total: nothing here fails, reads a
+//! clock or depends on the order of files; a bad object damages itself alone, with a diagnostic.
+//!
+//! ```text
+//! Inputs ─ classes ─ listeners ─ routes ─ attach ─ ingress ─> listeners of the plan
+//!                                                   ├ zones, certificates, contracts, claims ─> the other sections
+//!                                                   └ lint, coverage ─> diagnostics
+//! ```
+//!
+//! Not here: formats (`manifest`), match tables (`routing`), the wire form of records (`zone`).
+#![forbid(unsafe_code)]
+
+mod advise;
+mod attach;
+mod backends;
+mod certificates;
+mod claims;
+mod classes;
+pub mod codes;
+mod contracts;
+mod difference;
+mod entries;
+mod expiry;
+mod facts;
+mod filters;
+mod grants;
+mod ingress;
+mod lint;
+mod listeners;
+mod matches;
+mod namespaces;
+mod report;
+mod reuse;
+mod routes;
+mod status;
+mod zones;
+
+pub use advise::advise;
+pub use difference::{Change, Difference, difference};
+pub use expiry::certificate_findings;
+pub use facts::facts;
+
+use attach::Parents;
+use backends::References;
+use entries::Entries;
+use grants::Grants;
+use ingress::Front;
+use manifest::Inputs;
+use model::dns::DnsPlan;
+use model::edge::{EdgePlan, Listener};
+use model::governance::GovernancePlan;
+use model::status::ObjectStatus;
+use model::{Diagnostic, Node, Snapshot};
+use report::Report;
+use reuse::Earlier;
+
+/// What the inputs amount to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Compiled {
+    pub snapshot: Snapshot,
+    /// In order of print.
+    pub diagnostics: Vec<Diagnostic>,
+    /// Of our GatewayClasses, Gateways and the HTTPRoutes that name them, sorted by object.
+    pub statuses: Vec<ObjectStatus>,
+}
+
+/// Compiles a snapshot. `previous` decides nothing: parts that are equal keep its nodes, so that readers skip them.
+pub fn compile(inputs: &Inputs, previous: Option<&Snapshot>) -> Compiled {
+    let mut report = Report::default();
+    let earlier = Earlier::of(previous);
+    let edge = edge(inputs, &earlier, &mut report);
+    let listeners = edge.listeners;
+    let certificates = certificates::plan(&listeners, inputs, &earlier);
+    let zones = zones::plan(inputs, &listeners, &earlier, &mut report);
+    let contracts = contracts::contracts(inputs, &earlier);
+    let teams = contracts::teams(inputs);
+
+    certificates::check_coverage(&listeners, inputs, &mut report);
+    contracts::check(&contracts, &listeners, &mut report);
+    lint::check(&listeners, inputs, &mut report);
+    let owners = contracts::Owners::of(&contracts, &teams);
+    let diagnostics = report.finish(&inputs.origins, &owners);
+
+    let visibilities = contracts::visibilities(&contracts);
+    let claims = claims::claims(&listeners, &zones, edge.lost, &visibilities);
+    let snapshot = Snapshot::new(
+        earlier.edge.node(EdgePlan { listeners }),
+        earlier.dns.node(DnsPlan { zones }),
+        certificates,
+        earlier.governance.node(GovernancePlan { contracts, claims, teams }),
+    );
+    Compiled { snapshot, diagnostics, statuses: edge.statuses }
+}
+
+struct Edge {
+    listeners: Vec<Node<Listener>>,
+    lost: Vec<claims::Lost>,
+    statuses: Vec<ObjectStatus>,
+}
+
+/// Both front ends, in one table of listeners.
+fn edge(inputs: &Inputs, earlier: &Earlier, report: &mut Report) -> Edge {
+    let grants = Grants::of(inputs);
+    let references = References { inputs, grants: &grants };
+    let gateways = classes::our_gateways(inputs, report);
+    let ingresses = classes::our_ingresses(inputs, report);
+    let mut gateways = listeners::drafts(gateways, inputs, &grants, report);
+    let mut statuses = attach_routes(inputs, &mut gateways, references, earlier, report);
+    statuses.extend(status::classes(inputs));
+    statuses.extend(gateways.iter().map(status::gateway));
+    statuses.sort_by(|a, b| a.object.cmp(&b.object));
+
+    let lost = claims::lost(&gateways);
+    let mut entries = Entries::of(&mut gateways);
+    let front = Front { references, earlier };
+    for (object, spec) in ingresses {
+        front.add(object, spec, &mut entries, report);
+    }
+    let listeners = entries.finish().into_iter().map(|l| earlier.listeners.node(l)).collect();
+    Edge { listeners, lost, statuses }
+}
+
+/// The oldest route first: attachments are in order of precedence.
+fn attach_routes<'a>(
+    inputs: &'a Inputs,
+    gateways: &mut [listeners::GatewayDraft<'a>],
+    references: References,
+    earlier: &Earlier,
+    report: &mut Report,
+) -> Vec<ObjectStatus> {
+    let mut routes: Vec<_> = inputs.http_routes().collect();
+    routes.sort_by(|a, b| classes::age(a.0).cmp(&classes::age(b.0)));
+    let mut parents = Parents::of(inputs, gateways);
+    routes
+        .into_iter()
+        .filter_map(|(object, spec)| {
+            let draft = routes::draft(object, spec, references, earlier, report);
+            let parents = parents.attach(&draft, report);
+            (!parents.is_empty()).then(|| status::route(&object.id, parents))
+        })
+        .collect()
+}

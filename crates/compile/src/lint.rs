@@ -1,0 +1,135 @@
+//! What is legal and surely unwanted in the edge's plan: rules that an equal, earlier one takes everything from, and
+//! listeners without routes.
+
+use crate::codes;
+use crate::ingress;
+use crate::report::Report;
+use manifest::Inputs;
+use model::edge::{Attachment, Condition, FrontEnd, Listener, Match, PathMatch, Rank, Rule};
+use model::{HostPattern, Kind, Node, ObjectId};
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
+
+pub(crate) fn check(listeners: &[Node<Listener>], inputs: &Inputs, report: &mut Report) {
+    let mut said = HashSet::new();
+    for listener in listeners {
+        if listener.attachments.is_empty() {
+            let message = format!("{} has no routes; it answers 404", listener.id);
+            let field = listener_field(inputs, listener);
+            report.add(&codes::LISTENER_IDLE, &listener.id.object, field, message);
+        }
+        find_shadowed(listener, inputs, &mut said, report);
+    }
+}
+
+/// Path of a listener in its object.
+pub(crate) fn listener_field(inputs: &Inputs, listener: &Listener) -> String {
+    let id = &listener.id.object;
+    let gateway = inputs.gateway(&id.namespace, &id.name).filter(|_| id.kind == Kind::GATEWAY);
+    let position = gateway.and_then(|(_, gateway)| {
+        gateway.listeners.iter().position(|spec| spec.name == listener.id.section)
+    });
+    position.map_or_else(|| "spec".to_owned(), |index| format!("spec.listeners[{index}]"))
+}
+
+/// Requests that a match takes: equal keys take the same.
+#[derive(PartialEq, Eq, Hash)]
+struct Key<'a> {
+    host: &'a HostPattern,
+    original: (u8, usize),
+    path: &'a PathMatch,
+    conditions: Vec<&'a Condition>,
+    /// Tells the default backend of an Ingress from a rule for every path.
+    rank: Rank,
+}
+
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    attachment: &'a Attachment,
+    rule: &'a Rule,
+    number: usize,
+}
+
+/// Matches in the order in which they are tried among equal keys: by rank, then as attached.
+fn find_shadowed<'a>(
+    listener: &'a Listener,
+    inputs: &Inputs,
+    said: &mut HashSet<(&'a ObjectId, u32, usize)>,
+    report: &mut Report,
+) {
+    let mut first: HashMap<Key<'a>, Place<'a>> = HashMap::with_capacity(listener.attachments.len());
+    let mut shadowed: Vec<(Place<'a>, Place<'a>)> = Vec::new();
+    for attachment in &listener.attachments {
+        for rule in &attachment.route.rules {
+            for (number, found) in rule.matches.iter().enumerate() {
+                let place = Place { attachment, rule, number };
+                match first.entry(key(attachment, found)) {
+                    Entry::Occupied(held) => shadowed.push((place, *held.get())),
+                    Entry::Vacant(vacant) => {
+                        vacant.insert(place);
+                    }
+                }
+            }
+        }
+    }
+    for (place, by) in shadowed {
+        if said.insert((&place.rule.id.object, place.rule.id.index, place.number)) {
+            say(place, by, inputs, report);
+        }
+    }
+}
+
+fn key<'a>(attachment: &'a Attachment, found: &'a Match) -> Key<'a> {
+    let mut conditions: Vec<&Condition> = found.conditions.iter().collect();
+    conditions.sort_by_cached_key(|condition| match condition {
+        Condition::Method(_) => (0, ""),
+        Condition::Header { name, .. } => (1, &**name),
+        Condition::Query { name, .. } => (2, &**name),
+    });
+    Key {
+        host: &attachment.host,
+        original: attachment.original.specificity(),
+        path: &found.path,
+        conditions,
+        rank: found.rank,
+    }
+}
+
+fn say(place: Place, by: Place, inputs: &Inputs, report: &mut Report) {
+    let (object, other) = (&place.rule.id.object, &by.rule.id.object);
+    let host = &place.attachment.host;
+    let whose = if object == other { "an earlier rule of it" } else { "a rule of " };
+    let other_name = if object == other { String::new() } else { other.to_string() };
+    let message = format!(
+        "a rule of {object} takes no request for {host}: {whose}{other_name} takes {} first",
+        shown(&place.rule.matches[place.number])
+    );
+    report
+        .add(&codes::SHADOWED, object, match_field(place, inputs), message)
+        .host(host)
+        .help("remove one of the two rules, or tell their matches apart")
+        .related("the rule that comes first", other, match_field(by, inputs));
+}
+
+fn match_field(place: Place, inputs: &Inputs) -> String {
+    let id = &place.rule.id;
+    match place.attachment.route.front_end {
+        FrontEnd::GatewayApi => format!("spec.rules[{}].matches[{}]", id.index, place.number),
+        FrontEnd::Ingress => inputs
+            .ingress(&id.object.namespace, &id.object.name)
+            .map_or_else(String::new, |(_, spec)| ingress::field_of_rule(spec, id.index)),
+    }
+}
+
+fn shown(found: &Match) -> String {
+    let path = match &found.path {
+        PathMatch::Exact(path) => format!("path {path}"),
+        PathMatch::Prefix(path) if path.is_empty() => "every path".to_owned(),
+        PathMatch::Prefix(path) => format!("paths below {path}"),
+        PathMatch::Regex(pattern) => format!("paths like {pattern}"),
+    };
+    match found.conditions.len() {
+        0 => path,
+        _ => format!("{path} with the same conditions"),
+    }
+}

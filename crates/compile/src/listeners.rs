@@ -1,0 +1,282 @@
+//! Listeners of our Gateways: what is valid, what conflicts, which certificates they name. All Gateways share one
+//! address, so listeners are compared over all of them.
+
+use crate::certificates;
+use crate::codes;
+use crate::grants::Grants;
+use crate::report::{Problem, Report};
+use manifest::kinds::gateway::{self, Gateway, TlsMode};
+use manifest::{Inputs, Object};
+use model::edge::{Attachment, Protocol};
+use model::id::ListenerId;
+use model::{HostPattern, ObjectId};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+pub(crate) struct GatewayDraft<'a> {
+    pub object: &'a Arc<Object>,
+    pub listeners: Vec<ListenerDraft<'a>>,
+}
+
+pub(crate) struct ListenerDraft<'a> {
+    pub spec: &'a gateway::Listener,
+    pub id: ListenerId,
+    /// Path of the listener in its Gateway.
+    pub field: String,
+    /// None for one that is not served.
+    pub protocol: Option<Protocol>,
+    pub host: HostPattern,
+    /// HTTPRoutes may attach, as far as kinds go.
+    pub takes_routes: bool,
+    pub rejected: Option<Problem>,
+    pub conflict: Option<Conflict>,
+    pub unresolved: Option<Problem>,
+    pub certificates: Vec<ObjectId>,
+    pub attachments: Vec<Attachment>,
+    pub attached_routes: u32,
+}
+
+pub(crate) struct Conflict {
+    /// `HostnameConflict` or `ProtocolConflict`.
+    pub reason: &'static str,
+    pub message: String,
+    pub with: ObjectId,
+}
+
+impl ListenerDraft<'_> {
+    /// The protocol it is served with; none when it is not served.
+    pub fn served(&self) -> Option<Protocol> {
+        let protocol = self.protocol?;
+        let lacks_certificate = protocol == Protocol::Https && self.certificates.is_empty();
+        (self.rejected.is_none() && self.conflict.is_none() && !lacks_certificate)
+            .then_some(protocol)
+    }
+}
+
+pub(crate) fn drafts<'a>(
+    gateways: Vec<(&'a Arc<Object>, &'a Gateway)>,
+    inputs: &Inputs,
+    grants: &Grants,
+    report: &mut Report,
+) -> Vec<GatewayDraft<'a>> {
+    let mut drafts: Vec<GatewayDraft<'a>> = gateways
+        .into_iter()
+        .map(|(object, spec)| GatewayDraft {
+            object,
+            listeners: spec
+                .listeners
+                .iter()
+                .enumerate()
+                .map(|(index, listener)| draft(object, index, listener, inputs, grants, report))
+                .collect(),
+        })
+        .collect();
+    find_conflicts(&mut drafts, report);
+    drafts
+}
+
+fn draft<'a>(
+    object: &'a Arc<Object>,
+    index: usize,
+    spec: &'a gateway::Listener,
+    inputs: &Inputs,
+    grants: &Grants,
+    report: &mut Report,
+) -> ListenerDraft<'a> {
+    let field = format!("spec.listeners[{index}]");
+    let mut draft = ListenerDraft {
+        spec,
+        id: ListenerId { object: object.id.clone(), section: spec.name.clone() },
+        protocol: None,
+        host: spec.hostname.clone().unwrap_or(HostPattern::Any),
+        takes_routes: false,
+        rejected: None,
+        conflict: None,
+        unresolved: None,
+        certificates: Vec::new(),
+        attachments: Vec::new(),
+        attached_routes: 0,
+        field,
+    };
+    match protocol(spec) {
+        Ok(protocol) => draft.protocol = Some(protocol),
+        Err(problem) => draft.rejected = Some(problem.within(&draft.field)),
+    }
+    if let Some(problem) = &draft.rejected {
+        report.problem(&object.id, problem);
+    }
+    if draft.protocol.is_some() {
+        check_kinds(&mut draft, report);
+    }
+    if draft.protocol == Some(Protocol::Https) {
+        resolve_certificates(&mut draft, inputs, grants, report);
+    }
+    draft
+}
+
+fn protocol(spec: &gateway::Listener) -> Result<Protocol, Problem> {
+    match (&*spec.protocol, &spec.tls) {
+        ("HTTP", _) => Ok(Protocol::Http),
+        ("HTTPS", Some(tls)) if tls.mode == TlsMode::Passthrough => Err(Problem::new(
+            &codes::TLS_MODE_NOT_SERVED,
+            "UnsupportedValue",
+            "tls.mode",
+            "an HTTPS listener cannot pass TLS through",
+        )
+        .help("use mode `Terminate`")),
+        ("HTTPS", _) => Ok(Protocol::Https),
+        (other, _) => Err(Problem::new(
+            &codes::PROTOCOL_NOT_SERVED,
+            "UnsupportedProtocol",
+            "protocol",
+            format!("protocol \"{other}\" is not served; the listener is not accepted"),
+        )
+        .help("HTTP and HTTPS are served")),
+    }
+}
+
+fn check_kinds(draft: &mut ListenerDraft, report: &mut Report) {
+    let kinds = draft.spec.allowed_routes.as_ref().map_or(&[][..], |allowed| &allowed.kinds);
+    let is_served = |kind: &gateway::RouteGroupKind| {
+        &*kind.group == "gateway.networking.k8s.io" && &*kind.kind == "HTTPRoute"
+    };
+    draft.takes_routes = kinds.is_empty() || kinds.iter().any(is_served);
+    if let Some((index, kind)) = kinds.iter().enumerate().find(|(_, kind)| !is_served(kind)) {
+        let problem = Problem::new(
+            &codes::ROUTE_KIND_NOT_SERVED,
+            "InvalidRouteKinds",
+            format!("{}.allowedRoutes.kinds[{index}]", draft.field),
+            format!("routes of kind {} are not served by this listener", kind.kind),
+        )
+        .help("HTTPRoute is served");
+        report.problem(&draft.id.object, &problem);
+        draft.unresolved = Some(problem);
+    }
+}
+
+fn resolve_certificates(
+    draft: &mut ListenerDraft,
+    inputs: &Inputs,
+    grants: &Grants,
+    report: &mut Report,
+) {
+    let gateway = draft.id.object.clone();
+    let references = draft.spec.tls.as_ref().map_or(&[][..], |tls| &tls.certificate_refs);
+    if references.is_empty() {
+        let problem = Problem::new(
+            &codes::BAD_CERTIFICATE_REFERENCE,
+            "InvalidCertificateRef",
+            format!("{}.tls", draft.field),
+            "an HTTPS listener needs a certificate",
+        )
+        .help("name a Secret of type kubernetes.io/tls in `tls.certificateRefs`");
+        report.problem(&gateway, &problem);
+        draft.unresolved = Some(problem);
+    }
+    for (index, reference) in references.iter().enumerate() {
+        let field = format!("{}.tls.certificateRefs[{index}]", draft.field);
+        let problem = match certificates::resolve(&gateway, reference, inputs, grants) {
+            Ok(found) => {
+                draft.certificates.push(found.secret);
+                found.missing.map(|problem| problem.within(&field))
+            }
+            Err(problem) => Some(problem.within(&field)),
+        };
+        if let Some(problem) = problem {
+            report.problem(&gateway, &problem);
+            draft.unresolved.get_or_insert(problem);
+        }
+    }
+}
+
+/// Within one Gateway nobody wins (Gateway API, "Handling indistinct Listeners"); between Gateways the older keeps its
+/// listener. `drafts` are sorted by age.
+fn find_conflicts(drafts: &mut [GatewayDraft], report: &mut Report) {
+    let mut ports: HashMap<u16, (Protocol, ListenerId)> = HashMap::new();
+    let mut hosts: HashMap<(u16, HostPattern), ListenerId> = HashMap::new();
+    for gateway in drafts {
+        find_own_conflicts(&mut gateway.listeners);
+        for listener in &mut gateway.listeners {
+            if let Some(protocol) = listener.served()
+                && listener.conflict.is_none()
+            {
+                let port = listener.spec.port;
+                let (spoken, first) =
+                    ports.entry(port).or_insert_with(|| (protocol, listener.id.clone()));
+                if *spoken != protocol {
+                    listener.conflict = Some(Conflict::protocol(port, first));
+                    continue;
+                }
+                let held = hosts
+                    .entry((port, listener.host.clone()))
+                    .or_insert_with(|| listener.id.clone());
+                if *held != listener.id {
+                    listener.conflict = Some(Conflict::host(port, &listener.host, held));
+                }
+            }
+        }
+        for listener in &gateway.listeners {
+            if let Some(conflict) = &listener.conflict {
+                report
+                    .add(
+                        &codes::LISTENER_CONFLICT,
+                        &listener.id.object,
+                        &listener.field,
+                        format!("listener {} {}", listener.id.section, conflict.message),
+                    )
+                    .host(&listener.host)
+                    .help("change its hostname or its port")
+                    .related("the other", &conflict.with, "");
+            }
+        }
+    }
+}
+
+fn find_own_conflicts(listeners: &mut [ListenerDraft]) {
+    let mut hosts: HashMap<(u16, HostPattern), Vec<usize>> = HashMap::new();
+    let mut ports: HashMap<u16, Vec<usize>> = HashMap::new();
+    for (index, listener) in listeners.iter().enumerate() {
+        if listener.served().is_some() {
+            ports.entry(listener.spec.port).or_default().push(index);
+            let key = (listener.spec.port, listener.host.clone());
+            hosts.entry(key).or_default().push(index);
+        }
+    }
+    for (port, members) in ports {
+        for &index in &members {
+            let protocol = listeners[index].protocol;
+            let other = members.iter().find(|other| listeners[**other].protocol != protocol);
+            if let Some(other) = other {
+                let conflict = Conflict::protocol(port, &listeners[*other].id);
+                listeners[index].conflict = Some(conflict);
+            }
+        }
+    }
+    for ((port, host), members) in hosts {
+        for &index in &members {
+            let other = members.iter().find(|other| **other != index);
+            if let (Some(other), None) = (other, &listeners[index].conflict) {
+                let conflict = Conflict::host(port, &host, &listeners[*other].id);
+                listeners[index].conflict = Some(conflict);
+            }
+        }
+    }
+}
+
+impl Conflict {
+    fn protocol(port: u16, with: &ListenerId) -> Self {
+        Conflict {
+            reason: "ProtocolConflict",
+            message: format!("speaks another protocol on port {port} than {with}"),
+            with: with.object.clone(),
+        }
+    }
+
+    fn host(port: u16, host: &HostPattern, with: &ListenerId) -> Self {
+        Conflict {
+            reason: "HostnameConflict",
+            message: format!("has host {host} on port {port}, as {with} has"),
+            with: with.object.clone(),
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! HTTPRoutes become routes of the plan: rules with their matches, edits, timeouts and action.
+
+use crate::backends::{self, References};
+use crate::codes;
+use crate::filters;
+use crate::matches;
+use crate::report::{Problem, Report};
+use crate::reuse::Earlier;
+use manifest::Object;
+use manifest::kinds::gateway::{HttpBackendRef, HttpRoute, HttpRouteRule, HttpRouteTimeouts};
+use model::edge::{
+    Action, FrontEnd, Route, Rule, Timeouts,
+};
+use model::id::RuleId;
+use model::{Node, ObjectId};
+use std::sync::Arc;
+use std::time::Duration;
+
+pub(crate) struct RouteDraft<'a> {
+    pub object: &'a Arc<Object>,
+    pub spec: &'a HttpRoute,
+    pub node: Node<Route>,
+    pub verdict: RouteVerdict,
+}
+
+/// What a route without `rules` has (HTTPRouteSpec, rules).
+const RULE_FOR_EVERYTHING: HttpRouteRule = HttpRouteRule {
+    name: None,
+    matches: Vec::new(),
+    filters: Vec::new(),
+    backend_refs: Vec::new(),
+    timeouts: None,
+};
+
+/// What the rules say about the route's conditions.
+#[derive(Default)]
+pub(crate) struct RouteVerdict {
+    pub rules: usize,
+    pub failed: usize,
+    /// Why the first failed rule fails.
+    pub unaccepted: Option<Problem>,
+    pub unresolved: Option<Problem>,
+}
+
+pub(crate) fn draft<'a>(
+    object: &'a Arc<Object>,
+    spec: &'a HttpRoute,
+    references: References,
+    earlier: &Earlier,
+    report: &mut Report,
+) -> RouteDraft<'a> {
+    let mut verdict = RouteVerdict::default();
+    let mut rules = Vec::with_capacity(spec.rules.len());
+    let default = [RULE_FOR_EVERYTHING];
+    let specs = if spec.rules.is_empty() { &default } else { spec.rules.as_slice() };
+    for (index, rule) in specs.iter().enumerate() {
+        let mut draft = RuleDraft { route: &object.id, index, report, verdict: &mut verdict };
+        rules.extend(draft.rule(rule, references));
+    }
+    let id = object.id.clone();
+    let route = Route { id, front_end: FrontEnd::GatewayApi, rules };
+    RouteDraft { object, spec, node: earlier.routes.node(route), verdict }
+}
+
+/// One rule on its way into the plan.
+struct RuleDraft<'a> {
+    route: &'a ObjectId,
+    index: usize,
+    report: &'a mut Report,
+    verdict: &'a mut RouteVerdict,
+}
+
+impl RuleDraft<'_> {
+    /// None when not one of its matches can be served.
+    fn rule(&mut self, spec: &HttpRouteRule, references: References) -> Option<Rule> {
+        self.verdict.rules += 1;
+        let (found, mut problems) = matches::of_rule(spec);
+        let filters = match filters::of_rule(&spec.filters, &found) {
+            Ok(filters) => filters,
+            Err(problem) => {
+                problems.push(problem);
+                filters::Filters::default()
+            }
+        };
+        problems.extend(backend_filters(&spec.backend_refs));
+        if filters.redirect.is_some() && !spec.backend_refs.is_empty() {
+            problems.push(Problem::new(
+                &codes::INCOMPATIBLE_FILTERS,
+                "IncompatibleFilters",
+                "filters",
+                "a rule with a RequestRedirect has no backends",
+            ));
+        }
+        let forward = self.forward(&spec.backend_refs, references);
+        let action = match (self.refuse(problems), filters.redirect) {
+            (Some(fail), _) => fail,
+            (None, Some(redirect)) => Action::Redirect(redirect),
+            (None, None) => forward,
+        };
+        if matches!(action, Action::Fail { .. }) && spec.backend_refs.is_empty() {
+            self.say_if_empty(spec);
+        }
+        (!found.is_empty()).then(|| Rule {
+            id: self.id(spec),
+            matches: found,
+            request_headers: filters.request_headers,
+            response_headers: filters.response_headers,
+            rewrite: filters.rewrite.unwrap_or_default(),
+            timeouts: self.timeouts(spec.timeouts.as_ref()),
+            action,
+        })
+    }
+
+    fn id(&self, spec: &HttpRouteRule) -> RuleId {
+        RuleId { object: self.route.clone(), index: self.index as u32, name: spec.name.clone() }
+    }
+
+    fn field(&self) -> String {
+        format!("spec.rules[{}]", self.index)
+    }
+
+    /// What makes the rule unacceptable, as the answer it gives instead.
+    fn refuse(&mut self, problems: Vec<Problem>) -> Option<Action> {
+        let field = self.field();
+        let problems: Vec<Problem> = problems.into_iter().map(|p| p.within(&field)).collect();
+        problems.iter().for_each(|problem| self.report.problem(self.route, problem));
+        let first = problems.into_iter().next()?;
+        let action = Action::Fail {
+            status: 500,
+            why: first.code.slug.into(),
+            message: first.message.as_str().into(),
+        };
+        self.verdict.failed += 1;
+        self.verdict.unaccepted.get_or_insert(first);
+        Some(action)
+    }
+
+    fn forward(&mut self, specs: &[HttpBackendRef], references: References) -> Action {
+        if specs.is_empty() {
+            return no_backends();
+        }
+        let mut backends = Vec::with_capacity(specs.len());
+        for (index, spec) in specs.iter().enumerate() {
+            let resolved = references.of_route(self.route, spec).map_err(|problem| {
+                problem.within(&format!("spec.rules[{}].backendRefs[{index}]", self.index))
+            });
+            backends.push(backends::backend(spec.weight.0, &resolved));
+            if let Err(problem) = resolved {
+                self.report.problem(self.route, &problem);
+                self.verdict.unresolved.get_or_insert(problem);
+            }
+        }
+        if specs.iter().all(|spec| spec.weight.0 == 0) {
+            let field = format!("{}.backendRefs", self.field());
+            self.report
+                .add(
+                    &codes::WEIGHT_ZERO,
+                    self.route,
+                    field,
+                    "every backend has weight 0; the rule answers 500",
+                )
+                .help("give one of them a weight");
+        }
+        Action::Forward(backends)
+    }
+
+    fn say_if_empty(&mut self, spec: &HttpRouteRule) {
+        if spec.filters.is_empty() {
+            let field = self.field();
+            self.report
+                .add(
+                    &codes::NO_BACKENDS,
+                    self.route,
+                    field,
+                    "the rule has no backend and no redirect; it answers 500",
+                )
+                .help("add `backendRefs`");
+        }
+    }
+
+    /// Zero switches a timeout off (GEP-1742).
+    fn timeouts(&mut self, spec: Option<&HttpRouteTimeouts>) -> Timeouts {
+        let Some(spec) = spec else { return Timeouts::default() };
+        let set = |duration: Option<Duration>| duration.filter(|duration| !duration.is_zero());
+        let (request, backend_request) = (set(spec.request), set(spec.backend_request));
+        if let (Some(request), Some(backend)) = (request, backend_request)
+            && backend > request
+        {
+            let field = format!("{}.timeouts.backendRequest", self.field());
+            self.report.add(
+                &codes::TIMEOUT_ORDER,
+                self.route,
+                field,
+                format!("backendRequest ({backend:?}) is longer than request ({request:?})"),
+            );
+        }
+        Timeouts { request, backend_request }
+    }
+}
+
+fn backend_filters(specs: &[HttpBackendRef]) -> impl Iterator<Item = Problem> {
+    specs.iter().enumerate().filter_map(|(index, spec)| {
+        let filter = spec.filters.first()?;
+        Some(filters::not_served(filter.kind).within(&format!("backendRefs[{index}].filters[0]")))
+    })
+}
+
+fn no_backends() -> Action {
+    Action::Fail {
+        status: 500,
+        why: codes::NO_BACKENDS.slug.into(),
+        message: "the rule has no backend".into(),
+    }
+}

@@ -1,0 +1,38 @@
+//! Pairs of files: `fixtures/NAME/*.yaml` in, `fixtures/NAME.expected` out. `UPDATE_EXPECT=1` rewrites what is expected;
+//! the difference is then read by a person.
+
+mod support;
+
+use support::{files, fixtures, names, read, render};
+
+#[test]
+fn fixtures_compile_as_expected() {
+    let update = std::env::var_os("UPDATE_EXPECT").is_some();
+    let mut wrong = Vec::new();
+    for name in names() {
+        let reading = read(&files(&name));
+        let refused: Vec<_> = reading.diagnostics.iter().filter(|d| d.is_error()).collect();
+        assert!(refused.is_empty(), "{name} cannot be read: {refused:#?}");
+        let compiled = compile::compile(&reading.inputs, None);
+        let facts = compile::facts(&reading.inputs);
+        let advice = compile::advise(&compiled.snapshot, &facts, &reading.inputs.origins);
+        let text = render::all(&compiled, &facts, &advice);
+        let path = fixtures().join(format!("{name}.expected"));
+        let expected = std::fs::read_to_string(&path).unwrap_or_default();
+        if update {
+            std::fs::write(&path, &text).expect("the expectation can be written");
+        } else if text != expected {
+            wrong.push(format!("{name}: expected\n{expected}\ngot\n{text}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn there_are_enough_fixtures_and_every_one_has_an_expectation() {
+    let names = names();
+    assert!(names.len() >= 40, "{} fixtures", names.len());
+    for name in names {
+        assert!(fixtures().join(format!("{name}.expected")).is_file(), "{name}");
+    }
+}

@@ -1,0 +1,83 @@
+//! Asks an instance's admin address.
+
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::Bytes;
+use hyper::{Request, header};
+use hyper_util::rt::TokioIo;
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::net::TcpStream;
+
+/// A plan of ten thousand routes is a few dozen megabytes.
+const MAX_ANSWER_BYTES: usize = 512 << 20;
+/// Probes of an explanation are bounded well below this.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[derive(Debug)]
+pub enum Error {
+    /// Nothing answers at the address.
+    NoInstance(SocketAddr, String),
+    /// The instance refused; its own words.
+    Refused(String),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::NoInstance(address, why) => write!(
+                f,
+                "no instance answers at {address} ({why}); start one with `cutwater up DIR`, name another with --admin, or read a folder with --dir"
+            ),
+            Error::Refused(message) => f.write_str(message),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// GETs a path, query included.
+pub async fn get(address: SocketAddr, path: &str) -> Result<String, Error> {
+    let no_instance = |why: String| Error::NoInstance(address, why);
+    match tokio::time::timeout(PATIENCE, request(address, path)).await {
+        Ok(Ok((true, body))) => Ok(body),
+        Ok(Ok((false, body))) => Err(Error::Refused(message(&body))),
+        Ok(Err(error)) => Err(no_instance(error.to_string())),
+        Err(_) => Err(no_instance(format!("no answer within {} s", PATIENCE.as_secs()))),
+    }
+}
+
+type AnyError = Box<dyn std::error::Error + Send + Sync>;
+
+async fn request(address: SocketAddr, path: &str) -> Result<(bool, String), AnyError> {
+    let stream = TcpStream::connect(address).await?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let request = Request::get(path).header(header::HOST, address.to_string()).body(Empty::<Bytes>::new())?;
+    let exchange = async {
+        let response = sender.send_request(request).await?;
+        let is_success = response.status().is_success();
+        let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await?.to_bytes();
+        Ok((is_success, String::from_utf8(body.to_vec())?))
+    };
+    tokio::select! {
+        result = exchange => result,
+        closed = connection => Err(closed.map_or_else(Into::into, |()| "the connection was closed".into())),
+    }
+}
+
+/// An error's JSON, or whatever else was said.
+fn message(body: &str) -> String {
+    let parsed: Option<serde_json::Value> = serde_json::from_str(body).ok();
+    parsed.and_then(|value| value["error"].as_str().map(str::to_owned)).unwrap_or_else(|| body.trim().to_owned())
+}
+
+/// Percent-encodes a query value, RFC 3986 section 2.3.
+pub fn encode(value: &str) -> String {
+    value
+        .bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+            _ => format!("%{byte:02X}"),
+        })
+        .collect()
+}

@@ -1,0 +1,38 @@
+//! `cutwater up`: an instance over a folder, until a signal ends it.
+
+use crate::cli::Up;
+use crate::{exit, terminal};
+use anyhow::Result;
+use instance::{AccessLogTo, Config, StartError};
+
+pub fn run(arguments: Up) -> Result<u8> {
+    telemetry::start_log();
+    let config = Config {
+        access_log: match arguments.access_log.as_str() {
+            "off" => AccessLogTo::Off,
+            "-" => AccessLogTo::Stdout,
+            file => AccessLogTo::File(file.into()),
+        },
+        dir: arguments.dir,
+        bind: arguments.bind,
+        port_offset: arguments.port_offset,
+        advertise: arguments.advertise,
+        admin: arguments.admin,
+        state: arguments.state,
+        workers: arguments.workers.map_or_else(processors, usize::from),
+        echo: arguments.echo,
+        is_coloured: terminal::stderr_is_coloured(),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("control").enable_all().build()?;
+    match runtime.block_on(instance::run(config)) {
+        Ok(()) => Ok(0),
+        Err(error) => {
+            eprintln!("{} {error}", terminal::paint_stderr(terminal::ERROR, "error:"));
+            Ok(if matches!(error, StartError::Folder(_)) { exit::NO_INPUT } else { exit::FAILED })
+        }
+    }
+}
+
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}

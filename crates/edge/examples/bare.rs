@@ -1,0 +1,90 @@
+//! Serves one port to one origin, for measuring: `bare PORT ORIGIN [WORKERS]`, for example
+//! `bare 8080 127.0.0.1:9000 1`. Ends with its standard input.
+
+use edge::{Config, Edge, EdgeView, KeyTable, Registry};
+use model::certificates::CertificatePlan;
+use model::dns::DnsPlan;
+use model::edge::{
+    Action, Attachment, Backend, EdgePlan, FrontEnd, HeaderEdits, Listener, Match, PathMatch,
+    Protocol, Rank, Rewrite, Route, Rule, Target, Timeouts,
+};
+use model::facts::{Endpoint, EndpointSet};
+use model::governance::GovernancePlan;
+use model::id::{ListenerId, RuleId, ServicePort};
+use model::{Facts, HostPattern, Kind, Node, ObjectId, Snapshot};
+use std::error::Error;
+use std::io::Read;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let port: u16 = arguments.next().ok_or("the port is missing")?.parse()?;
+    let origin: SocketAddr = arguments.next().ok_or("the origin is missing")?.parse()?;
+    let workers = arguments.next().map_or(Ok(1), |text| text.parse())?;
+    let registry = Registry::new(workers);
+    let facts = facts(origin);
+    let view = EdgeView::build(&snapshot(port), &facts, &KeyTable::default(), &registry, None);
+    let views = publish::Cell::new(Arc::new(view));
+    let config = Config { bind: Ipv4Addr::LOCALHOST.into(), port_offset: 0, workers };
+    let edge = Edge::start(config, &views, &registry, |_| None)?;
+    println!("serving 127.0.0.1:{port} from {origin} with {workers} workers");
+    std::io::stdin().read_to_end(&mut Vec::new())?;
+    edge.drain(Duration::from_secs(5));
+    print!("{}", edge::render_metrics(&registry.metrics));
+    Ok(())
+}
+
+fn service() -> ServicePort {
+    ServicePort { namespace: "bare".into(), name: "origin".into(), port: 80 }
+}
+
+fn snapshot(port: u16) -> Snapshot {
+    let id = ObjectId::new(Kind::HTTP_ROUTE, "bare", "all");
+    let path = PathMatch::Prefix("".into());
+    let rule = Rule {
+        id: RuleId { object: id.clone(), index: 0, name: None },
+        matches: vec![Match { path, conditions: vec![], rank: Rank::default() }],
+        request_headers: HeaderEdits::default(),
+        response_headers: HeaderEdits::default(),
+        rewrite: Rewrite::default(),
+        timeouts: Timeouts::default(),
+        action: Action::Forward(vec![Backend { weight: 1, target: Target::Service(service()) }]),
+    };
+    let route = Node::new(Route { id, front_end: FrontEnd::GatewayApi, rules: vec![rule] });
+    let attachment = Attachment { host: HostPattern::Any, original: HostPattern::Any, route };
+    let gateway = ObjectId::new(Kind::GATEWAY, "bare", "gateway");
+    let listener = Listener {
+        id: ListenerId { object: gateway, section: "http".into() },
+        port,
+        protocol: Protocol::Http,
+        host: HostPattern::Any,
+        certificates: vec![],
+        attachments: vec![attachment],
+    };
+    Snapshot::new(
+        Node::new(EdgePlan { listeners: vec![Node::new(listener)] }),
+        Node::new(DnsPlan::default()),
+        Node::new(CertificatePlan::default()),
+        Node::new(GovernancePlan::default()),
+    )
+}
+
+fn facts(address: SocketAddr) -> Facts {
+    let endpoint = Endpoint {
+        address,
+        ready: true,
+        serving: true,
+        terminating: false,
+        zone: None,
+        target: None,
+        observed_in: ObjectId::new(Kind::ENDPOINT_SLICE, "bare", "origin"),
+    };
+    let mut facts = Facts::default();
+    facts.endpoints.insert(service(), Arc::new(EndpointSet { endpoints: vec![endpoint] }));
+    facts
+}

@@ -1,0 +1,163 @@
+//! Buffers of one worker, lent to a connection while it has bytes to hold and taken back when it is idle.
+//! Nothing here knows what the bytes mean.
+
+use std::cell::RefCell;
+use std::ops::Range;
+
+/// Room for a head and a small body.
+pub(crate) const SMALL_BYTES: usize = 16 << 10;
+/// Room for the longest head that the limits allow, and for large bodies.
+pub(crate) const LARGE_BYTES: usize = 64 << 10;
+/// An output that grew beyond this is not kept.
+const OUTPUT_KEPT_BYTES: usize = 128 << 10;
+/// Spare buffers of each kind that a worker keeps.
+const SPARE: usize = 256;
+
+#[derive(Default)]
+pub(crate) struct Buffers {
+    small: RefCell<Vec<Vec<u8>>>,
+    large: RefCell<Vec<Vec<u8>>>,
+    outputs: RefCell<Vec<Vec<u8>>>,
+}
+
+impl Buffers {
+    pub fn small(&self) -> Buffer {
+        Buffer::over(self.small.borrow_mut().pop().unwrap_or_else(|| vec![0; SMALL_BYTES]))
+    }
+
+    pub fn large(&self) -> Buffer {
+        Buffer::over(self.large.borrow_mut().pop().unwrap_or_else(|| vec![0; LARGE_BYTES]))
+    }
+
+    pub fn give_back(&self, buffer: Buffer) {
+        let spare = if buffer.bytes.len() == SMALL_BYTES { &self.small } else { &self.large };
+        keep(spare, buffer.bytes);
+    }
+
+    /// An empty vector to write a head into.
+    pub fn output(&self) -> Vec<u8> {
+        self.outputs.borrow_mut().pop().unwrap_or_default()
+    }
+
+    pub fn give_back_output(&self, mut output: Vec<u8>) {
+        if output.capacity() > 0 && output.capacity() <= OUTPUT_KEPT_BYTES {
+            output.clear();
+            keep(&self.outputs, output);
+        }
+    }
+
+    /// The same bytes in a large buffer.
+    pub fn grow(&self, buffer: Buffer) -> Buffer {
+        let mut large = self.large();
+        let bytes = &buffer.bytes[..buffer.end];
+        large.bytes[..bytes.len()].copy_from_slice(bytes);
+        (large.start, large.end) = (buffer.start, buffer.end);
+        self.give_back(buffer);
+        large
+    }
+}
+
+fn keep(spare: &RefCell<Vec<Vec<u8>>>, bytes: Vec<u8>) {
+    let mut spare = spare.borrow_mut();
+    if spare.len() < SPARE {
+        spare.push(bytes);
+    }
+}
+
+/// Bytes `start..end` are there; what lies behind `end` is room.
+pub(crate) struct Buffer {
+    bytes: Vec<u8>,
+    start: usize,
+    end: usize,
+}
+
+impl Buffer {
+    fn over(bytes: Vec<u8>) -> Buffer {
+        Buffer { bytes, start: 0, end: 0 }
+    }
+
+    pub fn data(&self) -> &[u8] {
+        &self.bytes[self.start..self.end]
+    }
+
+    /// Bytes by their place from the start of the buffer.
+    pub fn at(&self, range: Range<usize>) -> &[u8] {
+        self.bytes.get(range).unwrap_or_default()
+    }
+
+    /// Where the data begin.
+    pub fn start(&self) -> usize {
+        self.start
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    pub fn is_large(&self) -> bool {
+        self.bytes.len() >= LARGE_BYTES
+    }
+
+    pub fn consume(&mut self, count: usize) {
+        self.start = (self.start + count).min(self.end);
+    }
+
+    pub fn room(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.end..]
+    }
+
+    pub fn filled(&mut self, count: usize) {
+        self.end = (self.end + count).min(self.bytes.len());
+    }
+
+    /// Forgets the data, and gives the room behind `keep` back.
+    pub fn reset_to(&mut self, keep: usize) {
+        debug_assert!(self.is_empty() && keep <= self.end);
+        (self.start, self.end) = (keep, keep);
+    }
+
+    /// Moves the data to the front.
+    pub fn compact(&mut self) {
+        if self.start > 0 {
+            self.bytes.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fill(buffer: &mut Buffer, bytes: &[u8]) {
+        buffer.room()[..bytes.len()].copy_from_slice(bytes);
+        buffer.filled(bytes.len());
+    }
+
+    #[test]
+    fn a_buffer_comes_back_empty_and_keeps_its_kind() {
+        let buffers = Buffers::default();
+        let mut buffer = buffers.small();
+        fill(&mut buffer, b"head body");
+        buffer.consume(5);
+        assert_eq!(buffer.data(), b"body");
+        let mut large = buffers.grow(buffer);
+        assert!(large.is_large());
+        assert_eq!((large.data(), large.at(0..4)), (b"body".as_slice(), b"head".as_slice()));
+        large.compact();
+        assert_eq!((large.data(), large.start()), (b"body".as_slice(), 0));
+        buffers.give_back(large);
+        assert!(buffers.large().is_empty() && !buffers.small().is_large());
+    }
+
+    #[test]
+    fn room_behind_a_kept_head_is_used_again() {
+        let buffers = Buffers::default();
+        let mut buffer = buffers.small();
+        fill(&mut buffer, b"headbody");
+        buffer.consume(8);
+        buffer.reset_to(4);
+        fill(&mut buffer, b"more");
+        assert_eq!((buffer.data(), buffer.at(0..4)), (b"more".as_slice(), b"head".as_slice()));
+    }
+}

@@ -1,0 +1,145 @@
+//! The side of an exchange that faces the client, as HTTP/1.1 and HTTP/2 both provide it. The rest of the edge is
+//! written against this trait once.
+
+use crate::edits::Edits;
+use crate::ids::RequestId;
+use h1::{Framing, HeaderList, Known, Trailers};
+use std::task::{Context, Poll};
+
+/// Why the client's side failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ClientFault {
+    /// The connection or the stream is gone.
+    Gone,
+    /// The body is malformed or truncated.
+    Message(h1::Reason),
+    TooLarge,
+}
+
+/// What [`Client::poll_body`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Body {
+    /// [`Client::body`] is not empty.
+    Data,
+    End,
+}
+
+/// What comes after the bytes of a [`Client::poll_send`], as far as it is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Follow {
+    /// Not known: send now.
+    Unknown,
+    /// More bytes, or the end, in the same poll: sending may wait for them.
+    More,
+    /// Nothing: these are the last bytes.
+    End,
+}
+
+pub(crate) trait Client {
+    /// The request's head as bytes of HTTP/1.1, in which the spans of its parsed form lie.
+    fn request(&self) -> &[u8];
+
+    /// Makes bytes of the request's body available, reading when there are none.
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Body, ClientFault>>;
+
+    fn body(&self) -> &[u8];
+
+    fn consume(&mut self, count: usize);
+
+    /// Appends the request's trailer fields that may be forwarded, as field lines. Says whether there were any.
+    fn write_trailers(&self, out: &mut Vec<u8>) -> bool;
+
+    /// Sends 100 (Continue) when the client waits for it.
+    fn want_body(&mut self);
+
+    /// Sends an interim response other than 100 and 101.
+    fn interim(&mut self, response: &Response<'_>);
+
+    /// Takes the head of the final response; it is sent with what follows, or by a flush.
+    fn head(&mut self, response: &Response<'_>);
+
+    /// The response was 101: the bytes behind both heads are a tunnel from here on.
+    fn switch_protocols(&mut self, response: &Response<'_>, protocol: &[u8]);
+
+    /// Takes bytes of the response's body; fewer than given when the client is slow.
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        data: &[u8],
+        follow: Follow,
+    ) -> Poll<Result<usize, ClientFault>>;
+
+    /// Sends what is held back.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ClientFault>>;
+
+    /// Ends the response.
+    fn poll_finish(
+        &mut self,
+        cx: &mut Context<'_>,
+        trailers: Option<&Trailers>,
+    ) -> Poll<Result<(), ClientFault>>;
+
+    /// No further request is taken: said in the response's head where its version can.
+    fn close_after(&mut self);
+
+    /// The response cannot be finished: the client must be able to tell (RFC 9112 section 8).
+    fn abort(&mut self);
+}
+
+/// The head of a response for the client, before any version of HTTP: its lines come from [`Response::lines`].
+pub(crate) struct Response<'a> {
+    pub status: u16,
+    pub reason: &'a [u8],
+    /// How the body comes from the origin.
+    pub framing: Framing,
+    pub fields: Fields<'a>,
+    pub edits: Option<&'a Edits>,
+    pub id: &'a RequestId,
+}
+
+#[derive(Clone, Copy)]
+pub(crate) enum Fields<'a> {
+    Origin { bytes: &'a [u8], list: &'a HeaderList },
+    Own(&'a [(&'a [u8], &'a [u8])]),
+}
+
+impl Response<'_> {
+    /// The field lines to send: without what is hop-by-hop, after the route's edits, with the request id.
+    pub fn lines(&self, mut line: impl FnMut(&[u8], &[u8])) {
+        let mut keep = |name: &[u8], value: &[u8]| {
+            if self.edits.is_none_or(|edits| !edits.drops(name)) {
+                line(name, value);
+            }
+        };
+        match self.fields {
+            Fields::Own(fields) => fields.iter().for_each(|(name, value)| keep(name, value)),
+            Fields::Origin { bytes, list } => {
+                for header in list.iter().filter(|h| self.is_forwarded(bytes, list, **h)) {
+                    keep(header.name(bytes), header.value(bytes));
+                }
+            }
+        }
+        for (name, value) in self.edits.into_iter().flat_map(Edits::added) {
+            line(name, value);
+        }
+        line(b"x-request-id", self.id.as_bytes());
+    }
+
+    /// Content-Length must not stand in 1xx and 204 (RFC 9110 section 8.6).
+    fn is_forwarded(&self, bytes: &[u8], list: &HeaderList, header: h1::Header) -> bool {
+        match header.known {
+            Known::XRequestId => false,
+            Known::ContentLength => self.status >= 200 && self.status != 204,
+            _ => !list.is_hop_by_hop(bytes, header),
+        }
+    }
+}
+
+/// Field lines of a trailer section that may be forwarded.
+pub(crate) fn forwarded_trailers(trailers: &Trailers) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let (bytes, fields) = (trailers.bytes(), trailers.fields());
+    fields
+        .iter()
+        .filter(|header| header.known.may_trail())
+        .map(move |header| (header.name(bytes), header.value(bytes)))
+}

@@ -1,0 +1,95 @@
+//! A client's connection from accept to close: handshake where the port has TLS, then the version of HTTP that the
+//! client speaks.
+
+use crate::access::TlsFacts;
+use crate::http1::{Http1, Next};
+use crate::tls::{self, HandshakeFault, PortTls};
+use crate::worker::Worker;
+use crate::{deadline::Deadline, http2};
+use model::edge::Protocol;
+use model::limits;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use tokio::net::TcpStream;
+
+/// What is known of a connection and does not change.
+pub(crate) struct Connection {
+    pub peer: SocketAddr,
+    /// The client's address as text.
+    pub client: String,
+    /// As written in the plan.
+    pub port: u16,
+    pub tls: Option<TlsFacts>,
+}
+
+impl Connection {
+    pub fn scheme(&self) -> Protocol {
+        if self.tls.is_some() { Protocol::Https } else { Protocol::Http }
+    }
+
+    pub fn scheme_name(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
+    }
+}
+
+pub(crate) async fn serve(worker: &Rc<Worker>, port: u16, io: TcpStream, peer: SocketAddr) {
+    // A socket that cannot be told to send at once still works.
+    let _ = io.set_nodelay(true);
+    let tls = match worker.view().port(port) {
+        Some(plan) => plan.tls.clone(),
+        None => return,
+    };
+    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+    let connection = Connection { peer, client: peer.ip().to_string(), port, tls: None };
+    let deadline = worker.deadlines.register();
+    match tls {
+        None => plain(worker, connection, io, deadline).await,
+        // Boxed: what a handshake and its session need would lie in every connection's task.
+        Some(tls) => Box::pin(secure(worker, connection, io, deadline, tls)).await,
+    }
+}
+
+async fn plain(worker: &Rc<Worker>, connection: Connection, io: TcpStream, deadline: Deadline) {
+    let mut http1 = Http1::new(worker, &connection, io, &deadline, true);
+    if http1.serve().await == Next::Http2 {
+        let (io, first) = http1.into_parts();
+        Box::pin(http2::serve(worker, connection, io, first, deadline)).await;
+    }
+}
+
+async fn secure(
+    worker: &Rc<Worker>,
+    mut connection: Connection,
+    io: TcpStream,
+    deadline: Deadline,
+    tls: Arc<PortTls>,
+) {
+    deadline.stall_after(limits::HANDSHAKE_TIMEOUT_MS);
+    let accepted = {
+        let mut accepting = Box::pin(tls::accept(io, &tls));
+        let mut accepting = pin!(accepting.as_mut());
+        poll_fn(|cx| match accepting.as_mut().poll(cx) {
+            Poll::Ready(result) => Poll::Ready(result),
+            Poll::Pending => deadline.poll(cx).map(|_| Err(HandshakeFault::Failed)),
+        })
+        .await
+    };
+    let counters = worker.counters();
+    match accepted {
+        Err(HandshakeFault::NoCertificate) => counters.handshakes_without_certificate.add(1),
+        Err(HandshakeFault::Failed) => counters.handshakes_failed.add(1),
+        Ok(accepted) => {
+            counters.handshakes.add(1);
+            connection.tls = Some(accepted.facts);
+            if accepted.is_http2 {
+                http2::serve(worker, connection, accepted.io, None, deadline).await;
+            } else {
+                Http1::new(worker, &connection, accepted.io, &deadline, false).serve().await;
+            }
+        }
+    }
+}

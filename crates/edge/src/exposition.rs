@@ -1,0 +1,161 @@
+//! The counters in Prometheus's text format. Names begin with `cutwater_`; counters begin at 0.
+
+use crate::metrics::{LATENCY_BOUNDS_US, Metrics, RouteMetrics, UpstreamFailure, WorkerCounters};
+use crate::metrics::Counter;
+use crate::refusal::Cause;
+use std::fmt::Write;
+use std::sync::Arc;
+
+/// Every family of the edge, with its help.
+pub fn render(metrics: &Metrics) -> String {
+    let mut text = String::new();
+    let routes = metrics.routes();
+    requests(&mut text, &routes);
+    latency(&mut text, &routes);
+    bytes(&mut text, &routes);
+    failures(&mut text, &routes);
+    connections(&mut text, metrics);
+    refusals(&mut text, metrics);
+    text
+}
+
+fn family(text: &mut String, name: &str, kind: &str, help: &str) {
+    // Writing to a string cannot fail.
+    let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+}
+
+fn sample(text: &mut String, name: &str, labels: &[(&str, &str)], value: impl std::fmt::Display) {
+    text.push_str(name);
+    for (at, (label, value)) in labels.iter().enumerate() {
+        let before = if at == 0 { '{' } else { ',' };
+        let _ = write!(text, "{before}{label}=\"{}\"", escape(value));
+    }
+    let after = if labels.is_empty() { "" } else { "}" };
+    let _ = writeln!(text, "{after} {value}");
+}
+
+fn escape(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+fn requests(text: &mut String, routes: &[Arc<RouteMetrics>]) {
+    const NAME: &str = "cutwater_requests_total";
+    family(text, NAME, "counter", "Requests answered, by route and status class.");
+    for route in routes {
+        for (at, class) in ["1xx", "2xx", "3xx", "4xx", "5xx"].into_iter().enumerate() {
+            let labels = [("route", route.label.as_str()), ("class", class)];
+            sample(text, NAME, &labels, route.sum(|counters| &counters.classes[at]));
+        }
+    }
+}
+
+fn latency(text: &mut String, routes: &[Arc<RouteMetrics>]) {
+    const NAME: &str = "cutwater_request_duration_seconds";
+    family(text, NAME, "histogram", "From a request's head to its response's last byte, by route.");
+    for route in routes {
+        let mut count = 0;
+        for at in 0..=LATENCY_BOUNDS_US.len() {
+            count += route.sum(|counters| &counters.latency[at]);
+            let bound = match LATENCY_BOUNDS_US.get(at) {
+                Some(bound) => seconds(*bound).to_string(),
+                None => "+Inf".to_owned(),
+            };
+            let labels = [("route", route.label.as_str()), ("le", bound.as_str())];
+            sample(text, "cutwater_request_duration_seconds_bucket", &labels, count);
+        }
+        let labels = [("route", route.label.as_str())];
+        let sum = seconds(route.sum(|counters| &counters.latency_sum_us));
+        sample(text, "cutwater_request_duration_seconds_sum", &labels, sum);
+        sample(text, "cutwater_request_duration_seconds_count", &labels, count);
+    }
+}
+
+fn seconds(us: u64) -> f64 {
+    us as f64 / 1e6
+}
+
+fn bytes(text: &mut String, routes: &[Arc<RouteMetrics>]) {
+    const NAME: &str = "cutwater_body_bytes_total";
+    family(text, NAME, "counter", "Bytes of bodies, by route and direction.");
+    for route in routes {
+        let label = ("route", route.label.as_str());
+        let received = route.sum(|counters| &counters.bytes_in);
+        sample(text, NAME, &[label, ("direction", "request")], received);
+        let sent = route.sum(|counters| &counters.bytes_out);
+        sample(text, NAME, &[label, ("direction", "response")], sent);
+    }
+}
+
+fn failures(text: &mut String, routes: &[Arc<RouteMetrics>]) {
+    const NAME: &str = "cutwater_upstream_failures_total";
+    family(text, NAME, "counter", "Attempts at a backend that failed, by route and reason.");
+    for route in routes {
+        for failure in UpstreamFailure::ALL {
+            let labels = [("route", route.label.as_str()), ("reason", failure.slug())];
+            sample(text, NAME, &labels, route.sum(|counters| &counters.failures[failure as usize]));
+        }
+    }
+}
+
+fn connections(text: &mut String, metrics: &Metrics) {
+    let total = |read: fn(&WorkerCounters) -> &Counter| metrics.sum(read);
+    let accepted = total(|w| &w.accepted);
+    family(text, "cutwater_connections_total", "counter", "Client connections accepted.");
+    sample(text, "cutwater_connections_total", &[], accepted);
+    family(text, "cutwater_connections", "gauge", "Client connections open now.");
+    // The two counters are read one after the other: a gauge never falls below zero for that.
+    sample(text, "cutwater_connections", &[], accepted.saturating_sub(total(|w| &w.closed)));
+    family(text, "cutwater_connections_over_limit_total", "counter", "Connections closed at once because a worker had its limit.");
+    sample(text, "cutwater_connections_over_limit_total", &[], total(|w| &w.over_limit));
+    const HANDSHAKES: &str = "cutwater_tls_handshakes_total";
+    family(text, HANDSHAKES, "counter", "TLS handshakes, by result.");
+    sample(text, HANDSHAKES, &[("result", "ok")], total(|w| &w.handshakes));
+    sample(text, HANDSHAKES, &[("result", "failed")], total(|w| &w.handshakes_failed));
+    let without = total(|w| &w.handshakes_without_certificate);
+    sample(text, HANDSHAKES, &[("result", "no-certificate")], without);
+    const RETRIES: &str = "cutwater_upstream_retries_total";
+    family(text, RETRIES, "counter", "Requests tried again on another connection or endpoint.");
+    sample(text, RETRIES, &[], total(|w| &w.retries));
+}
+
+fn refusals(text: &mut String, metrics: &Metrics) {
+    const NAME: &str = "cutwater_refusals_total";
+    family(text, NAME, "counter", "Requests that the edge answered itself, by reason.");
+    for (at, cause) in Cause::ALL.iter().enumerate() {
+        sample(text, NAME, &[("reason", cause.slug())], metrics.sum(|w| &w.causes[at]));
+    }
+    for (at, reason) in h1::Reason::ALL.iter().enumerate() {
+        sample(text, NAME, &[("reason", reason.slug())], metrics.sum(|w| &w.messages[at]));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::Trace;
+    use model::{Kind, ObjectId};
+
+    #[test]
+    fn sums_workers_and_begins_at_zero() {
+        let metrics = Metrics::new(2);
+        let route = metrics.route(&ObjectId::new(Kind::HTTP_ROUTE, "shop", "cart"));
+        let mut trace = Trace::new(std::time::Instant::now());
+        (trace.status, trace.bytes_out) = (204, 7);
+        route.of(0).request(&trace, 700);
+        route.of(1).request(&trace, 9_000_000);
+        let text = render(&metrics);
+        for line in [
+            "cutwater_requests_total{route=\"HTTPRoute shop/cart\",class=\"2xx\"} 2",
+            "cutwater_requests_total{route=\"HTTPRoute shop/cart\",class=\"5xx\"} 0",
+            "cutwater_request_duration_seconds_bucket{route=\"HTTPRoute shop/cart\",le=\"0.0005\"} 0",
+            "cutwater_request_duration_seconds_bucket{route=\"HTTPRoute shop/cart\",le=\"0.001\"} 1",
+            "cutwater_request_duration_seconds_bucket{route=\"HTTPRoute shop/cart\",le=\"+Inf\"} 2",
+            "cutwater_request_duration_seconds_sum{route=\"HTTPRoute shop/cart\"} 9.0007",
+            "cutwater_body_bytes_total{route=\"HTTPRoute shop/cart\",direction=\"response\"} 14",
+            "cutwater_refusals_total{reason=\"no-route\"} 0",
+            "cutwater_connections 0",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");
+        }
+    }
+}

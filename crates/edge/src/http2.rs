@@ -1,0 +1,180 @@
+//! The server side of HTTP/2: one connection, a task for each stream. A stream's request becomes a head of HTTP/1.1 and
+//! goes the same way as every other (`http2_stream`).
+
+use crate::buffers::Buffer;
+use crate::connection::Connection;
+use crate::deadline::Deadline;
+use crate::http2_io::{Drain, gather};
+use crate::http2_stream;
+use crate::transport::Io;
+use crate::worker::Worker;
+use bytes::Bytes;
+use h2::Reason;
+use h2::server::{Builder, SendResponse};
+use http::Request;
+use model::limits;
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+/// Streams that a client may have open at once.
+const STREAMS: u32 = 200;
+/// Streams that a client opened and reset before they were looked at: beyond it is an attack (CVE-2023-44487).
+const PENDING_RESETS: usize = 50;
+/// Streams that we remember after a reset of ours, and resets that a client's faults may provoke.
+const RESETS: usize = 50;
+const FAULT_RESETS: usize = 256;
+const STREAM_WINDOW_BYTES: u32 = 256 << 10;
+const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
+const SEND_BUFFER_BYTES: usize = 64 << 10;
+/// What a client gets to say goodbye.
+const FAREWELL_MS: u64 = 1_000;
+
+type Http2<S> = h2::server::Connection<crate::http2_io::Gathered<S>, Bytes>;
+type Stream = (Request<h2::RecvStream>, SendResponse<Bytes>);
+
+/// Streams of one connection that are being served, and the deadline that holds while there are none.
+pub(crate) struct Load {
+    streams: Cell<usize>,
+    deadline: Deadline,
+}
+
+impl Load {
+    fn begin(&self) {
+        self.streams.set(self.streams.get() + 1);
+        self.deadline.lift();
+    }
+
+    pub fn end(&self) {
+        self.streams.set(self.streams.get() - 1);
+        if self.streams.get() == 0 {
+            self.deadline.stall_after(limits::IDLE_TIMEOUT_MS);
+        }
+    }
+}
+
+/// `first` is what was read before it was known that the client speaks HTTP/2.
+pub(crate) async fn serve<S: Io>(
+    worker: &Rc<Worker>,
+    connection: Connection,
+    io: S,
+    first: Option<Buffer>,
+    deadline: Deadline,
+) {
+    deadline.stall_after(limits::HEAD_TIMEOUT_MS);
+    let load = Rc::new(Load { streams: Cell::new(0), deadline });
+    let (io, drain) = gather(io, first);
+    let handshake = {
+        let mut handshake = pin!(settings().handshake(io));
+        poll_fn(|cx| {
+            let polled = handshake.as_mut().poll(cx);
+            let drained = drain.poll(cx);
+            match (polled, drained) {
+                (_, Poll::Ready(Err(_))) => Poll::Ready(None),
+                (Poll::Ready(result), _) => Poll::Ready(result.ok()),
+                (Poll::Pending, _) => load.deadline.poll(cx).map(|_| None),
+            }
+        })
+        .await
+    };
+    drain.give_back(&worker.buffers);
+    if let Some(http2) = handshake {
+        load.deadline.stall_after(limits::IDLE_TIMEOUT_MS);
+        let connection = Rc::new(connection);
+        Driver { worker, http2, drain, load, farewell: Farewell::No }.run(&connection).await;
+    }
+}
+
+fn settings() -> Builder {
+    let mut builder = Builder::new();
+    builder
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(limits::HEAD_BYTES as u32)
+        .max_pending_accept_reset_streams(PENDING_RESETS)
+        .max_concurrent_reset_streams(RESETS)
+        .max_local_error_reset_streams(Some(FAULT_RESETS))
+        .initial_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_send_buffer_size(SEND_BUFFER_BYTES);
+    builder
+}
+
+struct Driver<'w, S: Io> {
+    worker: &'w Rc<Worker>,
+    http2: Http2<S>,
+    drain: Drain<S>,
+    load: Rc<Load>,
+    farewell: Farewell,
+}
+
+/// How far a connection is on its way to its end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Farewell {
+    No,
+    /// GOAWAY was sent; streams that run may end.
+    Graceful,
+    /// Nothing runs, and the client has a moment to read what was sent.
+    Last,
+}
+
+impl<S: Io> Driver<'_, S> {
+    async fn run(&mut self, connection: &Rc<Connection>) {
+        while let Some((request, respond)) = poll_fn(|cx| self.poll_stream(cx)).await {
+            self.load.begin();
+            let (worker, load) = (Rc::clone(self.worker), Rc::clone(&self.load));
+            let connection = Rc::clone(connection);
+            tokio::task::spawn_local(async move {
+                http2_stream::serve(&worker, &connection, request, respond).await;
+                load.end();
+            });
+        }
+        // What is left to send is a GOAWAY at most.
+        poll_fn(|cx| match self.drain.poll(cx) {
+            Poll::Pending => self.load.deadline.poll(cx).map(|_| ()),
+            Poll::Ready(_) => Poll::Ready(()),
+        })
+        .await;
+    }
+
+    /// The next stream; none when the connection is over.
+    fn poll_stream(&mut self, cx: &mut Context<'_>) -> Poll<Option<Stream>> {
+        let polled = self.http2.poll_accept(cx);
+        if let Poll::Ready(Err(_)) = self.drain.poll(cx) {
+            return Poll::Ready(None);
+        }
+        match polled {
+            Poll::Ready(Some(Ok(stream))) => Poll::Ready(Some(stream)),
+            Poll::Ready(_) => Poll::Ready(None),
+            Poll::Pending => self.poll_end(cx),
+        }
+    }
+
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Option<Stream>> {
+        if self.worker.deadlines.is_draining() && self.farewell == Farewell::No {
+            self.farewell = Farewell::Graceful;
+            self.http2.graceful_shutdown();
+            cx.waker().wake_by_ref();
+        }
+        match self.load.deadline.poll(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(_) if self.farewell == Farewell::Last || self.load.is_aborted() => {
+                Poll::Ready(None)
+            }
+            Poll::Ready(_) => {
+                self.farewell = Farewell::Last;
+                self.http2.abrupt_shutdown(Reason::NO_ERROR);
+                self.load.deadline.stall_after(FAREWELL_MS);
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl Load {
+    fn is_aborted(&self) -> bool {
+        self.deadline.passed() == Some(crate::deadline::Passed::Cap)
+    }
+}

@@ -1,0 +1,297 @@
+//! One stream of HTTP/2 as a client of the edge. Its request is written as a head of HTTP/1.1 and read by the strict
+//! codec: what could not stand in HTTP/1.1 is refused there, and everything behind sees one form.
+
+use crate::client::{Body, Client, ClientFault, Follow, Response, forwarded_trailers};
+use crate::connection::Connection;
+use crate::exchange::{self, Site};
+use crate::refusal::Refusal;
+use crate::worker::{LIMITS, Worker};
+use bytes::{Buf, Bytes};
+use h1::{Framing, Known, Trailers, encode};
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream, SendStream};
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::request::Parts;
+use http::{Request, StatusCode};
+use model::limits::REQUEST_BODY_BYTES;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+/// Bytes of a response that one frame carries at most.
+const FRAME_BYTES: usize = 16 << 10;
+
+pub(crate) async fn serve(
+    worker: &Rc<Worker>,
+    connection: &Connection,
+    request: Request<RecvStream>,
+    respond: SendResponse<Bytes>,
+) {
+    let (parts, body) = request.into_parts();
+    let mut bytes = worker.buffers.output();
+    let faults = write_head(&parts, body.is_end_stream(), &mut bytes);
+    let mut scratch = worker.scratch();
+    let parsed = match faults {
+        Ok(()) => h1::parse_request(&bytes, &mut scratch.request, &LIMITS),
+        Err(reason) => Err(reason.in_request()),
+    };
+    let deadline = worker.deadlines.register();
+    let mut client = Http2Stream::new(bytes, body, respond);
+    let site = Site { worker, connection, deadline: &deadline, protocol: "HTTP/2" };
+    match parsed {
+        Ok(Some(head)) => {
+            client.awaits_continue = head.expect_continue;
+            exchange::serve(site, &head, &mut client, &mut scratch).await;
+        }
+        // A head without its end cannot be: `write_head` writes it.
+        Ok(None) => client.abort(),
+        Err(refusal) => {
+            exchange::refuse_message(site, &mut client, Refusal::Message(refusal.reason)).await;
+        }
+    }
+    worker.buffers.give_back_output(client.bytes);
+    worker.give_back_scratch(scratch);
+}
+
+/// Writes the request as HTTP/1.1 would have it (RFC 9113 section 8.3.1): the authority as Host, crumbs of Cookie
+/// joined (section 8.2.3), chunked where the length is not known.
+fn write_head(parts: &Parts, is_end: bool, out: &mut Vec<u8>) -> Result<(), h1::Reason> {
+    let host = host(parts)?;
+    let target = match (parts.uri.path_and_query(), parts.uri.authority()) {
+        (Some(path), _) => path.as_str(),
+        (None, Some(authority)) => authority.as_str(),
+        (None, None) => return Err(h1::Reason::TargetForm),
+    };
+    if !target.bytes().all(|b| b > b' ' && b != 0x7f) {
+        return Err(h1::Reason::TargetBytes);
+    }
+    encode::request_line(out, parts.method.as_str().as_bytes(), target.as_bytes());
+    encode::header(out, b"host", host);
+    let mut has_length = false;
+    for (name, value) in &parts.headers {
+        match *name {
+            http::header::HOST | http::header::COOKIE => continue,
+            http::header::CONTENT_LENGTH => has_length = true,
+            _ => {}
+        }
+        encode::header(out, name.as_str().as_bytes(), value.as_bytes());
+    }
+    write_cookie(&parts.headers, out);
+    match (has_length, is_end) {
+        (true, _) => {}
+        (false, false) => encode::transfer_encoding_chunked(out),
+        // Origins may ask for a length where a body is usual (RFC 9110 section 8.6).
+        (false, true) if matches!(parts.method.as_str(), "POST" | "PUT" | "PATCH") => {
+            encode::content_length(out, 0);
+        }
+        (false, true) => {}
+    }
+    encode::end(out);
+    Ok(())
+}
+
+/// The authority, which Host may only repeat.
+fn host(parts: &Parts) -> Result<&[u8], h1::Reason> {
+    let mut fields = parts.headers.get_all(http::header::HOST).iter().map(HeaderValue::as_bytes);
+    let (field, second) = (fields.next(), fields.next());
+    let authority = parts.uri.authority().map(|authority| authority.as_str().as_bytes());
+    match (authority, field) {
+        _ if second.is_some() => Err(h1::Reason::HostRepeated),
+        (Some(authority), Some(field)) if !h1::host::same(authority, field) => {
+            Err(h1::Reason::HostInvalid)
+        }
+        (Some(host), _) | (None, Some(host)) => Ok(host),
+        (None, None) => Err(h1::Reason::HostMissing),
+    }
+}
+
+fn write_cookie(headers: &HeaderMap, out: &mut Vec<u8>) {
+    for (at, crumb) in headers.get_all(http::header::COOKIE).iter().enumerate() {
+        out.extend_from_slice(if at == 0 { b"cookie: " } else { b"; " });
+        out.extend_from_slice(crumb.as_bytes());
+    }
+    if headers.contains_key(http::header::COOKIE) {
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+struct Http2Stream {
+    /// The head as HTTP/1.1.
+    bytes: Vec<u8>,
+    body: RecvStream,
+    piece: Bytes,
+    body_bytes: u64,
+    trailers: Option<HeaderMap>,
+    respond: SendResponse<Bytes>,
+    send: Option<SendStream<Bytes>>,
+    awaits_continue: bool,
+    /// The last frame of the response was handed over.
+    is_ended: bool,
+}
+
+impl Http2Stream {
+    fn new(bytes: Vec<u8>, body: RecvStream, respond: SendResponse<Bytes>) -> Http2Stream {
+        Http2Stream {
+            bytes,
+            body,
+            piece: Bytes::new(),
+            body_bytes: 0,
+            trailers: None,
+            respond,
+            send: None,
+            awaits_continue: false,
+            is_ended: false,
+        }
+    }
+}
+
+/// A status is three digits from the codec; field names and values were accepted by it.
+fn message(response: &Response<'_>) -> http::Response<()> {
+    let mut message = http::Response::new(());
+    *message.status_mut() =
+        StatusCode::from_u16(response.status).unwrap_or(StatusCode::BAD_GATEWAY);
+    let headers = message.headers_mut();
+    response.lines(|name, value| push(headers, name, value));
+    message
+}
+
+/// Leaves out what HTTP/2 cannot carry.
+fn push(headers: &mut HeaderMap, name: &[u8], value: &[u8]) {
+    if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
+        // An error means more fields than the map can hold, which the codec's limit does not let through.
+        let _ = headers.try_append(name, value);
+    }
+}
+
+fn gone<E>(_: E) -> ClientFault {
+    ClientFault::Gone
+}
+
+impl Client for Http2Stream {
+    fn request(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Body, ClientFault>> {
+        while self.piece.is_empty() {
+            match ready!(self.body.poll_data(cx)) {
+                Some(piece) => self.piece = piece.map_err(gone)?,
+                None => {
+                    self.trailers = ready!(self.body.poll_trailers(cx)).map_err(gone)?;
+                    return Poll::Ready(Ok(Body::End));
+                }
+            }
+            self.body_bytes += self.piece.len() as u64;
+            if self.body_bytes > REQUEST_BODY_BYTES {
+                return Poll::Ready(Err(ClientFault::TooLarge));
+            }
+        }
+        Poll::Ready(Ok(Body::Data))
+    }
+
+    fn body(&self) -> &[u8] {
+        &self.piece
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.piece.advance(count.min(self.piece.len()));
+        // Fails only when more is released than was received.
+        let _ = self.body.flow_control().release_capacity(count);
+    }
+
+    fn write_trailers(&self, out: &mut Vec<u8>) -> bool {
+        let start = out.len();
+        for (name, value) in self.trailers.iter().flatten() {
+            let name = name.as_str().as_bytes();
+            if Known::of(name).may_trail() {
+                encode::header(out, name, value.as_bytes());
+            }
+        }
+        out.len() > start
+    }
+
+    fn want_body(&mut self) {
+        if std::mem::take(&mut self.awaits_continue) && self.piece.is_empty() {
+            let mut message = http::Response::new(());
+            *message.status_mut() = StatusCode::CONTINUE;
+            // A stream that is gone is found when its body is read.
+            let _ = self.respond.send_informational(message);
+        }
+    }
+
+    fn interim(&mut self, response: &Response<'_>) {
+        let _ = self.respond.send_informational(message(response));
+    }
+
+    fn head(&mut self, response: &Response<'_>) {
+        self.is_ended = matches!(response.framing, Framing::None | Framing::Length(0));
+        // Without a stream to send on, what follows finds that the client is gone.
+        self.send = self.respond.send_response(message(response), self.is_ended).ok();
+    }
+
+    /// Never: HTTP/2 has no Upgrade (RFC 9113 section 8.6), so no request asks for it.
+    fn switch_protocols(&mut self, _: &Response<'_>, _: &[u8]) {
+        self.abort();
+    }
+
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        data: &[u8],
+        follow: Follow,
+    ) -> Poll<Result<usize, ClientFault>> {
+        let send = self.send.as_mut().ok_or(ClientFault::Gone)?;
+        let data = &data[..data.len().min(FRAME_BYTES)];
+        send.reserve_capacity(data.len());
+        while send.capacity() == 0 {
+            ready!(send.poll_capacity(cx)).ok_or(ClientFault::Gone)?.map_err(gone)?;
+        }
+        let count = send.capacity().min(data.len());
+        // Of a longer piece this is not the end.
+        let is_end = follow == Follow::End && count == data.len() && count < FRAME_BYTES;
+        send.send_data(Bytes::copy_from_slice(&data[..count]), is_end).map_err(gone)?;
+        self.is_ended = is_end;
+        Poll::Ready(Ok(count))
+    }
+
+    /// The connection sends by itself; what is to be found here is that the client gave the stream up.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ClientFault>> {
+        let reset = match &mut self.send {
+            _ if self.is_ended => Poll::Pending,
+            Some(send) => send.poll_reset(cx),
+            None => self.respond.poll_reset(cx),
+        };
+        match reset {
+            Poll::Ready(_) => Poll::Ready(Err(ClientFault::Gone)),
+            Poll::Pending => Poll::Ready(Ok(())),
+        }
+    }
+
+    fn poll_finish(
+        &mut self,
+        _: &mut Context<'_>,
+        trailers: Option<&Trailers>,
+    ) -> Poll<Result<(), ClientFault>> {
+        if std::mem::replace(&mut self.is_ended, true) {
+            return Poll::Ready(Ok(()));
+        }
+        let send = self.send.as_mut().ok_or(ClientFault::Gone)?;
+        let mut fields = HeaderMap::new();
+        let lines = trailers.into_iter().flat_map(forwarded_trailers);
+        lines.for_each(|(name, value)| push(&mut fields, name, value));
+        let sent = match fields.is_empty() {
+            true => send.send_data(Bytes::new(), true),
+            false => send.send_trailers(fields),
+        };
+        Poll::Ready(sent.map_err(gone))
+    }
+
+    /// A stream is one request.
+    fn close_after(&mut self) {}
+
+    fn abort(&mut self) {
+        match &mut self.send {
+            Some(send) => send.send_reset(Reason::INTERNAL_ERROR),
+            None => self.respond.send_reset(Reason::INTERNAL_ERROR),
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Floor 4: the HTTP edge. A thread a core, each with its own runtime, listening sockets, upstream connections, buffers
+//! and counters; nothing shared is written on the request path.
+//!
+//! ```text
+//! listen ── connection ─┬─ tls ─┬─ http1 ─┬─ exchange ── decide ── balance ── upstream ── pump
+//!                       └───────┴─ http2 ─┘     └─ refusal, redirect
+//! ```
+//!
+//! Not here: the wire codec (`h1`), matching (`routing`), what a manifest means (`compile`), where keys come from
+//! (`certs`), the access log's writer and the admin pages (`telemetry`, `console`).
+#![forbid(unsafe_code)]
+
+mod access;
+mod balance;
+mod buffers;
+mod client;
+mod config;
+mod connection;
+mod date;
+mod deadline;
+mod decide;
+mod edits;
+mod exchange;
+mod exposition;
+mod http1;
+mod http2;
+mod http2_io;
+mod http2_stream;
+mod ids;
+mod listen;
+mod metrics;
+mod pump;
+mod refusal;
+mod reply;
+mod request_head;
+mod tls;
+mod transport;
+mod upstream;
+mod view;
+mod worker;
+
+pub use access::{AccessRecord, Recorder, TlsFacts};
+pub use config::{BindFault, Config, StartError};
+pub use exposition::render as render_metrics;
+pub use metrics::{Counter, LATENCY_BOUNDS_US, Metrics, UpstreamFailure};
+pub use refusal::{Cause, Refusal};
+pub use tls::{KeyError, KeyTable};
+pub use view::{EdgeView, Registry};
+
+use listen::Ports;
+use publish::Cell;
+use std::io;
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+use worker::{Phase, Seed};
+
+/// A running edge. Dropping it aborts what still runs.
+pub struct Edge {
+    config: Arc<Config>,
+    ports: Arc<Ports>,
+    phase: watch::Sender<Phase>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Edge {
+    /// Starts the workers and binds the ports of the cell's current view. `recorder` gives each worker, by its number,
+    /// its own recorder; none where the access log is off. `registry` is the one that the views are built with, for as
+    /// many workers as `config` says.
+    pub fn start(
+        config: Config,
+        views: &Cell<EdgeView>,
+        registry: &Registry,
+        recorder: impl Fn(usize) -> Option<Box<dyn Recorder>>,
+    ) -> Result<Edge, StartError> {
+        let config = Arc::new(config);
+        let ports = Ports::new(Arc::clone(&config));
+        let mut edge =
+            Edge { config, ports, phase: watch::Sender::new(Phase::Serve), threads: Vec::new() };
+        let (ready, started) = mpsc::channel();
+        for index in 0..edge.config.workers {
+            let seed = Seed {
+                index,
+                config: Arc::clone(&edge.config),
+                reader: views.reader(),
+                ports: Arc::clone(&edge.ports),
+                metrics: Arc::clone(&registry.metrics),
+                recorder: recorder(index),
+                phase: edge.phase.subscribe(),
+                ready: ready.clone(),
+            };
+            edge.threads.push(spawn(seed).map_err(StartError::Thread)?);
+        }
+        drop(ready);
+        edge.wait_for_start(&started)?;
+        Ok(edge)
+    }
+
+    /// Ports of the plan that are bound now, as written there.
+    pub fn bound_ports(&self) -> Vec<u16> {
+        self.ports.bound()
+    }
+
+    /// Ports of the current view that could not be bound. They are tried again with the next view.
+    pub fn bind_faults(&self) -> Vec<BindFault> {
+        self.ports.faults()
+    }
+
+    /// Stops accepting, lets what runs end until `limit` has passed, then aborts it. Idle connections end at once.
+    /// Blocks the calling thread; says whether all ended by themselves.
+    pub fn drain(mut self, limit: Duration) -> bool {
+        const LOOK: Duration = Duration::from_millis(2);
+        self.phase.send_replace(Phase::Drain);
+        let end = Instant::now() + limit;
+        while self.threads.iter().any(|thread| !thread.is_finished()) {
+            if Instant::now() >= end {
+                self.stop();
+                return false;
+            }
+            std::thread::sleep(LOOK);
+        }
+        self.stop();
+        true
+    }
+
+    fn wait_for_start(&self, started: &mpsc::Receiver<io::Result<()>>) -> Result<(), StartError> {
+        for _ in 0..self.config.workers {
+            let result = started.recv().unwrap_or_else(|_| {
+                Err(io::Error::other("a worker ended before it served"))
+            });
+            result.map_err(StartError::Thread)?;
+        }
+        match self.ports.faults() {
+            faults if faults.is_empty() => Ok(()),
+            faults => Err(StartError::Bind(faults)),
+        }
+    }
+
+    fn stop(&mut self) {
+        self.phase.send_replace(Phase::Abort);
+        for thread in self.threads.drain(..) {
+            // A worker that panicked has told so on stderr already.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Edge {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn spawn(seed: Seed) -> io::Result<JoinHandle<()>> {
+    let name = format!("edge-{}", seed.index);
+    std::thread::Builder::new().name(name).spawn(move || worker::run(seed))
+}

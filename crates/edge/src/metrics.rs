@@ -1,0 +1,208 @@
+//! Counters of the edge. Each worker writes its own, so that nothing shared is written on the request path; readers
+//! sum them up. Counters of a route are kept by its id and survive new snapshots. The text form is in `exposition`.
+
+use crate::access::Trace;
+use crate::refusal::{Cause, Refusal};
+use model::{ObjectId, limits};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Upper bounds of the latency histogram, in microseconds; a last bucket takes the rest.
+pub const LATENCY_BOUNDS_US: [u64; 12] = [
+    500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 5_000_000,
+];
+
+/// A number that one thread writes and any thread reads.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Only the owning worker may call this: it is no atomic addition.
+    #[inline]
+    pub(crate) fn add(&self, count: u64) {
+        self.0.store(self.value().wrapping_add(count), Ordering::Relaxed);
+    }
+
+    #[inline]
+    pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// One worker's counters of one route. Aligned so that two workers never write to one cache line.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub(crate) struct RouteCounters {
+    /// By status class, 1xx to 5xx.
+    pub classes: [Counter; 5],
+    pub latency: [Counter; LATENCY_BOUNDS_US.len() + 1],
+    pub latency_sum_us: Counter,
+    pub bytes_in: Counter,
+    pub bytes_out: Counter,
+    pub failures: [Counter; UpstreamFailure::ALL.len()],
+}
+
+impl RouteCounters {
+    pub fn request(&self, trace: &Trace, elapsed_us: u64) {
+        if let Some(class) = self.classes.get(usize::from(trace.status / 100).wrapping_sub(1)) {
+            class.add(1);
+        }
+        let bucket = LATENCY_BOUNDS_US.partition_point(|bound| *bound < elapsed_us);
+        self.latency[bucket].add(1);
+        self.latency_sum_us.add(elapsed_us);
+        self.bytes_in.add(trace.bytes_in);
+        self.bytes_out.add(trace.bytes_out);
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpstreamFailure {
+    Connect,
+    ConnectTimeout,
+    /// Closed or failed before a whole response head.
+    NoResponse,
+    /// The response's head or framing is not acceptable.
+    Malformed,
+    /// The body ended early.
+    Truncated,
+    Timeout,
+}
+
+impl UpstreamFailure {
+    pub const ALL: [UpstreamFailure; 6] = [
+        UpstreamFailure::Connect,
+        UpstreamFailure::ConnectTimeout,
+        UpstreamFailure::NoResponse,
+        UpstreamFailure::Malformed,
+        UpstreamFailure::Truncated,
+        UpstreamFailure::Timeout,
+    ];
+
+    pub fn slug(self) -> &'static str {
+        match self {
+            UpstreamFailure::Connect => "connect",
+            UpstreamFailure::ConnectTimeout => "connect-timeout",
+            UpstreamFailure::NoResponse => "no-response",
+            UpstreamFailure::Malformed => "malformed",
+            UpstreamFailure::Truncated => "truncated",
+            UpstreamFailure::Timeout => "timeout",
+        }
+    }
+}
+
+/// The counters of one route, of all workers.
+#[derive(Debug)]
+pub struct RouteMetrics {
+    pub(crate) label: String,
+    workers: Box<[RouteCounters]>,
+}
+
+impl RouteMetrics {
+    fn new(label: String, workers: usize) -> Arc<RouteMetrics> {
+        let workers = (0..workers).map(|_| RouteCounters::default()).collect();
+        Arc::new(RouteMetrics { label, workers })
+    }
+
+    /// `worker` is below the number that the metrics were made for.
+    pub(crate) fn of(&self, worker: usize) -> &RouteCounters {
+        &self.workers[worker]
+    }
+
+    pub(crate) fn sum(&self, read: impl Fn(&RouteCounters) -> &Counter) -> u64 {
+        self.workers.iter().map(|counters| read(counters).value()).sum()
+    }
+}
+
+/// One worker's counters of what belongs to no route.
+#[derive(Debug)]
+#[repr(align(64))]
+pub(crate) struct WorkerCounters {
+    pub accepted: Counter,
+    pub closed: Counter,
+    pub over_limit: Counter,
+    pub handshakes: Counter,
+    pub handshakes_failed: Counter,
+    pub handshakes_without_certificate: Counter,
+    pub retries: Counter,
+    pub causes: [Counter; Cause::ALL.len()],
+    pub messages: Box<[Counter]>,
+}
+
+impl WorkerCounters {
+    fn new() -> WorkerCounters {
+        WorkerCounters {
+            accepted: Counter::default(),
+            closed: Counter::default(),
+            over_limit: Counter::default(),
+            handshakes: Counter::default(),
+            handshakes_failed: Counter::default(),
+            handshakes_without_certificate: Counter::default(),
+            retries: Counter::default(),
+            causes: Default::default(),
+            messages: h1::Reason::ALL.iter().map(|_| Counter::default()).collect(),
+        }
+    }
+
+    pub fn refusal(&self, refusal: Refusal) {
+        match refusal {
+            Refusal::Edge(cause) => self.causes[cause as usize].add(1),
+            Refusal::Rule { .. } => self.causes[Cause::RuleFails as usize].add(1),
+            Refusal::Message(reason) => {
+                if let Some(counter) = self.messages.get(reason as usize) {
+                    counter.add(1);
+                }
+            }
+        }
+    }
+}
+
+/// All counters of an edge.
+#[derive(Debug)]
+pub struct Metrics {
+    routes: Mutex<BTreeMap<ObjectId, Arc<RouteMetrics>>>,
+    /// Takes the routes beyond [`limits::METRIC_ROUTES`].
+    other: Arc<RouteMetrics>,
+    /// Takes requests that no route matched.
+    unmatched: Arc<RouteMetrics>,
+    pub(crate) workers: Box<[WorkerCounters]>,
+}
+
+impl Metrics {
+    pub fn new(workers: usize) -> Arc<Metrics> {
+        Arc::new(Metrics {
+            routes: Mutex::default(),
+            other: RouteMetrics::new("other".to_owned(), workers),
+            unmatched: RouteMetrics::new("none".to_owned(), workers),
+            workers: (0..workers).map(|_| WorkerCounters::new()).collect(),
+        })
+    }
+
+    /// The counters of a route, made at its first sight.
+    pub(crate) fn route(&self, id: &ObjectId) -> Arc<RouteMetrics> {
+        let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(metrics) = routes.get(id) {
+            return Arc::clone(metrics);
+        }
+        if routes.len() >= limits::METRIC_ROUTES {
+            return Arc::clone(&self.other);
+        }
+        let metrics = RouteMetrics::new(id.to_string(), self.workers.len());
+        routes.insert(id.clone(), Arc::clone(&metrics));
+        metrics
+    }
+
+    pub(crate) fn unmatched(&self) -> &RouteMetrics {
+        &self.unmatched
+    }
+
+    /// In the order of ids; then the two that stand for no route of their own.
+    pub(crate) fn routes(&self) -> Vec<Arc<RouteMetrics>> {
+        let routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        routes.values().chain([&self.other, &self.unmatched]).cloned().collect()
+    }
+
+    pub(crate) fn sum(&self, read: impl Fn(&WorkerCounters) -> &Counter) -> u64 {
+        self.workers.iter().map(|counters| read(counters).value()).sum()
+    }
+}

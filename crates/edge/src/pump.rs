@@ -1,0 +1,481 @@
+//! One attempt at an origin: the request goes up while the response comes down, both with bounded buffers, in one
+//! task. After 101 the same two directions are a tunnel.
+//!
+//! ```text
+//! up:    Fill -> Send -> [Read -> Send ...] -> Ended          (Broken: the origin takes no more)
+//! down:  Head -> [Head: interim ...] -> Body -> Finish -> Done
+//! ```
+
+use crate::access::Trace;
+use crate::buffers::Buffer;
+use crate::client::{Body, Client, ClientFault, Fields, Follow, Response};
+use crate::deadline::{Deadline, Passed};
+use crate::edits::Edits;
+use crate::ids::RequestId;
+use crate::transport::{poll_fill, poll_write_all};
+use crate::worker::{LIMITS, Worker};
+use h1::{BodyDecoder, Event, Framing, HeaderList, Method, ResponseHead, encode};
+use model::limits::BODY_STALL_TIMEOUT_MS;
+use std::ops::Range;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use tokio::io::AsyncWrite;
+use tokio::net::TcpStream;
+
+/// Bytes that are gathered for one send; larger pieces are sent from where they lie.
+const GATHER_BYTES: usize = 16 << 10;
+
+/// Why an attempt failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// The origin closed before a byte of the response.
+    NoResponse,
+    /// The response's head is cut off or not acceptable.
+    Malformed,
+    /// The body of the response ended early or is malformed.
+    Truncated,
+    Timeout(Passed),
+    /// The body of the request did not come in time.
+    ClientTimeout,
+    Client(ClientFault),
+}
+
+/// What an attempt needs to know about the request.
+#[derive(Clone, Copy)]
+pub(crate) struct Terms<'a> {
+    pub method: Method,
+    pub framing: Framing,
+    pub asks_upgrade: bool,
+    pub response_edits: Option<&'a Edits>,
+    pub id: &'a RequestId,
+}
+
+pub(crate) struct Pump<'a, C> {
+    client: &'a mut C,
+    io: &'a mut TcpStream,
+    worker: &'a Worker,
+    deadline: &'a Deadline,
+    terms: Terms<'a>,
+    trace: &'a mut Trace,
+    up: Up<'a>,
+    down: Down<'a>,
+    tunnel: bool,
+}
+
+struct Up<'a> {
+    state: UpState,
+    /// The head, then what is gathered of the body.
+    bytes: &'a mut Vec<u8>,
+    sent: usize,
+    /// All of the request is in `bytes`.
+    ended: bool,
+    chunked: bool,
+    /// Bytes of the body were taken from the client: they cannot be sent a second time.
+    took_body: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum UpState {
+    Fill,
+    Send,
+    Read,
+    Ended,
+    Broken,
+}
+
+struct Down<'a> {
+    state: DownState,
+    input: Option<Buffer>,
+    list: &'a mut HeaderList,
+    decoder: BodyDecoder,
+    /// Decoded bytes that the client has not taken, by their place in `input`.
+    window: Range<usize>,
+    keep_alive: bool,
+    /// The head of the final response was handed to the client.
+    head_sent: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum DownState {
+    Head,
+    Body,
+    Finish,
+    Done,
+}
+
+/// What is left after an attempt.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Aftermath {
+    /// The origin's connection may be used again.
+    pub reusable: bool,
+    pub head_sent: bool,
+    pub took_body: bool,
+}
+
+impl<'a, C: Client> Pump<'a, C> {
+    /// `request` holds the request's head for the origin.
+    pub fn new(
+        client: &'a mut C,
+        io: &'a mut TcpStream,
+        (worker, deadline): (&'a Worker, &'a Deadline),
+        terms: Terms<'a>,
+        trace: &'a mut Trace,
+        (request, list): (&'a mut Vec<u8>, &'a mut HeaderList),
+    ) -> Self {
+        list.clear();
+        let has_body = !matches!(terms.framing, Framing::None | Framing::Length(0));
+        let up = Up {
+            state: if has_body { UpState::Fill } else { UpState::Send },
+            bytes: request,
+            sent: 0,
+            ended: !has_body,
+            chunked: terms.framing == Framing::Chunked,
+            took_body: false,
+        };
+        let down = Down {
+            state: DownState::Head,
+            input: None,
+            list,
+            decoder: BodyDecoder::UntilClose,
+            window: 0..0,
+            keep_alive: false,
+            head_sent: false,
+        };
+        deadline.stall_after(BODY_STALL_TIMEOUT_MS);
+        Pump { client, io, worker, deadline, terms, trace, up, down, tunnel: false }
+    }
+
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        let was_tunnel = self.tunnel;
+        self.poll_up(cx)?;
+        if self.poll_down(cx)?.is_ready() && self.is_over() {
+            return Poll::Ready(Ok(()));
+        }
+        if self.tunnel && !was_tunnel {
+            // The client's bytes behind the head are to be read now.
+            return self.poll(cx);
+        }
+        self.deadline.poll(cx).map(|passed| Err(self.timeout(passed)))
+    }
+
+    /// Ends the attempt and gives its buffer back.
+    pub fn aftermath(self) -> Aftermath {
+        let leftover = self.down.input.as_ref().is_some_and(|input| !input.is_empty());
+        if let Some(input) = self.down.input {
+            self.worker.buffers.give_back(input);
+        }
+        Aftermath {
+            reusable: self.down.keep_alive
+                && self.down.state == DownState::Done
+                && self.up.state == UpState::Ended
+                && !self.tunnel
+                && !leftover,
+            head_sent: self.down.head_sent,
+            took_body: self.up.took_body,
+        }
+    }
+
+    /// A response that is over ends the exchange, even when the request's body is not; a tunnel has two ends.
+    fn is_over(&self) -> bool {
+        !self.tunnel || matches!(self.up.state, UpState::Ended | UpState::Broken)
+    }
+
+    fn timeout(&self, passed: Passed) -> Fault {
+        match passed {
+            Passed::Stall if self.up.state == UpState::Read && !self.down.head_sent => {
+                Fault::ClientTimeout
+            }
+            passed => Fault::Timeout(passed),
+        }
+    }
+
+    fn progress(&self) {
+        self.deadline.stall_after(BODY_STALL_TIMEOUT_MS);
+    }
+
+    fn poll_up(&mut self, cx: &mut Context<'_>) -> Result<(), Fault> {
+        loop {
+            match self.up.state {
+                UpState::Fill => {
+                    self.client.want_body();
+                    // A client that went away is found when the response is sent.
+                    let _ = self.client.poll_flush(cx);
+                    while self.up.bytes.len() < GATHER_BYTES && self.gather(cx)?.is_ready() {}
+                    self.up.state = UpState::Send;
+                }
+                UpState::Send => {
+                    match poll_write_all(self.io, self.up.bytes, &mut self.up.sent, cx) {
+                        Poll::Pending => return Ok(()),
+                        Poll::Ready(Err(_)) => self.up.state = UpState::Broken,
+                        Poll::Ready(Ok(())) => self.sent(),
+                    }
+                }
+                UpState::Read => {
+                    let polled =
+                        if self.up.chunked { self.gather(cx)? } else { self.pass_on(cx)? };
+                    if polled.is_pending() {
+                        return Ok(());
+                    }
+                }
+                UpState::Ended | UpState::Broken => return Ok(()),
+            }
+        }
+    }
+
+    fn sent(&mut self) {
+        self.progress();
+        self.up.state = if self.up.ended { UpState::Ended } else { UpState::Read };
+    }
+
+    /// Room for the next piece. What was sent stays until then: a request whose body was not touched may be tried again.
+    fn clear_sent(&mut self) {
+        if self.up.sent > 0 && self.up.sent == self.up.bytes.len() {
+            self.up.bytes.clear();
+            self.up.sent = 0;
+        }
+    }
+
+    /// Appends a piece of the request's body, or its end. Pending also at the end, so that a caller's loop stops.
+    fn gather(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, Fault> {
+        if self.up.ended {
+            return Ok(Poll::Pending);
+        }
+        let Poll::Ready(body) = self.client.poll_body(cx).map_err(Fault::Client)? else {
+            return Ok(Poll::Pending);
+        };
+        self.clear_sent();
+        match body {
+            Body::End => self.end_request(),
+            Body::Data => {
+                let data = self.client.body();
+                let data = &data[..data.len().min(GATHER_BYTES)];
+                if self.up.chunked {
+                    encode::chunk(self.up.bytes, data);
+                } else {
+                    self.up.bytes.extend_from_slice(data);
+                }
+                let count = data.len();
+                self.took(count);
+            }
+        }
+        self.up.state = UpState::Send;
+        Ok(Poll::Ready(()))
+    }
+
+    fn end_request(&mut self) {
+        self.up.ended = true;
+        if !self.up.chunked {
+            return;
+        }
+        self.up.took_body = true;
+        let start = self.up.bytes.len();
+        self.up.bytes.extend_from_slice(encode::LAST_CHUNK_BEFORE_TRAILERS);
+        if !self.client.write_trailers(self.up.bytes) {
+            self.up.bytes.truncate(start + encode::LAST_CHUNK_BEFORE_TRAILERS.len());
+        }
+        encode::end(self.up.bytes);
+    }
+
+    fn took(&mut self, count: usize) {
+        self.client.consume(count);
+        self.up.took_body |= count > 0;
+        self.trace.bytes_in += count as u64;
+        self.progress();
+    }
+
+    /// Sends a piece of the body from where it lies.
+    fn pass_on(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, Fault> {
+        let Poll::Ready(body) = self.client.poll_body(cx).map_err(Fault::Client)? else {
+            return Ok(Poll::Pending);
+        };
+        let polled = match body {
+            Body::End if self.tunnel => Pin::new(&mut *self.io).poll_shutdown(cx).map_ok(|()| 0),
+            Body::End => Poll::Ready(Ok(0)),
+            Body::Data => Pin::new(&mut *self.io).poll_write(cx, self.client.body()),
+        };
+        match (polled, body) {
+            (Poll::Pending, _) => return Ok(Poll::Pending),
+            (Poll::Ready(Err(_)), _) => self.up.state = UpState::Broken,
+            (Poll::Ready(Ok(_)), Body::End) => {
+                self.up.ended = true;
+                self.up.state = UpState::Ended;
+            }
+            (Poll::Ready(Ok(count)), Body::Data) => self.took(count),
+        }
+        Ok(Poll::Ready(()))
+    }
+
+    fn poll_down(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        loop {
+            match self.down.state {
+                DownState::Head => {
+                    if !self.read_head()? {
+                        ready!(self.poll_read(cx)?);
+                    }
+                }
+                DownState::Body => {
+                    if !self.decode()? {
+                        ready!(self.poll_read(cx)?);
+                    }
+                    ready!(self.poll_deliver(cx)?);
+                }
+                DownState::Finish => {
+                    let trailers = self.down.decoder.trailers();
+                    ready!(self.client.poll_finish(cx, trailers)).map_err(Fault::Client)?;
+                    self.down.state = DownState::Done;
+                }
+                DownState::Done => return Poll::Ready(Ok(())),
+            }
+        }
+    }
+
+    /// Parses what is there; false when more bytes are needed.
+    fn read_head(&mut self) -> Result<bool, Fault> {
+        let Some(input) = self.down.input.as_mut().filter(|input| !input.is_empty()) else {
+            return Ok(false);
+        };
+        let parsed = h1::parse_response(input.data(), self.down.list, self.terms.method, &LIMITS);
+        let Some(head) = parsed.map_err(|_| Fault::Malformed)? else { return Ok(false) };
+        let response = Response {
+            status: head.status,
+            reason: head.reason.of(input.data()),
+            framing: head.framing,
+            fields: Fields::Origin { bytes: input.data(), list: self.down.list },
+            edits: self.terms.response_edits.filter(|_| !head.is_interim()),
+            id: self.terms.id,
+        };
+        match head.status {
+            100 => {}
+            101 => {
+                let protocol = head.upgrade.filter(|_| self.terms.asks_upgrade);
+                let protocol = protocol.ok_or(Fault::Malformed)?.of(input.data());
+                self.client.switch_protocols(&response, protocol);
+            }
+            _ if head.is_interim() => self.client.interim(&response),
+            _ => self.client.head(&response),
+        }
+        input.consume(head.len);
+        if !head.is_interim() {
+            self.begin_body(&head);
+        }
+        Ok(true)
+    }
+
+    fn begin_body(&mut self, head: &ResponseHead) {
+        self.trace.first_byte = Some(self.trace.started.elapsed());
+        self.trace.status = head.status;
+        self.down.head_sent = true;
+        self.down.keep_alive = head.keep_alive;
+        self.down.state = DownState::Body;
+        if head.status == 101 {
+            self.tunnel = true;
+            // The route's time is for requests; a tunnel lasts while it is used.
+            self.deadline.cap_at(self.trace.started, None);
+            self.down.decoder = BodyDecoder::UntilClose;
+            self.up.chunked = false;
+            self.up.ended = false;
+            self.up.state = UpState::Read;
+        } else {
+            self.down.decoder = BodyDecoder::new(head.framing);
+        }
+    }
+
+    /// Finds bytes of the body in what was read; false when more must be read.
+    fn decode(&mut self) -> Result<bool, Fault> {
+        let down = &mut self.down;
+        if !down.window.is_empty() {
+            return Ok(true);
+        }
+        let (start, data) = match &down.input {
+            Some(input) => (input.start(), input.data()),
+            None => (0, [].as_slice()),
+        };
+        let step = down.decoder.decode(data, &LIMITS).map_err(|_| Fault::Truncated)?;
+        let found = match step.event {
+            Event::Data(range) => {
+                down.window = start + range.start..start + range.end;
+                true
+            }
+            Event::End => {
+                down.state = DownState::Finish;
+                true
+            }
+            Event::More => false,
+        };
+        if let Some(input) = &mut down.input {
+            input.consume(step.consumed);
+        }
+        Ok(found)
+    }
+
+    fn poll_deliver(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        while let (false, Some(input)) = (self.down.window.is_empty(), &self.down.input) {
+            let data = input.at(self.down.window.clone());
+            let follow = match &self.down.decoder {
+                decoder if decoder.is_done() => Follow::End,
+                _ if input.is_empty() => Follow::Unknown,
+                _ => Follow::More,
+            };
+            let count = ready!(self.client.poll_send(cx, data, follow)).map_err(Fault::Client)?;
+            self.down.window.start += count;
+            self.trace.bytes_out += count as u64;
+            self.progress();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads from the origin once. What the client has not been sent yet goes out before this waits.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        if let Some(input) = &mut self.down.input {
+            if input.is_empty() {
+                input.reset_to(0);
+            } else {
+                input.compact();
+            }
+        }
+        self.take_larger_buffer();
+        match poll_fill(self.io, &mut self.down.input, &self.worker.buffers, cx) {
+            Poll::Pending => {
+                let _ = self.client.poll_flush(cx).map_err(Fault::Client)?;
+                Poll::Pending
+            }
+            Poll::Ready(Ok(0)) => Poll::Ready(self.end_of_input()),
+            Poll::Ready(Err(_)) => Poll::Ready(Err(self.broken())),
+            Poll::Ready(Ok(_)) => {
+                self.progress();
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+
+    /// A body that is known to be large is read in larger pieces.
+    fn take_larger_buffer(&mut self) {
+        let is_large = match &self.down.decoder {
+            BodyDecoder::Length(length) => length.left() > GATHER_BYTES as u64,
+            _ => false,
+        };
+        if is_large && self.down.state == DownState::Body {
+            match self.down.input.take() {
+                None => self.down.input = Some(self.worker.buffers.large()),
+                Some(input) if input.is_large() => self.down.input = Some(input),
+                Some(input) => self.down.input = Some(self.worker.buffers.grow(input)),
+            }
+        }
+    }
+
+    fn end_of_input(&mut self) -> Result<(), Fault> {
+        if self.down.state == DownState::Head || self.down.decoder.end_of_input().is_err() {
+            return Err(self.broken());
+        }
+        self.down.state = DownState::Finish;
+        Ok(())
+    }
+
+    fn broken(&self) -> Fault {
+        match (self.down.state, &self.down.input) {
+            (DownState::Head, None) => Fault::NoResponse,
+            (DownState::Head, _) => Fault::Malformed,
+            _ => Fault::Truncated,
+        }
+    }
+}

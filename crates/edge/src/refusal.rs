@@ -1,0 +1,188 @@
+//! Why the edge answers a request itself, and the short body that it answers with. Bodies say what a client may know:
+//! status, a plain reason, the request id; never names of routes, backends or addresses.
+
+use crate::ids::RequestId;
+
+macro_rules! causes {
+    ($($name:ident $status:literal $slug:literal $sentence:literal,)*) => {
+        /// The edge's own reasons. The slug is stable: logs and metrics carry it.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Cause { $(#[doc = $sentence] $name,)* }
+
+        impl Cause {
+            pub const ALL: &[Cause] = &[$(Cause::$name,)*];
+
+            pub fn status(self) -> u16 {
+                match self { $(Cause::$name => $status,)* }
+            }
+
+            pub fn slug(self) -> &'static str {
+                match self { $(Cause::$name => $slug,)* }
+            }
+
+            pub fn sentence(self) -> &'static str {
+                match self { $(Cause::$name => $sentence,)* }
+            }
+        }
+    };
+}
+
+causes! {
+    NoListener 404 "no-listener" "Nothing is served under this host name.",
+    NoRoute 404 "no-route" "No route matches this request.",
+    Misdirected 421 "misdirected" "This connection is for another host name.",
+    RuleFails 500 "rule-fails" "The route cannot be served as it is configured.",
+    InvalidBackend 500 "invalid-backend" "The backend of this route is not valid.",
+    NoWeight 500 "no-weight" "Every backend of this route has weight zero.",
+    NoEndpoint 503 "no-endpoint" "No endpoint of the backend is ready.",
+    ConnectFailed 502 "connect-failed" "The backend could not be reached.",
+    BadResponse 502 "bad-response" "The backend sent no usable response.",
+    RouteTimeout 504 "route-timeout" "The request took longer than its route allows.",
+    BackendTimeout 504 "backend-timeout" "The backend did not answer in time.",
+    RequestTimeout 408 "request-timeout" "The request did not arrive in time.",
+    BodyTooLarge 413 "body-too-large" "The body of the request is larger than the limit.",
+    ConnectMethod 501 "connect-method" "This server is no forward proxy: CONNECT is not served.",
+}
+
+/// A request that gets no response of an origin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    Edge(Cause),
+    /// The message itself is not accepted.
+    Message(h1::Reason),
+    /// A rule that fails with a status of its own.
+    Rule { status: u16 },
+}
+
+impl Refusal {
+    pub fn status(self) -> u16 {
+        match self {
+            Refusal::Edge(cause) => cause.status(),
+            Refusal::Message(reason) => reason.status(),
+            Refusal::Rule { status } => status,
+        }
+    }
+
+    pub fn slug(self) -> &'static str {
+        match self {
+            Refusal::Edge(cause) => cause.slug(),
+            Refusal::Message(reason) => reason.slug(),
+            Refusal::Rule { .. } => Cause::RuleFails.slug(),
+        }
+    }
+
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Refusal::Edge(cause) => cause.sentence(),
+            Refusal::Message(reason) => reason.sentence(),
+            Refusal::Rule { .. } => Cause::RuleFails.sentence(),
+        }
+    }
+
+    /// Where the next message would begin is not known, or the client is too slow.
+    pub fn closes(self) -> bool {
+        match self {
+            Refusal::Message(_) => true,
+            Refusal::Edge(cause) => matches!(
+                cause,
+                Cause::RequestTimeout | Cause::BodyTooLarge | Cause::ConnectMethod
+            ),
+            Refusal::Rule { .. } => false,
+        }
+    }
+}
+
+/// What the client would like to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Media {
+    Text,
+    Json,
+    Html,
+}
+
+impl Media {
+    /// The first of the three that Accept names; its weights are not looked at.
+    pub fn of(accept: &[u8]) -> Media {
+        accept
+            .split(|&b| b == b',')
+            .filter_map(|range| {
+                let name = range.split(|&b| b == b';').next().unwrap_or_default().trim_ascii();
+                match name {
+                    _ if name.eq_ignore_ascii_case(b"text/html") => Some(Media::Html),
+                    _ if name.eq_ignore_ascii_case(b"application/json") => Some(Media::Json),
+                    _ if name.eq_ignore_ascii_case(b"text/plain") => Some(Media::Text),
+                    _ => None,
+                }
+            })
+            .next()
+            .unwrap_or(Media::Text)
+    }
+
+    pub fn content_type(self) -> &'static [u8] {
+        match self {
+            Media::Text => b"text/plain; charset=utf-8",
+            Media::Json => b"application/json",
+            Media::Html => b"text/html; charset=utf-8",
+        }
+    }
+}
+
+/// The body of an answer of ours. Every part is ASCII text of ours: nothing needs escaping.
+pub(crate) fn body(media: Media, status: u16, sentence: &str, id: &RequestId) -> Vec<u8> {
+    let (phrase, id) = (h1::encode::reason_phrase(status), id.as_str());
+    let text = match media {
+        Media::Text => format!("{status} {phrase}\n{sentence}\nrequest id: {id}\n"),
+        Media::Json => format!(
+            "{{\"status\":{status},\"reason\":\"{phrase}\",\"message\":\"{sentence}\",\"request_id\":\"{id}\"}}\n"
+        ),
+        Media::Html => format!(
+            "<!doctype html><html lang=\"en\"><title>{status} {phrase}</title>\
+             <h1>{status} {phrase}</h1><p>{sentence}</p><p>Request id: <code>{id}</code></p></html>\n"
+        ),
+    };
+    text.into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn media_as_asked() {
+        for (accept, expected) in [
+            ("", Media::Text),
+            ("*/*", Media::Text),
+            ("text/html,application/xhtml+xml,*/*;q=0.8", Media::Html),
+            ("application/json", Media::Json),
+            ("application/xml;q=1, Application/JSON;q=0.5", Media::Json),
+            ("text/plain, text/html", Media::Text),
+        ] {
+            assert_eq!(Media::of(accept.as_bytes()), expected, "{accept}");
+        }
+    }
+
+    #[test]
+    fn bodies_hold_status_reason_and_id_and_need_no_escaping() {
+        let id = RequestId::of(1, 2);
+        for &cause in Cause::ALL {
+            assert!(!cause.sentence().contains(['"', '<', '&', '\\']), "{cause:?}");
+            for media in [Media::Text, Media::Json, Media::Html] {
+                let body = body(media, cause.status(), cause.sentence(), &id);
+                let text = String::from_utf8(body).expect("ASCII");
+                for part in [&cause.status().to_string(), cause.sentence(), id.as_str()] {
+                    assert!(text.contains(part), "{text}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn slugs_are_unique() {
+        let mut slugs: Vec<_> = Cause::ALL.iter().map(|cause| cause.slug()).collect();
+        slugs.extend(h1::Reason::ALL.iter().map(|reason| reason.slug()));
+        let count = slugs.len();
+        slugs.sort_unstable();
+        slugs.dedup();
+        assert_eq!(slugs.len(), count);
+    }
+}

@@ -1,0 +1,100 @@
+//! Answers of the edge's own: refusals and redirects.
+
+use crate::access::Trace;
+use crate::client::{Client, ClientFault, Fields, Follow, Response};
+use crate::deadline::Deadline;
+use crate::ids::RequestId;
+use crate::refusal::{self, Media, Refusal};
+use crate::view::RulePlan;
+use crate::worker::Worker;
+use h1::Framing;
+use model::limits::BODY_STALL_TIMEOUT_MS;
+use std::future::poll_fn;
+use std::task::{Context, Poll, ready};
+
+pub(crate) struct Reply<'a> {
+    pub worker: &'a Worker,
+    pub deadline: &'a Deadline,
+    /// The request was HEAD: the answer has no body.
+    pub is_head: bool,
+    pub id: &'a RequestId,
+}
+
+impl Reply<'_> {
+    pub async fn refuse<C: Client>(
+        &self,
+        client: &mut C,
+        refusal: Refusal,
+        media: Media,
+        trace: &mut Trace,
+    ) {
+        self.worker.counters().refusal(refusal);
+        trace.refusal = Some(refusal.slug());
+        if refusal.closes() {
+            client.close_after();
+        }
+        let status = refusal.status();
+        let body = refusal::body(media, status, refusal.sentence(), self.id);
+        let own: [(&[u8], &[u8]); 2] =
+            [(b"content-type", media.content_type()), (b"cache-control", b"no-store")];
+        self.answer(client, (None, status), &own, &body, trace).await;
+    }
+
+    pub async fn redirect<C: Client>(
+        &self,
+        client: &mut C,
+        (rule, status, location): (&RulePlan, u16, &[u8]),
+        trace: &mut Trace,
+    ) {
+        self.answer(client, (Some(rule), status), &[(b"location", location)], b"", trace).await;
+    }
+
+    async fn answer<C: Client>(
+        &self,
+        client: &mut C,
+        (rule, status): (Option<&RulePlan>, u16),
+        own: &[(&[u8], &[u8])],
+        body: &[u8],
+        trace: &mut Trace,
+    ) {
+        let mut length = itoa::Buffer::new();
+        let date = self.worker.date.get();
+        let mut fields = own.to_vec();
+        fields.push((b"date", &date));
+        fields.push((b"content-length", length.format(body.len()).as_bytes()));
+        let body = if self.is_head { b"" } else { body };
+        trace.status = status;
+        // The route's own time is over or was never asked for: only a client that reads nothing is to be feared.
+        self.deadline.cap_at(trace.started, None);
+        self.deadline.stall_after(BODY_STALL_TIMEOUT_MS);
+        client.head(&Response {
+            status,
+            reason: h1::encode::reason_phrase(status).as_bytes(),
+            framing: Framing::Length(body.len() as u64),
+            fields: Fields::Own(&fields),
+            edits: rule.and_then(|rule| rule.response_edits.as_ref()),
+            id: self.id,
+        });
+        let mut sent = 0;
+        let sending = poll_fn(|cx| match poll_body(client, body, &mut sent, cx) {
+            Poll::Pending => self.deadline.poll(cx).map(|_| Err(ClientFault::Gone)),
+            ready => ready,
+        });
+        if sending.await.is_err() {
+            client.abort();
+        }
+        trace.bytes_out = sent as u64;
+    }
+}
+
+fn poll_body<C: Client>(
+    client: &mut C,
+    body: &[u8],
+    sent: &mut usize,
+    cx: &mut Context<'_>,
+) -> Poll<Result<(), ClientFault>> {
+    while let Some(rest @ [_, ..]) = body.get(*sent..) {
+        *sent += ready!(client.poll_send(cx, rest, Follow::End))?;
+    }
+    client.poll_finish(cx, None)
+}

@@ -1,0 +1,130 @@
+//! Writes the head that the origin gets: the client's lines without what is about its connection or may not be
+//! believed, then the edge's own.
+
+use crate::connection::Connection;
+use crate::decide::{Decided, Head};
+use crate::edits::Edits;
+use crate::ids::RequestId;
+use h1::{Framing, Known, encode};
+
+/// Appends the whole head, the empty line included.
+pub(crate) fn write(
+    out: &mut Vec<u8>,
+    request: Head<'_>,
+    decided: &Decided<'_, '_>,
+    connection: &Connection,
+    id: &RequestId,
+) {
+    let edits = decided.rule.request_edits.as_ref();
+    request_line(out, request, decided);
+    encode::header(out, b"host", host(request, decided, edits));
+    for header in request.list.iter() {
+        let name = header.name(request.bytes);
+        if is_forwarded(request, *header, name) && edits.is_none_or(|edits| !edits.drops(name)) {
+            encode::header(out, name, header.value(request.bytes));
+        }
+    }
+    if request.head.framing == Framing::Chunked {
+        encode::transfer_encoding_chunked(out);
+    }
+    connection_lines(out, request);
+    forwarded_lines(out, request, connection);
+    for (name, value) in edits.into_iter().flat_map(Edits::added).filter(|line| line.0 != b"host") {
+        encode::header(out, name, value);
+    }
+    encode::header(out, b"x-request-id", id.as_bytes());
+    encode::end(out);
+}
+
+/// The origin gets the normal form that was matched, or what the rule makes of it.
+fn request_line(out: &mut Vec<u8>, request: Head<'_>, decided: &Decided<'_, '_>) {
+    let path = &decided.path;
+    out.extend_from_slice(request.head.method_span.of(request.bytes));
+    out.push(b' ');
+    match &decided.rule.rewrite_path {
+        Some(rewrite) if path.path != b"*" => {
+            let taken = decided.matched_prefix_len;
+            routing::rewrite_path(rewrite, path.path, taken, path.query, out);
+        }
+        _ => {
+            out.extend_from_slice(path.path);
+            if let Some(query) = path.query {
+                out.push(b'?');
+                out.extend_from_slice(query);
+            }
+        }
+    }
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+}
+
+fn host<'a>(request: Head<'a>, decided: &'a Decided<'_, '_>, edits: Option<&'a Edits>) -> &'a [u8] {
+    let edited = edits.and_then(Edits::host).filter(|host| h1::host::parse(host).is_some());
+    edited.or(decided.rule.rewrite_host.as_deref()).unwrap_or(request.authority())
+}
+
+/// Fields that say where a request comes from are the edge's to write: nobody before it is trusted.
+fn is_forwarded(request: Head<'_>, header: h1::Header, name: &[u8]) -> bool {
+    match header.known {
+        Known::Host
+        | Known::Expect
+        | Known::Forwarded
+        | Known::XForwardedFor
+        | Known::XForwardedHost
+        | Known::XForwardedPort
+        | Known::XForwardedProto
+        | Known::XRequestId => false,
+        Known::Other if name.eq_ignore_ascii_case(b"x-real-ip") => false,
+        _ => !request.list.is_hop_by_hop(request.bytes, header),
+    }
+}
+
+/// TE and Upgrade are about one connection: what the edge takes part in is said anew.
+fn connection_lines(out: &mut Vec<u8>, request: Head<'_>) {
+    let trailers = request.find(Known::Te).is_some_and(accepts_trailers);
+    if trailers {
+        encode::header(out, b"te", b"trailers");
+    }
+    match (upgrade(request), trailers) {
+        (Some(protocol), _) => {
+            encode::header(out, b"connection", if trailers { b"upgrade, te" } else { b"upgrade" });
+            encode::header(out, b"upgrade", protocol);
+        }
+        (None, true) => encode::header(out, b"connection", b"te"),
+        (None, false) => {}
+    }
+}
+
+fn accepts_trailers(te: &[u8]) -> bool {
+    te.split(|&b| b == b',').any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+}
+
+/// The protocols that a client may change to. Not HTTP/2: an origin that agreed would get requests that no rule has seen.
+pub(crate) fn upgrade(request: Head<'_>) -> Option<&[u8]> {
+    let protocols = request.head.upgrade?.of(request.bytes);
+    let mut names = protocols.split(|&b| b == b',').map(<[u8]>::trim_ascii);
+    let is_http = |name: &[u8]| {
+        name.eq_ignore_ascii_case(b"h2c")
+            || name.get(..5).is_some_and(|start| start.eq_ignore_ascii_case(b"http/"))
+    };
+    (!names.any(is_http)).then_some(protocols)
+}
+
+fn forwarded_lines(out: &mut Vec<u8>, request: Head<'_>, connection: &Connection) {
+    let (client, scheme) = (connection.client.as_bytes(), connection.scheme_name().as_bytes());
+    let authority = request.authority();
+    encode::header(out, b"x-forwarded-for", client);
+    encode::header(out, b"x-forwarded-proto", scheme);
+    encode::header(out, b"x-real-ip", client);
+    if !authority.is_empty() {
+        encode::header(out, b"x-forwarded-host", authority);
+    }
+    // RFC 7239 section 6: an IPv6 address stands in brackets and quotes. An authority that the codec accepts holds
+    // neither quotes nor backslashes.
+    let quotes: [&[u8]; 2] = if connection.peer.is_ipv6() { [b"\"[", b"]\""] } else { [b"", b""] };
+    let parts: [&[u8]; 6] = [b"forwarded: for=", quotes[0], client, quotes[1], b";proto=", scheme];
+    parts.iter().for_each(|part| out.extend_from_slice(part));
+    if !authority.is_empty() {
+        [b";host=\"".as_slice(), authority, b"\""].iter().for_each(|part| out.extend_from_slice(part));
+    }
+    out.extend_from_slice(b"\r\n");
+}

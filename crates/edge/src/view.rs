@@ -1,0 +1,297 @@
+//! What one worker needs to serve requests, made off the workers from the plan, the facts and the keys: the router, a
+//! side table of rules made ready, endpoints by service, TLS by port. Immutable. A change of facts shares all but the
+//! endpoints.
+
+use crate::edits::Edits;
+use crate::metrics::{Metrics, RouteMetrics};
+use crate::tls::{KeyTable, PortTls};
+use model::edge::{Action, Backend, PathRewrite, Protocol, Redirect, Rule, Target, Timeouts};
+use model::facts::EndpointSet;
+use model::id::{RuleId, ServicePort};
+use model::{Facts, Snapshot};
+use routing::{ListenerTable, RuleSlot, Router};
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What outlives views: counters, and the numbers by which live state is kept.
+pub struct Registry {
+    pub metrics: Arc<Metrics>,
+    numbers: Mutex<Numbers>,
+}
+
+#[derive(Default)]
+struct Numbers {
+    rules: HashMap<RuleId, u32>,
+    services: HashMap<ServicePort, u32>,
+}
+
+impl Registry {
+    /// For an edge with that many workers.
+    pub fn new(workers: usize) -> Registry {
+        Registry { metrics: Metrics::new(workers), numbers: Mutex::default() }
+    }
+}
+
+/// See the module.
+pub struct EdgeView {
+    plan: Arc<Plan>,
+    /// By the numbers of services.
+    endpoints: Vec<Endpoints>,
+}
+
+struct Plan {
+    router: Arc<Router>,
+    /// By the address of the router's table.
+    listeners: HashMap<usize, Arc<ListenerPlan>, BuildHasherDefault<AddressHasher>>,
+    ports: Vec<PortPlan>,
+    services: Vec<(ServicePort, u32)>,
+}
+
+/// One socket's worth of listeners.
+pub(crate) struct PortPlan {
+    pub port: u16,
+    pub protocol: Protocol,
+    pub tls: Option<Arc<PortTls>>,
+}
+
+#[derive(Clone, Default)]
+struct Endpoints {
+    usable: Arc<[SocketAddr]>,
+    /// What `usable` was made from; held so that an address that is equal means the same set.
+    source: Option<Arc<EndpointSet>>,
+}
+
+struct ListenerPlan {
+    rules: Box<[RulePlan]>,
+}
+
+/// A rule made ready to be served.
+pub(crate) struct RulePlan {
+    pub id: RuleId,
+    /// Where the rotation over backends is kept.
+    pub number: u32,
+    pub metrics: Arc<RouteMetrics>,
+    pub request_edits: Option<Edits>,
+    pub response_edits: Option<Edits>,
+    pub rewrite_host: Option<Box<[u8]>>,
+    pub rewrite_path: Option<PathRewrite>,
+    pub timeouts: Timeouts,
+    pub action: RuleAction,
+}
+
+pub(crate) enum RuleAction {
+    Forward(Backends),
+    Redirect(Redirect),
+    Fail { status: u16 },
+}
+
+/// The backends of a rule with their weights.
+pub(crate) struct Backends {
+    shares: Box<[Share]>,
+    total: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Share {
+    pub weight: u32,
+    /// None for a backend that is not valid.
+    pub service: Option<u32>,
+}
+
+impl Backends {
+    pub fn new(shares: Vec<Share>) -> Backends {
+        let total = shares.iter().map(|share| u64::from(share.weight)).sum();
+        Backends { shares: shares.into(), total }
+    }
+
+    pub fn shares(&self) -> &[Share] {
+        &self.shares
+    }
+
+    pub fn total(&self) -> u64 {
+        self.total
+    }
+}
+
+impl EdgeView {
+    /// Tables of listeners that are the same in `previous` are shared with it.
+    pub fn build(
+        snapshot: &Snapshot,
+        facts: &Facts,
+        keys: &KeyTable,
+        registry: &Registry,
+        previous: Option<&EdgeView>,
+    ) -> EdgeView {
+        let previous = previous.map(|view| &*view.plan);
+        let router =
+            Arc::new(Router::build(&snapshot.edge, previous.map(|plan| &*plan.router)));
+        let mut numbers = registry.numbers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut builder = Builder { metrics: &registry.metrics, numbers: &mut numbers };
+        let listeners = router
+            .listeners()
+            .map(|table| {
+                let known = previous.and_then(|plan| plan.listeners.get(&address(table)));
+                let plan = known.cloned().unwrap_or_else(|| Arc::new(builder.listener(table)));
+                (address(table), plan)
+            })
+            .collect();
+        let services = numbers.services.iter().map(|(port, number)| (port.clone(), *number));
+        let plan = Plan {
+            listeners,
+            ports: ports(&router, snapshot, keys),
+            services: services.collect(),
+            router,
+        };
+        EdgeView { plan: Arc::new(plan), endpoints: Vec::new() }.with_facts(facts)
+    }
+
+    /// The same plan with other endpoints. Costs one look at each service.
+    pub fn with_facts(&self, facts: &Facts) -> EdgeView {
+        let count = self.plan.services.iter().map(|(_, number)| number + 1).max().unwrap_or(0);
+        let mut endpoints = self.endpoints.clone();
+        endpoints.resize(count as usize, Endpoints::default());
+        for (port, number) in &self.plan.services {
+            endpoints[*number as usize].update(facts.endpoints.get(port));
+        }
+        EdgeView { plan: Arc::clone(&self.plan), endpoints }
+    }
+
+    /// The ports of the plan, as written, in ascending order.
+    pub fn ports(&self) -> impl Iterator<Item = (u16, Protocol)> {
+        self.plan.ports.iter().map(|port| (port.port, port.protocol))
+    }
+
+    pub(crate) fn port(&self, port: u16) -> Option<&PortPlan> {
+        let at = self.plan.ports.binary_search_by_key(&port, |plan| plan.port).ok()?;
+        self.plan.ports.get(at)
+    }
+
+    /// The match tables, for whoever explains.
+    pub fn router(&self) -> &Router {
+        &self.plan.router
+    }
+
+    pub(crate) fn rule(&self, listener: &ListenerTable, slot: u32) -> Option<&RulePlan> {
+        let key = std::ptr::from_ref(listener) as usize;
+        self.plan.listeners.get(&key)?.rules.get(slot as usize)
+    }
+
+    pub(crate) fn endpoints(&self, service: u32) -> &[SocketAddr] {
+        self.endpoints.get(service as usize).map_or(&[], |endpoints| &endpoints.usable)
+    }
+}
+
+impl Endpoints {
+    fn update(&mut self, source: Option<&Arc<EndpointSet>>) {
+        let same = match (&self.source, source) {
+            (Some(old), Some(new)) => Arc::ptr_eq(old, new),
+            (None, None) => true,
+            _ => false,
+        };
+        if !same {
+            let usable = source.into_iter().flat_map(|set| set.usable());
+            self.usable = usable.map(|endpoint| endpoint.address).collect();
+            self.source = source.cloned();
+        }
+    }
+}
+
+fn address(table: &Arc<ListenerTable>) -> usize {
+    Arc::as_ptr(table) as usize
+}
+
+/// One entry a port number; where a plan has both protocols on one, the first stands.
+fn ports(router: &Arc<Router>, snapshot: &Snapshot, keys: &KeyTable) -> Vec<PortPlan> {
+    let mut ports: Vec<PortPlan> = Vec::new();
+    for table in router.ports() {
+        if ports.last().is_none_or(|last| last.port != table.port()) {
+            let is_tls = table.protocol() == Protocol::Https;
+            let tls = is_tls.then(|| {
+                Arc::new(PortTls::new(router, table.port(), &snapshot.certificates, keys))
+            });
+            ports.push(PortPlan { port: table.port(), protocol: table.protocol(), tls });
+        }
+    }
+    ports
+}
+
+struct Builder<'r> {
+    metrics: &'r Metrics,
+    numbers: &'r mut Numbers,
+}
+
+impl Builder<'_> {
+    fn listener(&mut self, table: &ListenerTable) -> ListenerPlan {
+        ListenerPlan { rules: table.rules().map(|slot| self.rule(&slot)).collect() }
+    }
+
+    fn rule(&mut self, slot: &RuleSlot<'_>) -> RulePlan {
+        let Rule { id, request_headers, response_headers, rewrite, timeouts, action, .. } =
+            slot.rule;
+        let rewrite_host =
+            rewrite.hostname.as_ref().map(|host| Box::from(host.to_ascii_lowercase().as_bytes()));
+        RulePlan {
+            id: id.clone(),
+            number: number(&mut self.numbers.rules, id),
+            metrics: self.metrics.route(&slot.route.id),
+            request_edits: Edits::new(request_headers),
+            response_edits: Edits::new(response_headers),
+            rewrite_host: rewrite_host.filter(|host: &Box<[u8]>| h1::host::parse(host).is_some()),
+            rewrite_path: rewrite.path.clone(),
+            timeouts: *timeouts,
+            action: self.action(action),
+        }
+    }
+
+    fn action(&mut self, action: &Action) -> RuleAction {
+        match action {
+            Action::Redirect(redirect) => RuleAction::Redirect(redirect.clone()),
+            Action::Fail { status, .. } => RuleAction::Fail { status: *status },
+            Action::Forward(backends) => {
+                let shares = backends.iter().map(|backend| self.share(backend)).collect();
+                RuleAction::Forward(Backends::new(shares))
+            }
+        }
+    }
+
+    fn share(&mut self, backend: &Backend) -> Share {
+        let service = match &backend.target {
+            Target::Service(port) => Some(number(&mut self.numbers.services, port)),
+            Target::Invalid { .. } => None,
+        };
+        Share { weight: backend.weight, service }
+    }
+}
+
+fn number<K: Clone + Eq + std::hash::Hash>(numbers: &mut HashMap<K, u32>, key: &K) -> u32 {
+    match numbers.get(key) {
+        Some(number) => *number,
+        None => {
+            let next = u32::try_from(numbers.len()).unwrap_or(u32::MAX);
+            numbers.insert(key.clone(), next);
+            next
+        }
+    }
+}
+
+/// Addresses are distinct already: one multiplication spreads them.
+#[derive(Default)]
+struct AddressHasher(u64);
+
+impl Hasher for AddressHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_usize(usize::from(*byte));
+        }
+    }
+
+    fn write_usize(&mut self, value: usize) {
+        self.0 = (self.0 ^ value as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}

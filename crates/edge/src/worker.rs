@@ -1,0 +1,284 @@
+//! One worker: its thread, its runtime, and everything that its connections share without a lock.
+
+use crate::access::Recorder;
+use crate::balance::Rotation;
+use crate::buffers::Buffers;
+use crate::config::Config;
+use crate::deadline::{Deadlines, SWEEP};
+use crate::exchange::Scratch;
+use crate::ids::RequestIds;
+use crate::listen::Ports;
+use crate::metrics::{Metrics, WorkerCounters};
+use crate::upstream::Pool;
+use crate::view::EdgeView;
+use crate::{connection, date};
+use model::limits;
+use publish::Reader;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::io;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant, SystemTime};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::{Notify, watch};
+
+/// The codec's limits, by the edge's names for them.
+pub(crate) const LIMITS: h1::Limits = h1::Limits {
+    head_bytes: limits::HEAD_BYTES,
+    headers: limits::HEAD_HEADERS,
+    target_bytes: limits::TARGET_BYTES,
+    ..h1::Limits::DEFAULT
+};
+
+/// What a worker is told from outside, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    Serve,
+    Drain,
+    Abort,
+}
+
+pub(crate) struct Worker {
+    pub index: usize,
+    pub config: Arc<Config>,
+    pub deadlines: Rc<Deadlines>,
+    pub buffers: Buffers,
+    pub pool: Pool,
+    pub rotation: Rotation,
+    pub ids: RequestIds,
+    pub metrics: Arc<Metrics>,
+    pub recorder: RefCell<Option<Box<dyn Recorder>>>,
+    pub date: Cell<[u8; date::BYTES]>,
+    scratches: RefCell<Vec<Box<Scratch>>>,
+    pub matching: RefCell<routing::Scratch>,
+    /// With a count of its own of who holds it: requests on this thread never write to the shared one.
+    view: RefCell<Rc<Arc<EdgeView>>>,
+    connections: Cell<usize>,
+}
+
+/// What a thread needs to become a worker.
+pub(crate) struct Seed {
+    pub index: usize,
+    pub config: Arc<Config>,
+    pub reader: Reader<EdgeView>,
+    pub ports: Arc<Ports>,
+    pub metrics: Arc<Metrics>,
+    pub recorder: Option<Box<dyn Recorder>>,
+    pub phase: watch::Receiver<Phase>,
+    /// Told once, when the first view's ports have been tried.
+    pub ready: std::sync::mpsc::Sender<io::Result<()>>,
+}
+
+/// The thread's whole life.
+pub(crate) fn run(seed: Seed) {
+    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+    match runtime {
+        Ok(runtime) => runtime.block_on(live(seed)),
+        // Nobody to tell means that the edge is gone already.
+        Err(error) => drop(seed.ready.send(Err(error))),
+    }
+}
+
+async fn live(seed: Seed) {
+    let Seed { index, config, mut reader, ports, metrics, recorder, mut phase, ready } = seed;
+    let deadlines = Deadlines::new(Instant::now());
+    let view = Rc::new(Arc::clone(reader.current()));
+    let worker = Rc::new(Worker {
+        index,
+        config,
+        pool: Pool::new(Rc::clone(&deadlines)),
+        deadlines,
+        buffers: Buffers::default(),
+        rotation: Rotation::default(),
+        ids: RequestIds::new(),
+        metrics,
+        recorder: RefCell::new(recorder),
+        date: Cell::new(date::format(SystemTime::now())),
+        scratches: RefCell::default(),
+        matching: RefCell::default(),
+        view: RefCell::new(view),
+        connections: Cell::new(0),
+    });
+    let mut sockets = Sockets { worker: Rc::clone(&worker), ports, open: BTreeMap::new() };
+    sockets.sync();
+    reader.acknowledge();
+    let _ = ready.send(Ok(()));
+    drop(ready);
+    tokio::task::spawn_local(sweep(Rc::clone(&worker)));
+    loop {
+        tokio::select! {
+            () = reader.changed() => {
+                worker.view.replace(Rc::new(Arc::clone(reader.current())));
+                sockets.sync();
+                reader.acknowledge();
+            }
+            _ = phase.wait_for(|phase| *phase > Phase::Serve) => break,
+        }
+    }
+    drop(reader);
+    drop(sockets);
+    // The accepting tasks take what is left, before idle connections end.
+    tokio::task::yield_now().await;
+    worker.drain(&mut phase).await;
+}
+
+impl Worker {
+    /// The view to serve a request from, first byte to last.
+    pub fn view(&self) -> Rc<Arc<EdgeView>> {
+        Rc::clone(&self.view.borrow())
+    }
+
+    pub fn counters(&self) -> &WorkerCounters {
+        &self.metrics.workers[self.index]
+    }
+
+    pub fn scratch(&self) -> Box<Scratch> {
+        self.scratches.borrow_mut().pop().unwrap_or_default()
+    }
+
+    pub fn give_back_scratch(&self, scratch: Box<Scratch>) {
+        const SPARE: usize = 256;
+        let mut scratches = self.scratches.borrow_mut();
+        if scratches.len() < SPARE {
+            scratches.push(scratch);
+        }
+    }
+
+    /// Ends idle connections at once and the others with their response; all of them when told to abort.
+    async fn drain(&self, phase: &mut watch::Receiver<Phase>) {
+        const LOOK: Duration = Duration::from_millis(2);
+        self.deadlines.drain();
+        self.pool.clear();
+        while self.connections.get() > 0 {
+            tokio::select! {
+                () = tokio::time::sleep(LOOK) => {}
+                _ = phase.wait_for(|phase| *phase == Phase::Abort) => {
+                    self.deadlines.abort();
+                    break;
+                }
+            }
+        }
+        // Each task that waits is woken once and ends; what does not is dropped with the runtime.
+        let end = Instant::now() + SWEEP;
+        while self.connections.get() > 0 && Instant::now() < end {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+}
+
+async fn sweep(worker: Rc<Worker>) {
+    const EVICT_EVERY: u32 = 10;
+    let mut ticks = tokio::time::interval(SWEEP);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    for count in 0u32.. {
+        ticks.tick().await;
+        worker.deadlines.sweep(Instant::now());
+        if count.is_multiple_of(EVICT_EVERY) {
+            worker.date.set(date::format(SystemTime::now()));
+            worker.pool.evict();
+        }
+    }
+}
+
+/// The listening sockets of one worker.
+struct Sockets {
+    worker: Rc<Worker>,
+    ports: Arc<Ports>,
+    open: BTreeMap<u16, Open>,
+}
+
+struct Open {
+    closing: Rc<Notify>,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.closing.notify_one();
+    }
+}
+
+impl Sockets {
+    /// Opens and closes so that the ports are those of the current view.
+    fn sync(&mut self) {
+        let view = self.worker.view();
+        let closed: Vec<u16> =
+            self.open.keys().copied().filter(|port| view.port(*port).is_none()).collect();
+        for port in closed {
+            self.open.remove(&port);
+        }
+        for (port, _) in view.ports() {
+            if !self.open.contains_key(&port)
+                && let Some(open) = self.open(port)
+            {
+                self.open.insert(port, open);
+            }
+        }
+        self.ports.forget_faults(|port| view.port(port).is_some());
+    }
+
+    /// A port that cannot be bound is reported by `ports`.
+    fn open(&self, port: u16) -> Option<Open> {
+        let (listener, held) = self.ports.take(port, self.worker.index)?;
+        let listener = TcpListener::from_std(listener).ok()?;
+        let closing = Rc::new(Notify::new());
+        let (worker, told) = (Rc::clone(&self.worker), Rc::clone(&closing));
+        tokio::task::spawn_local(async move {
+            accept(&worker, port, listener, &told).await;
+            // Behind the socket: who binds the port again finds it free.
+            drop(held);
+        });
+        Some(Open { closing })
+    }
+}
+
+async fn accept(worker: &Rc<Worker>, port: u16, listener: TcpListener, closing: &Notify) {
+    const PAUSE: Duration = Duration::from_millis(20);
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = closing.notified() => break,
+        };
+        match accepted {
+            Ok((io, peer)) => admit(worker, port, io, peer),
+            // A connection that was reset before it was taken, or no descriptors left: wait, go on.
+            Err(_) => tokio::time::sleep(PAUSE).await,
+        }
+    }
+    // Clients that are connected already, as far as they know.
+    poll_fn(|cx| {
+        while let Poll::Ready(Ok((io, peer))) = listener.poll_accept(cx) {
+            admit(worker, port, io, peer);
+        }
+        Poll::Ready(())
+    })
+    .await;
+}
+
+fn admit(worker: &Rc<Worker>, port: u16, io: TcpStream, peer: std::net::SocketAddr) {
+    worker.counters().accepted.add(1);
+    if worker.connections.get() >= limits::WORKER_CONNECTIONS {
+        worker.counters().over_limit.add(1);
+        worker.counters().closed.add(1);
+        return;
+    }
+    worker.connections.set(worker.connections.get() + 1);
+    let place = Place(Rc::clone(worker));
+    tokio::task::spawn_local(async move {
+        connection::serve(&place.0, port, io, peer).await;
+        drop(place);
+    });
+}
+
+/// A connection's place among those that the worker allows.
+struct Place(Rc<Worker>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.connections.set(self.0.connections.get() - 1);
+        self.0.counters().closed.add(1);
+    }
+}

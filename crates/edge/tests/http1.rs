@@ -1,0 +1,323 @@
+//! HTTP/1.1 end to end: a raw client, the edge, a scripted origin.
+
+mod common;
+
+use common::*;
+use std::thread;
+use std::time::Duration;
+
+#[test]
+fn forwards_on_one_connection_and_writes_the_lines_that_nobody_else_may() {
+    let (_running, port) = one_origin(echo_heads);
+    let mut client = Peer::connect(port);
+    for _ in 0..3 {
+        client.send(
+            "GET /a/%2e%2e/b%7ec?x=%41 HTTP/1.1\r\nHost: Shop.Test:1\r\nX-Forwarded-For: 9.9.9.9\r\n\
+             Forwarded: for=9.9.9.9\r\nX-Real-IP: 9.9.9.9\r\nx-request-id: mine\r\nConnection: X-Hop, keep-alive\r\n\
+             X-Hop: 1\r\nKeep-Alive: timeout=5\r\nAccept: a\r\nTE: trailers, gzip\r\n\r\n",
+        );
+        let (head, seen) = client.response();
+        assert_eq!(status(&head), 200);
+        assert!(seen.starts_with("GET /b~c?x=%41 HTTP/1.1\r\n"), "{seen}");
+        assert_eq!(header(&seen, "host"), Some("Shop.Test:1"));
+        assert_eq!(header(&seen, "x-forwarded-for"), Some("127.0.0.1"));
+        assert_eq!(header(&seen, "x-real-ip"), Some("127.0.0.1"));
+        assert_eq!(header(&seen, "x-forwarded-proto"), Some("http"));
+        assert_eq!(header(&seen, "x-forwarded-host"), Some("Shop.Test:1"));
+        let forwarded = "for=127.0.0.1;proto=http;host=\"Shop.Test:1\"";
+        assert_eq!(header(&seen, "forwarded"), Some(forwarded));
+        assert_eq!(header(&seen, "te"), Some("trailers"));
+        assert_eq!(header(&seen, "connection"), Some("te"));
+        assert_eq!(header(&seen, "accept"), Some("a"));
+        assert!(header(&seen, "x-hop").is_none() && header(&seen, "keep-alive").is_none());
+        let id = header(&seen, "x-request-id").unwrap();
+        assert_eq!((id.len(), header(&head, "x-request-id")), (32, Some(id)));
+        assert!(!seen.contains("9.9.9.9") && !seen.contains("mine"));
+    }
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_order() {
+    let (_running, port) = one_origin(|peer| {
+        loop {
+            let head = peer.head();
+            let Some(path) = head.split(' ').nth(1) else { return };
+            if path == "/1" {
+                thread::sleep(Duration::from_millis(50));
+            }
+            peer.send(ok(path));
+        }
+    });
+    let mut client = Peer::connect(port);
+    let requests: String = (1..=5).map(|n| format!("GET /{n} HTTP/1.1\r\nHost: a\r\n\r\n")).collect();
+    client.send(requests);
+    for n in 1..=5 {
+        assert_eq!(client.response().1, format!("/{n}"));
+    }
+}
+
+#[test]
+fn bodies_pass_both_ways_by_length_and_by_chunks_with_trailers() {
+    let (saw, seen) = channel();
+    let (_running, port) = one_origin(move |peer| {
+        loop {
+            let head = peer.head();
+            if head.is_empty() {
+                return;
+            }
+            let body = match header(&head, "content-length") {
+                Some(length) => text(peer.count(length.parse().unwrap())),
+                None => peer.until("\r\n0\r\n") + &peer.head(),
+            };
+            saw((head, body));
+            peer.send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x-sum\r\n\r\n");
+            peer.send("3\r\nabc\r\n2;x=y\r\nde\r\n0\r\nX-Sum: 5\r\nContent-Length: 9\r\n\r\n");
+        }
+    });
+    let mut client = Peer::connect(port);
+    client.send("POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 7\r\n\r\n1234567");
+    let head = client.head();
+    assert_eq!(header(&head, "transfer-encoding"), Some("chunked"));
+    assert_eq!(client.until("0\r\n"), "3\r\nabc\r\n2\r\nde\r\n0\r\n");
+    assert_eq!(client.head(), "X-Sum: 5\r\n\r\n");
+    let (head, body) = seen.recv().unwrap();
+    assert_eq!((header(&head, "content-length"), body.as_str()), (Some("7"), "1234567"));
+
+    let mut client = Peer::connect(port);
+    client.send("POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4;ext=1\r\nwxyz\r\n");
+    thread::sleep(Duration::from_millis(20));
+    client.send("1\r\n!\r\n0\r\nX-Check: ok\r\nHost: evil\r\n\r\n");
+    assert_eq!(status(&client.head()), 200);
+    let (head, body) = seen.recv().unwrap();
+    assert_eq!(header(&head, "transfer-encoding"), Some("chunked"));
+    assert!(body.starts_with("4\r\nwxyz\r\n") && body.contains("1\r\n!\r\n"), "{body}");
+    assert!(body.ends_with("0\r\nX-Check: ok\r\n\r\n"), "{body}");
+}
+
+#[test]
+fn large_bodies_arrive_whole() {
+    const LENGTH: usize = 3 << 20;
+    let (_running, port) = one_origin(|peer| {
+        let head = peer.head();
+        let length = header(&head, "content-length").unwrap().parse().unwrap();
+        let body = peer.count(length);
+        peer.send(format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len()));
+        peer.send(body);
+        peer.more();
+    });
+    let mut client = Peer::connect(port);
+    let body: Vec<u8> = (0..LENGTH).map(|n| (n % 251) as u8).collect();
+    let mut writer = client.stream.try_clone().unwrap();
+    let sent = body.clone();
+    let sending = thread::spawn(move || {
+        use std::io::Write;
+        writer.write_all(format!("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: {LENGTH}\r\n\r\n").as_bytes())?;
+        writer.write_all(&sent)
+    });
+    assert_eq!(status(&client.head()), 200);
+    assert!(client.count(LENGTH) == body);
+    sending.join().unwrap().unwrap();
+}
+
+#[test]
+fn bodies_have_back_pressure() {
+    let (sent, progress) = channel();
+    let (_running, port) = one_origin(move |peer| {
+        peer.head();
+        peer.send("HTTP/1.1 200 OK\r\ncontent-length: 100000000\r\n\r\n");
+        peer.stream.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
+        let piece = vec![b'x'; 1 << 20];
+        let mut count = 0;
+        use std::io::Write;
+        while count < 100 && peer.stream.write(&piece).is_ok_and(|n| n > 0) {
+            count += 1;
+        }
+        sent(count);
+    });
+    let mut client = Peer::connect(port);
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    // The client reads nothing: what the origin can send is bounded by socket buffers and one of ours.
+    assert!(progress.recv().unwrap() < 40);
+}
+
+#[test]
+fn http10_gets_bodies_until_close_and_may_keep_alive() {
+    let (_running, port) = one_origin(|peer| {
+        while !peer.head().is_empty() {
+            peer.send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n");
+        }
+    });
+    let mut client = Peer::connect(port);
+    client.send("GET / HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n");
+    let head = client.head();
+    assert_eq!((header(&head, "connection"), header(&head, "transfer-encoding")), (Some("close"), None));
+    assert_eq!(client.rest(), "hi");
+
+    let (_running, port) = one_origin(says("ok"));
+    let mut client = Peer::connect(port);
+    for _ in 0..2 {
+        client.send("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+        let (head, body) = client.response();
+        assert_eq!((header(&head, "connection"), body.as_str()), (Some("keep-alive"), "ok"));
+    }
+    client.send("GET / HTTP/1.0\r\n\r\n");
+    assert_eq!(header(&client.response().0, "connection"), Some("close"));
+    assert!(client.is_closed());
+}
+
+#[test]
+fn responses_without_a_body() {
+    let (_running, port) = one_origin(|peer| {
+        loop {
+            let head = peer.head();
+            match head.split(' ').nth(1) {
+                Some("/204") => peer.send("HTTP/1.1 204 No Content\r\nContent-Length: 4\r\n\r\n"),
+                Some("/304") => peer.send("HTTP/1.1 304 Not Modified\r\nContent-Length: 4\r\nETag: x\r\n\r\n"),
+                Some(_) => peer.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n"),
+                None => return,
+            }
+        }
+    });
+    let mut client = Peer::connect(port);
+    for (request, expected, length) in [
+        ("HEAD /", 200, Some("4")),
+        ("GET /204", 204, None),
+        ("GET /304", 304, Some("4")),
+        ("HEAD /", 200, Some("4")),
+    ] {
+        client.send(format!("{request} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        let head = client.head();
+        assert_eq!((status(&head), header(&head, "content-length")), (expected, length), "{request}");
+        assert!(header(&head, "x-request-id").is_some() && client.held.is_empty());
+    }
+}
+
+#[test]
+fn a_body_until_close_becomes_chunked() {
+    let (_running, port) = one_origin(|peer| {
+        peer.head();
+        peer.send("HTTP/1.1 200 OK\r\n\r\nall of it");
+    });
+    let mut client = Peer::connect(port);
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(header(&client.head(), "transfer-encoding"), Some("chunked"));
+    assert_eq!(client.until("0\r\n\r\n"), "9\r\nall of it\r\n0\r\n\r\n");
+}
+
+#[test]
+fn interim_responses() {
+    let (_running, port) = one_origin(|peer| {
+        while !peer.head().is_empty() {
+            peer.send("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n");
+            thread::sleep(Duration::from_millis(20));
+            peer.send(ok("end"));
+        }
+    });
+    let mut client = Peer::connect(port);
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    let hints = client.head();
+    assert_eq!((status(&hints), header(&hints, "link")), (103, Some("</a>")));
+    assert_eq!(client.response().1, "end");
+    client.send("GET / HTTP/1.0\r\nHost: a\r\n\r\n");
+    assert_eq!(status(&client.head()), 200);
+}
+
+#[test]
+fn a_client_that_waits_for_100_gets_it_and_one_that_does_not_wait_gets_none() {
+    let (_running, port) = one_origin(|peer| {
+        loop {
+            let head = peer.head();
+            let Some(length) = header(&head, "content-length") else { return };
+            assert_eq!(header(&head, "expect"), None);
+            let body = text(peer.count(length.parse().unwrap()));
+            peer.send(ok(&body));
+        }
+    });
+    let request = "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n";
+    let mut client = Peer::connect(port);
+    client.send(request);
+    assert_eq!(client.head(), "HTTP/1.1 100 Continue\r\n\r\n");
+    client.send("body");
+    assert_eq!(client.response().1, "body");
+    client.send(format!("{request}more"));
+    let (head, body) = client.response();
+    assert_eq!((status(&head), body.as_str()), (200, "more"));
+}
+
+#[test]
+fn an_early_response_ends_the_exchange() {
+    let (_running, port) = one_origin(|peer| {
+        peer.head();
+        peer.send("HTTP/1.1 413 Content Too Large\r\ncontent-length: 3\r\n\r\nbig");
+        peer.more();
+    });
+    let mut client = Peer::connect(port);
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\nbegin");
+    let (head, body) = client.response();
+    assert_eq!((status(&head), body.as_str()), (413, "big"));
+    assert!(client.is_closed());
+}
+
+#[test]
+fn upgrades_become_a_tunnel_with_what_was_sent_early() {
+    let (_running, port) = one_origin(|peer| {
+        let head = peer.head();
+        if header(&head, "upgrade") != Some("echo") || header(&head, "connection") != Some("upgrade") {
+            return peer.send(ok("no upgrade"));
+        }
+        peer.send("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\nhello ");
+        while peer.more() {
+            let held = std::mem::take(&mut peer.held);
+            peer.send(held);
+        }
+        peer.send("bye");
+    });
+    let mut client = Peer::connect(port);
+    client.send("GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\nearly ");
+    let head = client.head();
+    assert_eq!((status(&head), header(&head, "upgrade"), header(&head, "connection")), (101, Some("echo"), Some("upgrade")));
+    assert_eq!(text(client.count(12)), "hello early ");
+    let large = "x".repeat(200_000);
+    let mut writer = client.stream.try_clone().unwrap();
+    let sent = large.clone();
+    let sending = thread::spawn(move || std::io::Write::write_all(&mut writer, sent.as_bytes()));
+    assert_eq!(text(client.count(large.len())), large);
+    sending.join().unwrap().unwrap();
+    client.stream.shutdown(std::net::Shutdown::Write).unwrap();
+    assert_eq!(client.rest(), "bye");
+    // h2c would carry requests past every rule.
+    let mut client = Peer::connect(port);
+    client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQ\r\n\r\n");
+    assert_eq!(client.response().1, "no upgrade");
+}
+
+#[test]
+fn a_head_may_come_byte_by_byte() {
+    let (_running, port) = one_origin(echo_heads);
+    let mut client = Peer::connect(port);
+    for byte in "GET /slow HTTP/1.1\r\nHost: a\r\n\r\n".bytes() {
+        client.send([byte]);
+    }
+    assert!(client.response().1.starts_with("GET /slow "));
+    // PRI is the beginning of the other version, and of this method.
+    for piece in ["PR", "I /x HTTP/1.1\r\nHost: a\r\n\r\n"] {
+        client.send(piece);
+        thread::sleep(Duration::from_millis(10));
+    }
+    assert!(client.response().1.starts_with("PRI /x "));
+}
+
+#[test]
+fn a_long_head_and_a_body_behind_it() {
+    let (_running, port) = one_origin(|peer| {
+        let head = peer.head();
+        let body = text(peer.count(100_000));
+        peer.send(ok(&format!("{} {}", head.len(), body.len())));
+    });
+    let mut client = Peer::connect(port);
+    let lines: String = (0..30).map(|n| format!("x-long-{n}: {}\r\n", "v".repeat(1_000))).collect();
+    client.send(format!("POST / HTTP/1.1\r\nHost: a\r\n{lines}Content-Length: 100000\r\n\r\n"));
+    client.send("b".repeat(100_000));
+    let (_, body) = client.response();
+    assert!(body.ends_with(" 100000"), "{body}");
+}

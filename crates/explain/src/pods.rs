@@ -1,0 +1,149 @@
+//! Link 8, service: exists and has the port. Link 9, pod: ready endpoints that take a connection.
+
+use crate::gateway::Taken;
+use crate::subject::Subject;
+use crate::{Evidence, Finding, Probed, State};
+use model::edge::{Action, Backend, Target};
+use model::facts::Endpoint;
+use model::id::ServicePort;
+use model::{Kind, Link, ObjectId};
+use std::net::SocketAddr;
+
+/// Backends of the rule that takes the request, those with weight.
+fn backends<'a>(subject: &'a Subject<'_>) -> Result<Vec<(usize, &'a Backend)>, &'static str> {
+    match &subject.taken {
+        Taken::Rule { matched, .. } => match &matched.rule.action {
+            Action::Forward(backends) => Ok(backends.iter().enumerate().filter(|(_, b)| b.weight > 0).collect()),
+            Action::Redirect(_) => Err("the rule answers with a redirect"),
+            Action::Fail { .. } => Err("the rule cannot be served"),
+        },
+        _ => Err("no rule takes the request"),
+    }
+}
+
+fn services<'a>(subject: &'a Subject<'_>) -> Vec<&'a ServicePort> {
+    let backends = backends(subject).unwrap_or_default();
+    backends
+        .into_iter()
+        .filter_map(|(_, backend)| match &backend.target {
+            Target::Service(port) => Some(port),
+            Target::Invalid { .. } => None,
+        })
+        .collect()
+}
+
+/// Endpoints worth a connection.
+pub fn addresses(subject: &Subject<'_>) -> Vec<SocketAddr> {
+    let mut addresses: Vec<SocketAddr> =
+        services(subject).into_iter().flat_map(|port| usable(subject, port)).map(|e| e.address).collect();
+    addresses.sort();
+    addresses.dedup();
+    addresses
+}
+
+fn usable<'a>(subject: &'a Subject<'_>, port: &ServicePort) -> Vec<&'a Endpoint> {
+    subject.world.facts.endpoints.get(port).map(|set| set.usable().collect()).unwrap_or_default()
+}
+
+pub fn judge_services(subject: &Subject<'_>) -> Finding {
+    let found = |state, detail: String| Finding::new(Link::Service, state, detail);
+    let backends = match backends(subject) {
+        Ok(backends) if backends.is_empty() => return found(State::Skipped, "no backend has weight".to_owned()),
+        Ok(backends) => backends,
+        Err(why) => return found(State::Skipped, why.to_owned()),
+    };
+    let Taken::Rule { matched, .. } = &subject.taken else {
+        return found(State::Skipped, "no rule takes the request".to_owned());
+    };
+    let invalid = backends.iter().find_map(|(index, backend)| match &backend.target {
+        Target::Invalid { message, .. } => Some((index, message)),
+        Target::Service(_) => None,
+    });
+    if let Some((index, message)) = invalid {
+        let field = backend_field(&matched.route().id, matched.rule.id.index, *index);
+        let route = &matched.route().id;
+        let help = subject.diagnostic(route, |d| d.field.starts_with(&field)).map(|d| d.help.clone()).unwrap_or_default();
+        let share = format!("{message}; its share of requests answers 500");
+        return found(State::Broken, share).help(help).about(subject, route, &field);
+    }
+    let names: Vec<String> = services(subject).iter().map(ToString::to_string).collect();
+    let finding = found(State::Ok, names.join(", "));
+    match services(subject).first() {
+        Some(port) => finding.about(subject, &port.service(), ""),
+        None => finding,
+    }
+}
+
+/// Routes name their backends in lists; an Ingress has one a path, whose field compile reports.
+fn backend_field(route: &ObjectId, rule: u32, backend: usize) -> String {
+    if route.kind == Kind::HTTP_ROUTE { format!("spec.rules[{rule}].backendRefs[{backend}]") } else { "spec".to_owned() }
+}
+
+pub fn judge(subject: &Subject<'_>, evidence: &Evidence) -> Finding {
+    let found = |state, detail: String| Finding::new(Link::Pod, state, detail);
+    if let Err(why) = backends(subject) {
+        return found(State::Skipped, why.to_owned());
+    }
+    let services = services(subject);
+    if services.is_empty() {
+        return found(State::Skipped, "no valid backend to look behind".to_owned());
+    }
+    for port in &services {
+        if usable(subject, port).is_empty() {
+            return not_ready(subject, port);
+        }
+    }
+    match &evidence.endpoints {
+        Probed::Skipped => found(State::Skipped, format!("{} ready; none was probed", ready(subject, &services))),
+        Probed::Unknown(why) => found(State::Unknown, format!("endpoints could not be probed: {why}")),
+        Probed::Seen(results) => {
+            let refused = |endpoint: &&Endpoint| results.get(&endpoint.address).is_some_and(Result::is_err);
+            for port in &services {
+                let endpoints = usable(subject, port);
+                if endpoints.iter().all(|endpoint| refused(endpoint)) {
+                    return unreachable(subject, port, &endpoints, results);
+                }
+            }
+            let silent = services.iter().flat_map(|port| usable(subject, port)).filter(refused).count();
+            let detail = match silent {
+                0 => format!("{} ready and reachable", ready(subject, &services)),
+                silent => format!("{} ready, {silent} of them refuse connections", ready(subject, &services)),
+            };
+            first_slice(subject, services[0], found(State::Ok, detail))
+        }
+    }
+}
+
+fn ready(subject: &Subject<'_>, services: &[&ServicePort]) -> String {
+    let usable: usize = services.iter().map(|port| usable(subject, port).len()).sum();
+    let total: usize = services.iter().map(|port| subject.world.facts.endpoints(port).len()).sum();
+    format!("{usable} of {total} endpoints")
+}
+
+fn first_slice(subject: &Subject<'_>, port: &ServicePort, finding: Finding) -> Finding {
+    match subject.world.facts.endpoints(port).first() {
+        Some(endpoint) => finding.about(subject, &endpoint.observed_in, "endpoints"),
+        None => finding.about(subject, &port.service(), "spec.selector"),
+    }
+}
+
+fn not_ready(subject: &Subject<'_>, port: &ServicePort) -> Finding {
+    let total = subject.world.facts.endpoints(port).len();
+    let (detail, help) = match total {
+        0 => (format!("{port} has no endpoint"), "does an EndpointSlice name the Service and its port? do the pods exist?"),
+        total => (format!("none of the {total} endpoints of {port} is ready"), "see why the pods' readiness probes fail"),
+    };
+    first_slice(subject, port, Finding::new(Link::Pod, State::Broken, detail).help(help))
+}
+
+fn unreachable(
+    subject: &Subject<'_>,
+    port: &ServicePort,
+    endpoints: &[&Endpoint],
+    results: &std::collections::BTreeMap<SocketAddr, Result<(), String>>,
+) -> Finding {
+    let first = endpoints[0].address;
+    let why = results.get(&first).and_then(|result| result.as_ref().err()).cloned().unwrap_or_default();
+    let detail = format!("no ready endpoint of {port} takes a connection ({first}: {why})");
+    first_slice(subject, port, Finding::new(Link::Pod, State::Broken, detail).help("is the process running, and on that port?"))
+}

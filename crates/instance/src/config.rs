@@ -1,0 +1,62 @@
+//! What `cutwater up` was told, and why it could not start.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub dir: PathBuf,
+    pub bind: IpAddr,
+    /// Added to every port of the manifests.
+    pub port_offset: u16,
+    /// What DNS answers for served names.
+    pub advertise: Vec<IpAddr>,
+    pub admin: SocketAddr,
+    pub state: PathBuf,
+    pub workers: usize,
+    pub access_log: AccessLogTo,
+    pub echo: bool,
+    /// Diagnostics on standard error may be coloured.
+    pub is_coloured: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AccessLogTo {
+    Off,
+    Stdout,
+    File(PathBuf),
+}
+
+/// Why an instance does not start. Each says what mends it.
+#[derive(Debug)]
+pub enum StartError {
+    Folder(folder::Unreadable),
+    State(certs::Error),
+    Admin(SocketAddr, io::Error),
+    /// Ports that could not be bound, each in one sentence.
+    Ports(Vec<String>),
+    AccessLog(PathBuf, io::Error),
+    /// The system refused something that every process needs.
+    System(&'static str, io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Folder(error) => error.fmt(f),
+            StartError::State(error) => write!(f, "{error}; choose another state folder with --state"),
+            StartError::Admin(address, error) => {
+                write!(f, "the admin address {address} cannot be bound: {error}; choose another with --admin")
+            }
+            StartError::Ports(faults) => f.write_str(&faults.join("\n")),
+            StartError::AccessLog(path, error) => {
+                write!(f, "the access log {} cannot be written: {error}; choose another with --access-log", path.display())
+            }
+            StartError::System(what, error) => write!(f, "{what}: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}

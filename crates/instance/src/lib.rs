@@ -1,0 +1,27 @@
+//! Floor 5: one running Cutwater. Joins a source, the compiler and the shells:
+//!
+//! ```text
+//! folder ──reading──> compile ──snapshot, facts──> views ──publish──> edge workers · nameserver
+//!    ^                                                                      │
+//!    └── change, SIGHUP                        console <── what is served, probes, counters
+//! ```
+//!
+//! Nothing is decided here that a pure crate could decide. Not here: the command line (`cutwater`).
+#![forbid(unsafe_code)]
+
+mod admin;
+mod config;
+mod dns;
+mod echo;
+mod findings;
+mod handshake;
+mod keys;
+mod metrics;
+mod probe;
+mod publisher;
+mod run;
+mod serving;
+
+pub use config::{AccessLogTo, Config, StartError};
+pub use findings::{all_diagnostics, codes};
+pub use run::run;

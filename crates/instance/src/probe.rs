@@ -1,0 +1,85 @@
+//! Gathers the evidence that an explanation asks for: all probes at once, each bounded in time.
+
+use crate::handshake;
+use explain::{DnsAnswer, Evidence, PortState, Probed, Wanted};
+use model::hostname::DnsName;
+use nameserver::probe::{Family, query};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Endpoints that are tried; of more the first are.
+const MAX_ENDPOINTS: usize = 64;
+
+/// Where to knock.
+pub struct Entrance {
+    pub bind: IpAddr,
+    pub port_offset: u16,
+    pub nameserver: Option<SocketAddr>,
+    pub ports: BTreeMap<u16, PortState>,
+    pub local_ca_pem: String,
+}
+
+pub async fn gather(entrance: &Entrance, wanted: &Wanted) -> Evidence {
+    let (dns, tls, endpoints) =
+        tokio::join!(resolution(entrance, wanted), handshake(entrance, wanted), endpoints(&wanted.endpoints));
+    Evidence { dns, ports: Probed::Seen(entrance.ports.clone()), tls, endpoints }
+}
+
+/// An address that reaches a wildcard bind.
+pub fn reachable(bind: IpAddr) -> IpAddr {
+    match bind {
+        IpAddr::V4(address) if address.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(address) if address.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        other => other,
+    }
+}
+
+async fn resolution(entrance: &Entrance, wanted: &Wanted) -> Probed<Result<DnsAnswer, String>> {
+    let Some(name) = &wanted.dns else { return Probed::Skipped };
+    let Some(server) = entrance.nameserver else {
+        return Probed::Seen(Err("the DNS port is not bound".to_owned()));
+    };
+    let server = SocketAddr::new(reachable(server.ip()), server.port());
+    let name = match DnsName::parse(name) {
+        Ok(name) => name,
+        Err(error) => return Probed::Unknown(error.to_string()),
+    };
+    let (v4, v6) =
+        tokio::join!(query(server, &name, Family::A, PATIENCE), query(server, &name, Family::Aaaa, PATIENCE));
+    Probed::Seen(match (v4, v6) {
+        (Ok(v4), Ok(v6)) => {
+            let ttl = v4.ttl.or(v6.ttl).unwrap_or_default();
+            let mut addresses = v4.addresses;
+            addresses.extend(v6.addresses);
+            Ok(DnsAnswer { rcode: v4.rcode.to_string(), addresses, ttl })
+        }
+        (Err(error), _) | (_, Err(error)) => Err(error.to_string()),
+    })
+}
+
+async fn handshake(entrance: &Entrance, wanted: &Wanted) -> Probed<Result<explain::Handshake, String>> {
+    let Some((port, name)) = &wanted.tls else { return Probed::Skipped };
+    let Some(bound) = port.checked_add(entrance.port_offset) else { return Probed::Skipped };
+    let address = SocketAddr::new(reachable(entrance.bind), bound);
+    Probed::Seen(handshake::probe(address, name, &entrance.local_ca_pem).await)
+}
+
+async fn endpoints(addresses: &[SocketAddr]) -> Probed<BTreeMap<SocketAddr, Result<(), String>>> {
+    let mut probes = JoinSet::new();
+    for address in addresses.iter().take(MAX_ENDPOINTS).copied() {
+        probes.spawn(async move { (address, connect(address).await) });
+    }
+    Probed::Seen(probes.join_all().await.into_iter().collect())
+}
+
+async fn connect(address: SocketAddr) -> Result<(), String> {
+    match tokio::time::timeout(PATIENCE, TcpStream::connect(address)).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!("no connection within {} s", PATIENCE.as_secs())),
+    }
+}

@@ -1,0 +1,300 @@
+//! The access log: one JSON object a line, its fields listed in docs/access-log.md.
+//!
+//! ```text
+//! worker ── Sink::record: format, try to queue ──> bounded queue ──> writer thread ──> file or standard output
+//! ```
+//!
+//! A worker never waits: when the queue is full the record is dropped and counted.
+
+use edge::{AccessRecord, Recorder};
+use model::limits;
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Written and dropped records.
+#[derive(Debug, Default)]
+pub struct Counts {
+    pub written: AtomicU64,
+    pub dropped: AtomicU64,
+}
+
+/// The writer and the sinks that feed it.
+pub struct AccessLog {
+    queue: SyncSender<Vec<u8>>,
+    counts: Arc<Counts>,
+    writer: JoinHandle<()>,
+}
+
+impl AccessLog {
+    /// Appends to a file.
+    pub fn to_file(path: &Path) -> io::Result<Self> {
+        let file: File = OpenOptions::new().create(true).append(true).open(path)?;
+        AccessLog::start(file)
+    }
+
+    pub fn to_stdout() -> io::Result<Self> {
+        AccessLog::start(io::stdout())
+    }
+
+    fn start(output: impl Write + Send + 'static) -> io::Result<Self> {
+        let (queue, records) = sync_channel(limits::ACCESS_LOG_QUEUE);
+        let counts = Arc::new(Counts::default());
+        let writer_counts = Arc::clone(&counts);
+        let writer = std::thread::Builder::new()
+            .name("access-log".to_owned())
+            .spawn(move || write_all(&records, BufWriter::with_capacity(1 << 16, output), &writer_counts))?;
+        Ok(AccessLog { queue, counts, writer })
+    }
+
+    /// One a worker.
+    pub fn sink(&self) -> Sink {
+        Sink { queue: self.queue.clone(), counts: Arc::clone(&self.counts) }
+    }
+
+    pub fn counts(&self) -> Arc<Counts> {
+        Arc::clone(&self.counts)
+    }
+
+    /// Writes what is queued. Every sink must be gone, or this waits for it.
+    pub fn finish(self) {
+        drop(self.queue);
+        // A writer that panicked has said so on standard error; there is nothing left to write.
+        let _ = self.writer.join();
+    }
+}
+
+fn write_all(records: &Receiver<Vec<u8>>, mut output: impl Write, counts: &Counts) {
+    loop {
+        let record = match records.try_recv() {
+            Ok(record) => Some(record),
+            Err(TryRecvError::Disconnected) => None,
+            Err(TryRecvError::Empty) => {
+                // Nothing waits: what was written becomes visible now.
+                drop(output.flush());
+                records.recv().ok()
+            }
+        };
+        let Some(record) = record else { break };
+        match output.write_all(&record) {
+            Ok(()) => counts.written.fetch_add(1, Ordering::Relaxed),
+            Err(_) => counts.dropped.fetch_add(1, Ordering::Relaxed),
+        };
+    }
+    drop(output.flush());
+}
+
+/// A worker's end of the queue.
+pub struct Sink {
+    queue: SyncSender<Vec<u8>>,
+    counts: Arc<Counts>,
+}
+
+impl Recorder for Sink {
+    fn record(&mut self, record: &AccessRecord<'_>) {
+        let mut line = Vec::with_capacity(512);
+        format(record, &mut line);
+        if self.queue.try_send(line).is_err() {
+            self.counts.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Appends the record as a line of JSON.
+pub fn format(record: &AccessRecord<'_>, out: &mut Vec<u8>) {
+    let mut line = Line { out, is_first: true };
+    line.out.push(b'{');
+    line.text("time", rfc3339(record.started).as_bytes());
+    line.text("requestId", record.request_id.as_bytes());
+    line.text("client", record.client.to_string().as_bytes());
+    line.text("protocol", record.protocol.as_bytes());
+    line.text("scheme", record.scheme.as_bytes());
+    line.number("port", u64::from(record.port));
+    line.text("method", record.method);
+    line.text("host", record.host.as_bytes());
+    line.text("path", record.path);
+    line.number("status", u64::from(record.status));
+    if let Some(rule) = record.rule {
+        line.text("route", rule.object.to_string().as_bytes());
+        line.number("rule", u64::from(rule.index));
+    }
+    if let Some(endpoint) = record.endpoint {
+        line.text("endpoint", endpoint.to_string().as_bytes());
+    }
+    if let Some(refusal) = record.refusal {
+        line.text("refusal", refusal.as_bytes());
+    }
+    line.number("totalUs", micros(record.total));
+    if let Some(connect) = record.connect {
+        line.number("connectUs", micros(connect));
+    }
+    if let Some(first_byte) = record.first_byte {
+        line.number("firstByteUs", micros(first_byte));
+    }
+    line.number("bytesIn", record.bytes_in);
+    line.number("bytesOut", record.bytes_out);
+    if let Some(tls) = record.tls {
+        line.text("tlsVersion", tls.version.as_bytes());
+        line.text("tlsCipher", tls.cipher.as_bytes());
+        if let Some(name) = &tls.server_name {
+            line.text("tlsServerName", name.as_bytes());
+        }
+    }
+    line.out.extend_from_slice(b"}\n");
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+struct Line<'a> {
+    out: &'a mut Vec<u8>,
+    is_first: bool,
+}
+
+impl Line<'_> {
+    fn key(&mut self, key: &str) {
+        if !self.is_first {
+            self.out.push(b',');
+        }
+        self.is_first = false;
+        self.out.push(b'"');
+        self.out.extend_from_slice(key.as_bytes());
+        self.out.extend_from_slice(b"\":");
+    }
+
+    fn number(&mut self, key: &str, value: u64) {
+        self.key(key);
+        self.out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+    }
+
+    /// Bytes that are not ASCII text are escaped as the code point of the same number, so that no byte is lost.
+    fn text(&mut self, key: &str, value: &[u8]) {
+        self.key(key);
+        self.out.push(b'"');
+        for &byte in value {
+            match byte {
+                b'"' | b'\\' => self.out.extend_from_slice(&[b'\\', byte]),
+                0x20..=0x7e => self.out.push(byte),
+                _ => {
+                    const HEX: &[u8; 16] = b"0123456789abcdef";
+                    let digits = [HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]];
+                    self.out.extend_from_slice(b"\\u00");
+                    self.out.extend_from_slice(&digits);
+                }
+            }
+        }
+        self.out.push(b'"');
+    }
+}
+
+/// UTC with milliseconds. Days to a date after the algorithm of Howard Hinnant's "days from civil", inverted.
+fn rfc3339(time: SystemTime) -> String {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let (days, seconds) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_index = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_index + 2) / 5 + 1;
+    let month = if month_index < 10 { month_index + 3 } else { month_index - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    let (hour, minute, second) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", since.subsec_millis())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::id::RuleId;
+    use model::{Kind, ObjectId};
+
+    fn record<'a>(rule: &'a RuleId, path: &'a [u8]) -> AccessRecord<'a> {
+        AccessRecord {
+            request_id: "0123",
+            started: UNIX_EPOCH + Duration::from_millis(1_795_000_000_123),
+            client: ([127, 0, 0, 1], 4711).into(),
+            protocol: "HTTP/1.1",
+            scheme: "http",
+            port: 80,
+            method: b"GET",
+            host: "shop.example.test",
+            path,
+            status: 200,
+            rule: Some(rule),
+            endpoint: Some(([127, 0, 0, 1], 9001).into()),
+            refusal: None,
+            total: Duration::from_micros(250),
+            connect: None,
+            first_byte: Some(Duration::from_micros(200)),
+            bytes_in: 0,
+            bytes_out: 1024,
+            tls: None,
+        }
+    }
+
+    #[test]
+    fn a_record_is_one_line_of_json_whatever_its_bytes() {
+        let rule = RuleId { object: ObjectId::new(Kind::HTTP_ROUTE, "shop", "cart"), index: 2, name: None };
+        let mut line = Vec::new();
+        format(&record(&rule, b"/a\"\\\xff\n"), &mut line);
+        let text = String::from_utf8(line).expect("the line is ASCII");
+        assert_eq!(text.matches('\n').count(), 1);
+        let value: serde_json::Value = serde_json::from_str(&text).expect("the line is JSON");
+        assert_eq!(value["time"], "2026-11-18T11:06:40.123Z");
+        assert_eq!(value["path"], "/a\"\\\u{ff}\n");
+        assert_eq!(value["route"], "HTTPRoute shop/cart");
+        assert_eq!(value["rule"], 2);
+        assert_eq!(value["totalUs"], 250);
+    }
+
+    #[test]
+    fn everything_that_was_queued_is_written() {
+        let folder = tempfile::tempdir().expect("temp dir");
+        let path = folder.path().join("access.log");
+        let log = AccessLog::to_file(&path).expect("the file can be made");
+        let rule = RuleId { object: ObjectId::new(Kind::HTTP_ROUTE, "shop", "cart"), index: 0, name: None };
+        let mut sink = log.sink();
+        for _ in 0..100 {
+            sink.record(&record(&rule, b"/"));
+        }
+        drop(sink);
+        log.finish();
+        assert_eq!(std::fs::read_to_string(&path).expect("the file is there").lines().count(), 100);
+    }
+
+    #[test]
+    fn a_full_queue_drops_and_counts() {
+        /// Never accepts a byte until it is told to.
+        struct Blocked(std::sync::mpsc::Receiver<()>);
+        impl Write for Blocked {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                let _ = self.0.recv();
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let (release, blocked) = std::sync::mpsc::channel();
+        let log = AccessLog::start(Blocked(blocked)).expect("the thread starts");
+        let rule = RuleId { object: ObjectId::new(Kind::HTTP_ROUTE, "shop", "cart"), index: 0, name: None };
+        let mut sink = log.sink();
+        let sent = limits::ACCESS_LOG_QUEUE + 2_000;
+        for _ in 0..sent {
+            sink.record(&record(&rule, b"/"));
+        }
+        let counts = log.counts();
+        assert!(counts.dropped.load(Ordering::Relaxed) > 0);
+        drop((sink, release));
+        log.finish();
+        let (written, dropped) = (counts.written.load(Ordering::Relaxed), counts.dropped.load(Ordering::Relaxed));
+        assert_eq!(written + dropped, sent as u64);
+    }
+}
