@@ -14,7 +14,7 @@ struct Suite {
 /// Each suite is an example program of its crate: `DIR [--json FILE]`, exit 1 on any failed case.
 const SUITES: &[Suite] = &[
     Suite { name: "http", package: "h1", example: "llhttp", data: "llhttp" },
-    Suite { name: "dns", package: "nameserver", example: "rfc8906", data: "rfc8906" },
+    Suite { name: "dns", package: "testkit", example: "rfc8906", data: "rfc8906" },
 ];
 
 pub fn run(arguments: &[String]) -> Result<()> {

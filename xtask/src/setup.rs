@@ -69,3 +69,23 @@ pub fn debian(packages: &[(&str, &str)]) -> Result<()> {
         }
     }
 }
+
+/// A module of Python, by the package that brings it.
+pub fn python_module(module: &str, package: &str) -> Result<()> {
+    let import = format!("import {module}");
+    let has_module = || {
+        let imported = Command::new("python3").args(["-c", &import]).output();
+        imported.is_ok_and(|output| output.status.success())
+    };
+    if has_module() {
+        return Ok(());
+    }
+    let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
+    let installed = run(Command::new("python3").args(pip).arg(package)).or_else(|_| {
+        run(Command::new("python3").args(pip).args(["--break-system-packages", package]))
+    });
+    match installed {
+        Ok(()) if has_module() => Ok(()),
+        _ => bail!("python3 has no module {module}, and {package} could not be installed"),
+    }
+}

@@ -7,6 +7,7 @@ use crate::check::{Check, Comparison};
 use crate::dns::Question;
 use crate::lines::Line;
 use crate::text::Text;
+use crate::wire::PATIENCE;
 
 #[derive(Debug)]
 pub enum OriginAction {
@@ -47,7 +48,7 @@ pub enum ClientAction {
         head_only: bool,
     },
     ExpectBytes(Text),
-    ExpectClose,
+    ExpectClose(Duration),
     Silence(Duration),
     Check(Check),
     Capture {
@@ -151,7 +152,8 @@ pub fn client_action(line: &Line) -> Result<ClientAction, String> {
         "content" => ClientAction::Content(line.bytes()?),
         "expect" => expect(rest)?,
         "expect-bytes" => ClientAction::ExpectBytes(line.bytes()?),
-        "expect-close" => ClientAction::ExpectClose,
+        "expect-close" if rest.is_empty() => ClientAction::ExpectClose(PATIENCE),
+        "expect-close" => ClientAction::ExpectClose(milliseconds(rest)?),
         "silence" => ClientAction::Silence(milliseconds(rest)?),
         "capture" => {
             let (variable, header) = pair(rest)?;

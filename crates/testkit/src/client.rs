@@ -86,7 +86,7 @@ impl Client {
             }
             ClientAction::Expect { status, head_only } => self.expect(*status, *head_only),
             ClientAction::ExpectBytes(text) => self.wire()?.exact(&text.expand(variables)?),
-            ClientAction::ExpectClose => self.wire()?.expect_close(),
+            ClientAction::ExpectClose(within) => self.wire()?.expect_close(*within),
             ClientAction::Silence(duration) => self.wire()?.expect_silence(*duration),
             ClientAction::Check(check) => check.hold(&self.message, variables),
             ClientAction::Capture { variable, header } => self.capture(variable, header, variables),

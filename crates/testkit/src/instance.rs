@@ -59,6 +59,16 @@ impl Plan {
         let ports = vec![53, 80, 443];
         Self { folder: folder.into(), ports, flags: Vec::new(), until_ready: true }
     }
+
+    /// One worker, unless the flags say otherwise: what depends on a worker's own pool and turn is
+    /// then the same each time.
+    fn all_flags(&self) -> Vec<String> {
+        let mut flags = self.flags.clone();
+        if !flags.iter().any(|flag| flag.starts_with("--workers")) {
+            flags.extend(["--workers".to_owned(), "1".to_owned()]);
+        }
+        flags
+    }
 }
 
 /// A running Cutwater. Dropped without `stop`, it is killed.
@@ -83,14 +93,14 @@ impl Instance {
         let child = Command::new(&binary)
             .arg("up")
             .arg(&plan.folder)
-            .args(["--bind", "127.0.0.1", "--advertise", "127.0.0.1", "--workers", "1"])
+            .args(["--bind", "127.0.0.1", "--advertise", "127.0.0.1"])
             .args(["--port-offset", &slot.offset.to_string()])
             .args(["--admin", &format!("127.0.0.1:{admin_port}")])
             .arg("--state")
             .arg(kept.path().join("state"))
             .arg("--access-log")
             .arg(kept.path().join("access.log"))
-            .args(&plan.flags)
+            .args(plan.all_flags())
             .env("NO_COLOR", "1")
             .stdin(Stdio::null())
             .stdout(output)

@@ -22,6 +22,7 @@ mod ports;
 mod runner;
 mod scenario;
 mod scripted;
+mod secrets;
 mod text;
 mod wire;
 

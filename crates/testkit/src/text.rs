@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::failure::Mismatch;
+use crate::secrets;
 
 /// Bytes in which `${name}` still stands for a variable.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +68,9 @@ impl Variables {
     fn value(&self, name: &str) -> Result<String, Mismatch> {
         if let Some(port) = name.strip_prefix("bound:").and_then(|port| port.parse::<u16>().ok()) {
             return Ok(port.saturating_add(self.port_offset).to_string());
+        }
+        if let Some((what, name)) = name.split_once(':') {
+            return secrets::value(what, name);
         }
         self.values.get(name).cloned().ok_or_else(|| {
             let known: Vec<_> = self.values.keys().map(String::as_str).collect();

@@ -122,8 +122,8 @@ impl Wire {
     }
 
     /// The connection must end, without further bytes.
-    pub fn expect_close(&mut self) -> Result<(), Mismatch> {
-        let deadline = Instant::now() + PATIENCE;
+    pub fn expect_close(&mut self, within: Duration) -> Result<(), Mismatch> {
+        let deadline = Instant::now() + within;
         while self.buffer.is_empty() && !self.ended && self.fill(deadline)? {}
         match self.ended && self.buffer.is_empty() {
             true => Ok(()),

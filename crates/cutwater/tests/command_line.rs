@@ -1,0 +1,104 @@
+//! The command line's contract: exit codes, formats, streams, signals.
+
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+fn cutwater(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cutwater"));
+    command.args(arguments).env_remove("NO_COLOR").output().expect("the binary runs")
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().expect("it ended by itself")
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).expect("output is UTF-8")
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).expect("messages are UTF-8")
+}
+
+fn example(name: &str) -> String {
+    let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples").join(name);
+    path.to_str().expect("the path is UTF-8").to_owned()
+}
+
+#[test]
+fn exit_codes() {
+    let shop = example("shop");
+    let broken = example("broken");
+    for (arguments, expected) in [
+        (vec!["check", &*shop], 0),
+        (vec!["check", &*broken], 1),
+        (vec!["check", "/no/such/folder"], 2),
+        (vec!["check"], 64),
+        (vec!["check", &*shop, "--format", "xml"], 64),
+        (vec!["nonsense"], 64),
+        (vec![], 64),
+        (vec!["--help"], 0),
+        (vec!["--version"], 0),
+        (vec!["explain", "shop.example.test", "--dir", &*shop], 0),
+        (vec!["explain", "no.example.test", "--dir", &*shop], 1),
+        (vec!["explain", "not a host", "--dir", &*shop], 64),
+        (vec!["explain", "shop.example.test", "--dir", "/no/such/folder"], 66),
+        (vec!["explain", "shop.example.test", "--admin", "127.0.0.1:1"], 69),
+        (vec!["snapshot", "--dir", &*shop], 0),
+        (vec!["snapshot", "--admin", "127.0.0.1:1"], 69),
+        (vec!["completions", "bash"], 0),
+        (vec!["man"], 0),
+    ] {
+        let output = cutwater(&arguments);
+        assert_eq!(code(&output), expected, "{arguments:?}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn check_in_json_has_the_fields_of_the_contract() {
+    let output = cutwater(&["check", &example("broken"), "--format", "json"]);
+    let list: Value = serde_json::from_str(&stdout(&output)).expect("standard output is JSON alone");
+    let list = list.as_array().expect("a list");
+    let mut kinds: Vec<&str> = list.iter().filter_map(|d| d["code"].as_str()).collect();
+    kinds.sort_unstable();
+    kinds.dedup();
+    assert!(kinds.len() >= 25, "only {} kinds of mistakes: {kinds:?}", kinds.len());
+    for diagnostic in list {
+        let keys: Vec<&str> = diagnostic.as_object().expect("an object").keys().map(String::as_str).collect();
+        let expected = ["code", "column", "field", "file", "help", "line", "message", "object", "owner", "severity"];
+        let mut sorted = keys.clone();
+        sorted.sort_unstable();
+        assert_eq!(sorted, expected, "{diagnostic:#}");
+        assert!(diagnostic["line"].as_u64().is_some_and(|line| line > 0), "{diagnostic:#}");
+        assert!(diagnostic["column"].as_u64().is_some_and(|column| column > 0), "{diagnostic:#}");
+    }
+}
+
+#[test]
+fn check_in_sarif_names_files_and_lines() {
+    let output = cutwater(&["check", &example("broken"), "--format", "sarif"]);
+    let sarif: Value = serde_json::from_str(&stdout(&output)).expect("standard output is JSON alone");
+    assert_eq!(sarif["version"], "2.1.0");
+    let results = sarif["runs"][0]["results"].as_array().expect("results");
+    assert!(results.iter().all(|r| r["locations"][0]["physicalLocation"]["region"]["startLine"].is_u64()));
+}
+
+#[test]
+fn a_snapshot_never_holds_a_key() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let keys = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/broken/54-certificate-does-not-cover.yaml");
+    let text = std::fs::read_to_string(keys).expect("the example can be read");
+    assert!(text.contains("PRIVATE KEY") || text.contains("tls.key"), "the example holds a key");
+    std::fs::write(folder.path().join("a.yaml"), text).expect("the file can be written");
+    let output = cutwater(&["snapshot", "--dir", folder.path().to_str().expect("UTF-8")]);
+    let plan: Value = serde_json::from_str(&stdout(&output)).expect("standard output is JSON alone");
+    assert!(!plan["certificates"].as_array().expect("a list").is_empty(), "the plan has the certificate");
+    assert!(!stdout(&output).contains("PRIVATE"), "a key is in the snapshot");
+}
+
+#[test]
+fn colour_is_for_terminals() {
+    let output = cutwater(&["check", &example("broken")]);
+    assert!(!stdout(&output).contains('\x1b') && !stderr(&output).contains('\x1b'));
+}

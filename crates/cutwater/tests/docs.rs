@@ -1,0 +1,64 @@
+//! The handbook's pages that are made from the program: `UPDATE_EXPECT=1 cargo test -p cutwater --test docs` writes
+//! them anew.
+
+use std::fmt::Write;
+use std::path::Path;
+use std::process::Command;
+
+fn check(page: &str, expected: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(page);
+    if std::env::var_os("UPDATE_EXPECT").is_some() {
+        std::fs::write(&path, expected).expect("the page can be written");
+        return;
+    }
+    let written = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        written == expected,
+        "docs/{page} is not what the program says; write it anew with \
+         `UPDATE_EXPECT=1 cargo test -p cutwater --test docs`"
+    );
+}
+
+fn help(arguments: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_cutwater"))
+        .args(arguments)
+        .env("NO_COLOR", "1")
+        .env("COLUMNS", "100")
+        .output()
+        .expect("the binary runs");
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).expect("help is UTF-8");
+    text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_command_reference_is_what_help_says() {
+    let mut page = String::from(
+        "# Commands\n\n<!-- Made by `UPDATE_EXPECT=1 cargo test -p cutwater --test docs`; do not edit. -->\n\n\
+         Messages to people go to standard error, data to standard output. Colour appears on a terminal only, and never \
+         where `NO_COLOR` is set.\n",
+    );
+    let _ = write!(page, "\n```\n{}\n```\n", help(&["--help"]));
+    for command in ["up", "check", "explain", "origin", "snapshot", "completions", "man"] {
+        let _ = write!(page, "\n## cutwater {command}\n\n```\n{}\n```\n", help(&[command, "--help"]));
+    }
+    check("commands.md", &page);
+}
+
+#[test]
+fn the_diagnostics_index_has_every_code() {
+    let mut codes = instance::codes();
+    codes.sort_by_key(|code| code.slug);
+    let mut page = String::from(
+        "# Diagnostics\n\n<!-- Made by `UPDATE_EXPECT=1 cargo test -p cutwater --test docs`; do not edit. -->\n\n\
+         What `cutwater check` and `cutwater up` report. The code is stable. An error in a manifest itself holds a reload \
+         back; an error of meaning damages its object alone.\n\n| code | severity | meaning |\n|---|---|---|\n",
+    );
+    for code in &codes {
+        let _ = writeln!(page, "| `{}` | {} | {} |", code.slug, code.severity.name(), code.meaning);
+    }
+    let mut slugs: Vec<&str> = codes.iter().map(|code| code.slug).collect();
+    slugs.dedup();
+    assert_eq!(slugs.len(), codes.len(), "a slug stands for two codes");
+    check("diagnostics.md", &page);
+}
