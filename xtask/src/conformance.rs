@@ -62,6 +62,11 @@ fn play(suite: &Suite, json: Option<&str>) -> Result<()> {
         eprintln!("skipped: {reason}");
         return Ok(());
     }
+    if suite.package == "testkit" {
+        // These play against the real binary.
+        crate::setup::run(cargo().args(["build", "--quiet", "-p", "cutwater"]))?;
+        crate::setup::python_module("dns.message", "dnspython")?;
+    }
     let mut command = cargo();
     command
         .args(["run", "--quiet", "-p", suite.package, "--example", suite.example, "--"])

@@ -51,8 +51,10 @@ type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
 async fn request(address: SocketAddr, path: &str) -> Result<(bool, String), AnyError> {
     let stream = TcpStream::connect(address).await?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    let request = Request::get(path).header(header::HOST, address.to_string()).body(Empty::<Bytes>::new())?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let request =
+        Request::get(path).header(header::HOST, address.to_string()).body(Empty::<Bytes>::new())?;
     let exchange = async {
         let response = sender.send_request(request).await?;
         let is_success = response.status().is_success();
@@ -68,7 +70,9 @@ async fn request(address: SocketAddr, path: &str) -> Result<(bool, String), AnyE
 /// An error's JSON, or whatever else was said.
 fn message(body: &str) -> String {
     let parsed: Option<serde_json::Value> = serde_json::from_str(body).ok();
-    parsed.and_then(|value| value["error"].as_str().map(str::to_owned)).unwrap_or_else(|| body.trim().to_owned())
+    parsed
+        .and_then(|value| value["error"].as_str().map(str::to_owned))
+        .unwrap_or_else(|| body.trim().to_owned())
 }
 
 /// Percent-encodes a query value, RFC 3986 section 2.3.
@@ -76,7 +80,9 @@ pub fn encode(value: &str) -> String {
     value
         .bytes()
         .map(|byte| match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                char::from(byte).to_string()
+            }
             _ => format!("%{byte:02X}"),
         })
         .collect()

@@ -51,7 +51,8 @@ async fn readyz<S: Subject>(State(subject): State<Arc<S>>) -> Response {
 }
 
 async fn metrics<S: Subject>(State(subject): State<Arc<S>>) -> Response {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], subject.metrics()).into_response()
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], subject.metrics())
+        .into_response()
 }
 
 async fn snapshot<S: Subject>(State(subject): State<Arc<S>>) -> Json<Value> {
@@ -65,7 +66,10 @@ struct ExplainQuery {
     method: Option<String>,
 }
 
-async fn explain<S: Subject>(State(subject): State<Arc<S>>, query: Query<ExplainQuery>) -> Response {
+async fn explain<S: Subject>(
+    State(subject): State<Arc<S>>,
+    query: Query<ExplainQuery>,
+) -> Response {
     let Some(host) = &query.host else {
         return bad_request("the query needs host=HOST or host=URL");
     };

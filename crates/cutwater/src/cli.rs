@@ -9,7 +9,13 @@ pub const DEFAULT_ADMIN: &str = "127.0.0.1:9180";
 /// The whole production request path in front of Kubernetes services: DNS, certificates, routing and proxying, from a
 /// folder of manifests.
 #[derive(Debug, Parser)]
-#[command(name = "cutwater", version, max_term_width = 100, subcommand_required = true, arg_required_else_help = true)]
+#[command(
+    name = "cutwater",
+    version,
+    max_term_width = 100,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
 #[command(after_help = "\
 Examples:
   cutwater up examples/shop --echo       serve a folder, with an echo origin behind it
@@ -28,7 +34,9 @@ pub enum Command {
     Origin(Origin),
     Snapshot(Snapshot),
     /// Print a shell's completion script
-    #[command(after_help = "Examples:\n  cutwater completions bash > /etc/bash_completion.d/cutwater")]
+    #[command(
+        after_help = "Examples:\n  cutwater completions bash > /etc/bash_completion.d/cutwater"
+    )]
     Completions {
         #[arg(value_enum)]
         shell: clap_complete::Shell,
@@ -146,7 +154,9 @@ pub struct Source {
 ///
 /// Paths: /status/N, /delay/MS, /bytes/N, /drip/N/MS, /stream, /close, and /ws for a WebSocket echo. HTTP/1.1 and h2c.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  cutwater origin --listen 127.0.0.1:9000 --name blue\n  curl http://127.0.0.1:9000/status/503")]
+#[command(
+    after_help = "Examples:\n  cutwater origin --listen 127.0.0.1:9000 --name blue\n  curl http://127.0.0.1:9000/status/503"
+)]
 pub struct Origin {
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: SocketAddr,
@@ -157,7 +167,9 @@ pub struct Origin {
 
 /// Print the compiled plan as JSON; there is never a key in it
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  cutwater snapshot --dir examples/shop\n  cutwater snapshot --admin 127.0.0.1:9180\n\nExit codes: 0 printed, 64 usage, 66 the folder cannot be read, 69 no instance to ask.")]
+#[command(
+    after_help = "Examples:\n  cutwater snapshot --dir examples/shop\n  cutwater snapshot --admin 127.0.0.1:9180\n\nExit codes: 0 printed, 64 usage, 66 the folder cannot be read, 69 no instance to ask."
+)]
 pub struct Snapshot {
     #[command(flatten)]
     pub source: Source,

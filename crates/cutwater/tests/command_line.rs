@@ -58,15 +58,20 @@ fn exit_codes() {
 #[test]
 fn check_in_json_has_the_fields_of_the_contract() {
     let output = cutwater(&["check", &example("broken"), "--format", "json"]);
-    let list: Value = serde_json::from_str(&stdout(&output)).expect("standard output is JSON alone");
+    let list: Value =
+        serde_json::from_str(&stdout(&output)).expect("standard output is JSON alone");
     let list = list.as_array().expect("a list");
     let mut kinds: Vec<&str> = list.iter().filter_map(|d| d["code"].as_str()).collect();
     kinds.sort_unstable();
     kinds.dedup();
     assert!(kinds.len() >= 25, "only {} kinds of mistakes: {kinds:?}", kinds.len());
     for diagnostic in list {
-        let keys: Vec<&str> = diagnostic.as_object().expect("an object").keys().map(String::as_str).collect();
-        let expected = ["code", "column", "field", "file", "help", "line", "message", "object", "owner", "severity"];
+        let keys: Vec<&str> =
+            diagnostic.as_object().expect("an object").keys().map(String::as_str).collect();
+        let expected = [
+            "code", "column", "field", "file", "help", "line", "message", "object", "owner",
+            "severity",
+        ];
         let mut sorted = keys.clone();
         sorted.sort_unstable();
         assert_eq!(sorted, expected, "{diagnostic:#}");
@@ -78,22 +83,32 @@ fn check_in_json_has_the_fields_of_the_contract() {
 #[test]
 fn check_in_sarif_names_files_and_lines() {
     let output = cutwater(&["check", &example("broken"), "--format", "sarif"]);
-    let sarif: Value = serde_json::from_str(&stdout(&output)).expect("standard output is JSON alone");
+    let sarif: Value =
+        serde_json::from_str(&stdout(&output)).expect("standard output is JSON alone");
     assert_eq!(sarif["version"], "2.1.0");
     let results = sarif["runs"][0]["results"].as_array().expect("results");
-    assert!(results.iter().all(|r| r["locations"][0]["physicalLocation"]["region"]["startLine"].is_u64()));
+    assert!(
+        results
+            .iter()
+            .all(|r| r["locations"][0]["physicalLocation"]["region"]["startLine"].is_u64())
+    );
 }
 
 #[test]
 fn a_snapshot_never_holds_a_key() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let keys = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/broken/54-certificate-does-not-cover.yaml");
+    let keys = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../examples/broken/54-certificate-does-not-cover.yaml");
     let text = std::fs::read_to_string(keys).expect("the example can be read");
     assert!(text.contains("PRIVATE KEY") || text.contains("tls.key"), "the example holds a key");
     std::fs::write(folder.path().join("a.yaml"), text).expect("the file can be written");
     let output = cutwater(&["snapshot", "--dir", folder.path().to_str().expect("UTF-8")]);
-    let plan: Value = serde_json::from_str(&stdout(&output)).expect("standard output is JSON alone");
-    assert!(!plan["certificates"].as_array().expect("a list").is_empty(), "the plan has the certificate");
+    let plan: Value =
+        serde_json::from_str(&stdout(&output)).expect("standard output is JSON alone");
+    assert!(
+        !plan["certificates"].as_array().expect("a list").is_empty(),
+        "the plan has the certificate"
+    );
     assert!(!stdout(&output).contains("PRIVATE"), "a key is in the snapshot");
 }
 

@@ -40,7 +40,8 @@ fn the_command_reference_is_what_help_says() {
     );
     let _ = write!(page, "\n```\n{}\n```\n", help(&["--help"]));
     for command in ["up", "check", "explain", "origin", "snapshot", "completions", "man"] {
-        let _ = write!(page, "\n## cutwater {command}\n\n```\n{}\n```\n", help(&[command, "--help"]));
+        let _ =
+            write!(page, "\n## cutwater {command}\n\n```\n{}\n```\n", help(&[command, "--help"]));
     }
     check("commands.md", &page);
 }

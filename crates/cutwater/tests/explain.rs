@@ -25,7 +25,14 @@ struct Fault {
 const PAY: &str = "https://pay.example.test/";
 
 const FAULTS: &[Fault] = &[
-    Fault { name: "a name that nobody declares", edits: &[], url: "https://pay.exampel.test/", link: 1, object: "", team: None },
+    Fault {
+        name: "a name that nobody declares",
+        edits: &[],
+        url: "https://pay.exampel.test/",
+        link: 1,
+        object: "",
+        team: None,
+    },
     Fault {
         name: "no zone holds the name",
         edits: &[("edge/zone.yaml", "name: example.test", "name: other.test")],
@@ -36,7 +43,11 @@ const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "a record leads elsewhere",
-        edits: &[("edge/zone.yaml", "  records:", "  records:\n  - {name: pay, type: A, values: [192.0.2.9]}")],
+        edits: &[(
+            "edge/zone.yaml",
+            "  records:",
+            "  records:\n  - {name: pay, type: A, values: [192.0.2.9]}",
+        )],
         url: PAY,
         link: 3,
         object: "Zone platform-edge/example-test",
@@ -44,7 +55,11 @@ const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "every weight is zero",
-        edits: &[("pay/route.yaml", "{name: checkout, port: 80}", "{name: checkout, port: 80, weight: 0}")],
+        edits: &[(
+            "pay/route.yaml",
+            "{name: checkout, port: 80}",
+            "{name: checkout, port: 80, weight: 0}",
+        )],
         url: PAY,
         link: 6,
         object: "HTTPRoute pay/pay",
@@ -68,7 +83,11 @@ const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "the section does not exist",
-        edits: &[("pay/route.yaml", "    namespace: platform-edge\n", "    namespace: platform-edge\n    sectionName: htps\n")],
+        edits: &[(
+            "pay/route.yaml",
+            "    namespace: platform-edge\n",
+            "    namespace: platform-edge\n    sectionName: htps\n",
+        )],
         url: PAY,
         link: 7,
         object: "HTTPRoute pay/pay",
@@ -92,7 +111,11 @@ const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "no rule takes the path",
-        edits: &[("pay/route.yaml", "  - backendRefs:\n    - {name: checkout", "  - matches:\n    - path: {value: /pay}\n    backendRefs:\n    - {name: checkout")],
+        edits: &[(
+            "pay/route.yaml",
+            "  - backendRefs:\n    - {name: checkout",
+            "  - matches:\n    - path: {value: /pay}\n    backendRefs:\n    - {name: checkout",
+        )],
         url: PAY,
         link: 7,
         object: "HTTPRoute pay/pay",
@@ -173,7 +196,11 @@ const FAULTS: &[Fault] = &[
     Fault {
         name: "without a contract the namespace's team owns it",
         edits: &[
-            ("edge/contracts.yaml", "hostname: pay.example.test", "hostname: elsewhere.example.test"),
+            (
+                "edge/contracts.yaml",
+                "hostname: pay.example.test",
+                "hostname: elsewhere.example.test",
+            ),
             ("pay/route.yaml", "conditions: {ready: true}", "conditions: {ready: false}"),
         ],
         url: PAY,
@@ -196,19 +223,26 @@ impl Shop {
         let root = tempfile::tempdir().expect("a temporary folder can be made");
         let mut shop = Shop { root, pristine: BTreeMap::new(), origins: BTreeMap::new() };
         let ports: Vec<(String, TcpListener)> = (18_081..=18_085)
-            .map(|port| (port.to_string(), TcpListener::bind("127.0.0.1:0").expect("a port is free")))
+            .map(|port| {
+                (port.to_string(), TcpListener::bind("127.0.0.1:0").expect("a port is free"))
+            })
             .collect();
         for path in files(&example) {
             let mut text = fs::read_to_string(&path).expect("the example can be read");
             // Only the first address answers here.
             text = text.replace("- addresses: [127.0.0.2]\n  conditions: {ready: true}\n", "");
             for (port, listener) in &ports {
-                text = text.replace(port, &listener.local_addr().expect("it is bound").port().to_string());
+                text = text
+                    .replace(port, &listener.local_addr().expect("it is bound").port().to_string());
             }
-            let relative = path.strip_prefix(&example).expect("the file is below the example").to_path_buf();
+            let relative =
+                path.strip_prefix(&example).expect("the file is below the example").to_path_buf();
             shop.pristine.insert(relative, text);
         }
-        shop.origins = ports.into_iter().map(|(port, listener)| (port.parse().expect("a number"), listener)).collect();
+        shop.origins = ports
+            .into_iter()
+            .map(|(port, listener)| (port.parse().expect("a number"), listener))
+            .collect();
         shop.write(&[]);
         shop
     }
@@ -225,7 +259,8 @@ impl Shop {
             if fs::read_to_string(&path).is_ok_and(|now| now == text) {
                 continue;
             }
-            fs::create_dir_all(path.parent().expect("the file has a folder")).expect("the folder can be made");
+            fs::create_dir_all(path.parent().expect("the file has a folder"))
+                .expect("the folder can be made");
             fs::write(&path, text).expect("the file can be written");
         }
     }
@@ -239,14 +274,19 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 
 fn explain(instance: &Instance, url: &str) -> Value {
     let encoded = url.replace(':', "%3A").replace('/', "%2F");
-    let (status, body) = instance.page(&format!("/explain?host={encoded}")).expect("the admin address answers");
+    let (status, body) =
+        instance.page(&format!("/explain?host={encoded}")).expect("the admin address answers");
     assert_eq!(status, 200, "{body}");
     serde_json::from_str(&body).expect("an explanation is JSON")
 }
 
 fn object(link: &Value) -> String {
     let word = |key: &str| link["object"][key].as_str().unwrap_or_default();
-    if link["object"].is_null() { String::new() } else { format!("{} {}/{}", word("kind"), word("namespace"), word("name")) }
+    if link["object"].is_null() {
+        String::new()
+    } else {
+        format!("{} {}/{}", word("kind"), word("namespace"), word("name"))
+    }
 }
 
 /// Asks until the answer is as wanted, or gives the last one: a reload takes a few milliseconds.
@@ -271,7 +311,10 @@ fn check(instance: &Instance, shop: &Shop, fault: &Fault) -> Result<(), String> 
     shop.write(&[]);
     let healed = eventually(instance, PAY, |e| e["broken"].is_null());
     if found != wanted {
-        return Err(format!("{}: wanted {wanted:?}, found {found:?} in\n{explanation:#}", fault.name));
+        return Err(format!(
+            "{}: wanted {wanted:?}, found {found:?} in\n{explanation:#}",
+            fault.name
+        ));
     }
     if !fault.object.is_empty() && link["line"].as_u64().is_none() {
         return Err(format!("{}: no line in {link:#}", fault.name));
@@ -288,15 +331,23 @@ fn faults_are_explained_by_link_object_and_owner() {
     let instance = Instance::start(&Plan::new(shop.root.path())).expect("the instance starts");
     let whole = explain(&instance, PAY);
     assert!(whole["broken"].is_null(), "the example is whole before any fault: {whole:#}");
-    let mut failures: Vec<String> = FAULTS.iter().filter_map(|fault| check(&instance, &shop, fault).err()).collect();
+    let mut failures: Vec<String> =
+        FAULTS.iter().filter_map(|fault| check(&instance, &shop, fault).err()).collect();
     // A process that is gone.
     drop(shop.origins.remove(&18_084));
     let gone = eventually(&instance, PAY, |e| e["broken"] == 9);
-    if (gone["broken"].as_u64(), object(&gone["links"][8]).as_str()) != (Some(9), "EndpointSlice pay/checkout-a") {
+    if (gone["broken"].as_u64(), object(&gone["links"][8]).as_str())
+        != (Some(9), "EndpointSlice pay/checkout-a")
+    {
         failures.push(format!("a process that is gone: {gone:#}"));
     }
     instance.stop().expect("the instance ends well");
-    assert!(failures.is_empty(), "{} faults were not explained:\n{}", failures.len(), failures.join("\n\n"));
+    assert!(
+        failures.is_empty(),
+        "{} faults were not explained:\n{}",
+        failures.len(),
+        failures.join("\n\n")
+    );
 }
 
 #[test]
@@ -305,7 +356,8 @@ fn a_consequence_is_not_a_fault_of_its_own() {
     shop.write(&[("pay/route.yaml", "    edge-access: public\n", "")]);
     let instance = Instance::start(&Plan::new(shop.root.path())).expect("the instance starts");
     let explanation = explain(&instance, PAY);
-    let states: Vec<&str> = (0..9).filter_map(|n| explanation["links"][n]["state"].as_str()).collect();
+    let states: Vec<&str> =
+        (0..9).filter_map(|n| explanation["links"][n]["state"].as_str()).collect();
     assert_eq!(explanation["broken"], 7, "{explanation:#}");
     assert_eq!((states[1], states[2]), ("consequence", "consequence"), "{explanation:#}");
     instance.stop().expect("the instance ends well");

@@ -9,8 +9,12 @@ use model::edge::{Action, Backend};
 
 pub fn judge_policy(subject: &Subject<'_>) -> Finding {
     match &subject.taken {
-        Taken::Rule { matched, .. } => Finding::new(Link::Policy, State::Ok, "no policy refuses the request")
-            .about(subject, &matched.route().id, ""),
+        Taken::Rule { matched, .. } => Finding::new(
+            Link::Policy,
+            State::Ok,
+            "no policy refuses the request",
+        )
+        .about(subject, &matched.route().id, ""),
         _ => Finding::new(Link::Policy, State::Skipped, "no rule takes the request"),
     }
 }
@@ -21,16 +25,23 @@ pub fn judge(subject: &Subject<'_>, evidence: &Evidence) -> Finding {
     let held = held_back(subject);
     match &evidence.ports {
         Probed::Seen(ports) => match ports.get(&subject.port) {
-            Some(PortState::Failed(why)) => with_listener(subject, found(State::Broken, why.clone()))
-                .help("free the port, or choose another with --port-offset or --bind"),
-            Some(PortState::Bound(address)) => held.unwrap_or_else(|| with_listener(subject, found(State::Ok, format!("listening on {address}")))),
+            Some(PortState::Failed(why)) => {
+                with_listener(subject, found(State::Broken, why.clone()))
+                    .help("free the port, or choose another with --port-offset or --bind")
+            }
+            Some(PortState::Bound(address)) => held.unwrap_or_else(|| {
+                with_listener(subject, found(State::Ok, format!("listening on {address}")))
+            }),
             None => {
-                let mut finding = found(State::Broken, format!("nothing listens on port {}", subject.port));
+                let mut finding =
+                    found(State::Broken, format!("nothing listens on port {}", subject.port));
                 finding.follow(Link::Gateway);
                 finding
             }
         },
-        Probed::Unknown(why) => found(State::Unknown, format!("the entry could not be asked: {why}")),
+        Probed::Unknown(why) => {
+            found(State::Unknown, format!("the entry could not be asked: {why}"))
+        }
         Probed::Skipped => held.unwrap_or_else(|| {
             let shown = bound.map_or_else(|| subject.port.to_string(), |port| port.to_string());
             found(State::Skipped, format!("not asked; port {} would be {shown}", subject.port))
@@ -53,8 +64,12 @@ fn held_back(subject: &Subject<'_>) -> Option<Finding> {
     let sum: u64 = backends.iter().map(|backend: &Backend| u64::from(backend.weight)).sum();
     (sum == 0).then(|| {
         let field = format!("spec.rules[{}].backendRefs", matched.rule.id.index);
-        Finding::new(Link::LoadBalancer, State::Broken, "every backend has weight 0, so every request answers 500")
-            .help("give one backend a weight above 0")
-            .about(subject, &matched.route().id, &field)
+        Finding::new(
+            Link::LoadBalancer,
+            State::Broken,
+            "every backend has weight 0, so every request answers 500",
+        )
+        .help("give one backend a weight above 0")
+        .about(subject, &matched.route().id, &field)
     })
 }

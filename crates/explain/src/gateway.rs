@@ -9,15 +9,24 @@ use std::sync::Arc;
 
 /// What becomes of the request at the gateway.
 pub enum Taken<'a> {
-    Rule { matched: Matched<'a> },
+    Rule {
+        matched: Matched<'a>,
+    },
     /// No listener of the port and scheme is for the host.
     NoListener,
     /// The listener takes the host, but none of its rules takes the request.
-    NoRule { table: &'a Arc<ListenerTable> },
+    NoRule {
+        table: &'a Arc<ListenerTable>,
+    },
 }
 
 /// Asks the same tables that the edge asks.
-pub fn take<'a>(world: &World<'a>, question: &Question, protocol: Protocol, port: u16) -> Taken<'a> {
+pub fn take<'a>(
+    world: &World<'a>,
+    question: &Question,
+    protocol: Protocol,
+    port: u16,
+) -> Taken<'a> {
     let host = question.host.as_str();
     let Some(table) = world.router.port(port, protocol).and_then(|port| port.listener(host)) else {
         return Taken::NoListener;
@@ -26,8 +35,12 @@ pub fn take<'a>(world: &World<'a>, question: &Question, protocol: Protocol, port
     let target = target(question);
     let normal = h1::target::normalize(target.as_bytes(), &mut buffer);
     let headers = no_headers();
-    let request =
-        Request { method: question.method.as_bytes(), path: normal.path, query: normal.query, headers: &headers };
+    let request = Request {
+        method: question.method.as_bytes(),
+        path: normal.path,
+        query: normal.query,
+        headers: &headers,
+    };
     match table.select(host, &request, &mut Scratch::default()) {
         Some(matched) => Taken::Rule { matched },
         None => Taken::NoRule { table },
@@ -62,10 +75,14 @@ fn rule(subject: &Subject<'_>, matched: &Matched<'_>) -> Finding {
     let by = format!("{}, {}", matched.listener.id(), matched.rule.id);
     let finding = match &matched.rule.action {
         Action::Fail { status, message, .. } => {
-            let help = subject.diagnostic(route, |d| d.field.starts_with(&field)).map(|d| d.help.clone());
-            found(State::Broken, format!("{by} answers {status}: {message}")).help(help.unwrap_or_default())
+            let help =
+                subject.diagnostic(route, |d| d.field.starts_with(&field)).map(|d| d.help.clone());
+            found(State::Broken, format!("{by} answers {status}: {message}"))
+                .help(help.unwrap_or_default())
         }
-        Action::Redirect(redirect) => found(State::Ok, format!("{by} answers {} with a redirect", redirect.status)),
+        Action::Redirect(redirect) => {
+            found(State::Ok, format!("{by} answers {} with a redirect", redirect.status))
+        }
         Action::Forward(_) => found(State::Ok, by),
     };
     finding.about(subject, route, &field)
@@ -83,8 +100,9 @@ fn unattached(subject: &Subject<'_>) -> Finding {
             return finding;
         }
     }
-    let finding = Finding::new(Link::Gateway, State::Broken, format!("no route serves {}", subject.host))
-        .help("add an HTTPRoute or an Ingress with the hostname");
+    let finding =
+        Finding::new(Link::Gateway, State::Broken, format!("no route serves {}", subject.host))
+            .help("add an HTTPRoute or an Ingress with the hostname");
     match (subject.routes().first(), subject.contract_object()) {
         (Some(route), _) => finding.about(subject, route, "spec.hostnames"),
         (None, Some(contract)) => finding.about(subject, &contract, "spec.hostname"),
@@ -118,7 +136,8 @@ fn no_listener(subject: &Subject<'_>) -> Finding {
         .map(|listener| format!("{} (port {})", listener.id, listener.port))
         .collect();
     let detail = format!("no {scheme} listener on port {} takes the host", subject.port);
-    let finding = Finding::new(Link::Gateway, State::Broken, detail).help(format!("it is served by {}", served.join(", ")));
+    let finding = Finding::new(Link::Gateway, State::Broken, detail)
+        .help(format!("it is served by {}", served.join(", ")));
     for gateway in subject.gateways() {
         if let Some(diagnostic) = subject.diagnostic(&gateway, Diagnostic::is_error) {
             return Finding::new(Link::Gateway, State::Broken, diagnostic.message.clone())
@@ -138,10 +157,18 @@ fn no_rule(subject: &Subject<'_>, table: &ListenerTable) -> Finding {
     let shown = reasons.iter().take(5).cloned().collect::<Vec<_>>().join("; ");
     let detail = match reasons.len() {
         0 => format!("{} takes the host, but no route is attached there for it", table.id()),
-        n if n > 5 => format!("no rule takes {} {}: {shown}; and {} more", subject.question.method, subject.question.path, n - 5),
-        _ => format!("no rule takes {} {}: {shown}", subject.question.method, subject.question.path),
+        n if n > 5 => format!(
+            "no rule takes {} {}: {shown}; and {} more",
+            subject.question.method,
+            subject.question.path,
+            n - 5
+        ),
+        _ => {
+            format!("no rule takes {} {}: {shown}", subject.question.method, subject.question.path)
+        }
     };
-    let finding = Finding::new(Link::Gateway, State::Broken, detail).help("add a rule whose match takes the request");
+    let finding = Finding::new(Link::Gateway, State::Broken, detail)
+        .help("add a rule whose match takes the request");
     match subject.routes().first() {
         Some(route) => finding.about(subject, route, "spec.rules"),
         None => finding.about(subject, &table.id().object, "spec.listeners"),
@@ -164,8 +191,12 @@ fn why_not(subject: &Subject<'_>) -> Vec<String> {
     rules
         .filter(|rule| rule.verdict == RuleVerdict::Differs)
         .map(|rule| {
-            let misses: Vec<String> =
-                rule.matches.iter().filter_map(|m| m.misses.first()).map(ToString::to_string).collect();
+            let misses: Vec<String> = rule
+                .matches
+                .iter()
+                .filter_map(|m| m.misses.first())
+                .map(ToString::to_string)
+                .collect();
             format!("{}: {}", rule.rule.id, misses.join(", or "))
         })
         .collect()
@@ -178,11 +209,14 @@ pub fn notes(subject: &Subject<'_>) -> Vec<String> {
         _ => None,
     };
     let listeners = &subject.world.compiled.snapshot.edge.listeners;
-    let attachments = listeners.iter().flat_map(|l| &l.attachments).filter(|a| a.host.matches(subject.host));
+    let attachments =
+        listeners.iter().flat_map(|l| &l.attachments).filter(|a| a.host.matches(subject.host));
     let mut notes: Vec<String> = attachments
         .flat_map(|attachment| &attachment.route.rules)
         .filter(|rule| Some(&rule.id) != taken)
-        .filter_map(|rule| fault(subject, &rule.action).map(|fault| format!("{}: {fault}", rule.id)))
+        .filter_map(|rule| {
+            fault(subject, &rule.action).map(|fault| format!("{}: {fault}", rule.id))
+        })
         .collect();
     notes.sort();
     notes.dedup();
@@ -192,7 +226,9 @@ pub fn notes(subject: &Subject<'_>) -> Vec<String> {
 fn fault(subject: &Subject<'_>, action: &Action) -> Option<String> {
     let backends = match action {
         Action::Redirect(_) => return None,
-        Action::Fail { status, message, .. } => return Some(format!("answers {status}: {message}")),
+        Action::Fail { status, message, .. } => {
+            return Some(format!("answers {status}: {message}"));
+        }
         Action::Forward(backends) => backends,
     };
     if backends.iter().all(|backend| backend.weight == 0) {
@@ -201,7 +237,12 @@ fn fault(subject: &Subject<'_>, action: &Action) -> Option<String> {
     backends.iter().filter(|backend| backend.weight > 0).find_map(|backend| match &backend.target {
         Target::Invalid { message, .. } => Some(message.to_string()),
         Target::Service(port) => {
-            let usable = subject.world.facts.endpoints.get(port).is_some_and(|set| set.usable().next().is_some());
+            let usable = subject
+                .world
+                .facts
+                .endpoints
+                .get(port)
+                .is_some_and(|set| set.usable().next().is_some());
             (!usable).then(|| format!("{port} has no ready endpoint"))
         }
     })

@@ -37,7 +37,9 @@ fn link(finding: &Finding) -> Value {
 fn owner(owner: Option<&Owner>) -> Value {
     let text = |text: &Option<Text>| text.as_ref().map(ToString::to_string);
     match owner {
-        Some(owner) => json!({"team": &*owner.team, "app": text(&owner.app), "contract": text(&owner.contract)}),
+        Some(owner) => {
+            json!({"team": &*owner.team, "app": text(&owner.app), "contract": text(&owner.contract)})
+        }
         None => Value::Null,
     }
 }

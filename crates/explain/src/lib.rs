@@ -100,7 +100,10 @@ pub struct Explanation {
 impl Explanation {
     /// The lowest broken link.
     pub fn broken(&self) -> Option<Link> {
-        self.findings.iter().find(|finding| finding.state == State::Broken).map(|finding| finding.link)
+        self.findings
+            .iter()
+            .find(|finding| finding.state == State::Broken)
+            .map(|finding| finding.link)
     }
 
     /// 0 whole, the lowest broken link, or 10 when none is broken but one is unknown.
@@ -124,7 +127,12 @@ pub fn wanted(world: &World<'_>, question: &Question) -> Wanted {
 }
 
 /// Judges the nine links. `now` is seconds since 1970, for expiry.
-pub fn explain(world: &World<'_>, question: &Question, evidence: &Evidence, now: i64) -> Explanation {
+pub fn explain(
+    world: &World<'_>,
+    question: &Question,
+    evidence: &Evidence,
+    now: i64,
+) -> Explanation {
     let subject = Subject::new(world, question);
     let mut findings = vec![
         name::judge(&subject),
@@ -138,7 +146,10 @@ pub fn explain(world: &World<'_>, question: &Question, evidence: &Evidence, now:
         pods::judge(&subject, evidence),
     ];
     mark_consequences(&mut findings);
-    let broken_owner = findings.iter().find(|finding| finding.state == State::Broken).and_then(|f| f.owner.clone());
+    let broken_owner = findings
+        .iter()
+        .find(|finding| finding.state == State::Broken)
+        .and_then(|f| f.owner.clone());
     Explanation {
         host: subject.host.to_owned(),
         url: subject.url(),
@@ -152,7 +163,18 @@ pub fn explain(world: &World<'_>, question: &Question, evidence: &Evidence, now:
 /// What a broken link takes with it. The lower number is not always the cause: a port that is not bound (6) has no
 /// handshake (4).
 const TAKES_WITH_IT: &[(Link, &[Link])] = &[
-    (Link::Name, &[Link::Resolution, Link::Routing, Link::Tls, Link::LoadBalancer, Link::Gateway, Link::Service, Link::Pod]),
+    (
+        Link::Name,
+        &[
+            Link::Resolution,
+            Link::Routing,
+            Link::Tls,
+            Link::LoadBalancer,
+            Link::Gateway,
+            Link::Service,
+            Link::Pod,
+        ],
+    ),
     (Link::LoadBalancer, &[Link::Tls]),
     (Link::Resolution, &[Link::Routing]),
     (Link::Service, &[Link::Pod]),
@@ -172,7 +194,15 @@ fn mark_consequences(findings: &mut [Finding]) {
 
 impl Finding {
     fn new(link: Link, state: State, detail: impl Into<String>) -> Self {
-        Finding { link, state, detail: detail.into(), object: None, place: None, owner: None, help: String::new() }
+        Finding {
+            link,
+            state,
+            detail: detail.into(),
+            object: None,
+            place: None,
+            owner: None,
+            help: String::new(),
+        }
     }
 
     /// Turns broken into a consequence of `cause`.

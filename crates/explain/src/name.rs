@@ -10,13 +10,18 @@ pub fn judge(subject: &Subject<'_>) -> Finding {
     let declared: Vec<String> = routes.iter().map(ToString::to_string).collect();
     let found = |detail: String| Finding::new(Link::Name, State::Ok, detail);
     match (subject.contract_object(), routes.first()) {
-        (Some(contract), None) => found(format!("promised by {contract}; no route names it")).about(subject, &contract, "spec.hostname"),
-        (Some(contract), Some(_)) => {
-            found(format!("declared by {}; promised by {contract}", declared.join(", "))).about(subject, &contract, "spec.hostname")
-        }
-        (None, Some(route)) => {
-            found(format!("declared by {}; no contract promises it", declared.join(", "))).about(subject, route, "spec.hostnames")
-        }
+        (Some(contract), None) => found(format!("promised by {contract}; no route names it"))
+            .about(subject, &contract, "spec.hostname"),
+        (Some(contract), Some(_)) => found(format!(
+            "declared by {}; promised by {contract}",
+            declared.join(", ")
+        ))
+        .about(subject, &contract, "spec.hostname"),
+        (None, Some(route)) => found(format!(
+            "declared by {}; no contract promises it",
+            declared.join(", ")
+        ))
+        .about(subject, route, "spec.hostnames"),
         (None, None) => undeclared(subject),
     }
 }
@@ -27,7 +32,11 @@ fn undeclared(subject: &Subject<'_>) -> Finding {
         && let Some(set) = zone.sets.iter().find(|set| set.name.as_str() == subject.host)
     {
         let detail = format!("a record of {} ({})", zone.id, set.name);
-        return Finding::new(Link::Name, State::Ok, detail).about(subject, &zone.id, "spec.records");
+        return Finding::new(Link::Name, State::Ok, detail).about(
+            subject,
+            &zone.id,
+            "spec.records",
+        );
     }
     if let Some(claim) = subject.claims().next() {
         let detail = format!("served by {} for {}", claim.by, claim.host);
@@ -36,7 +45,8 @@ fn undeclared(subject: &Subject<'_>) -> Finding {
     if subject.is_served()
         && let crate::gateway::Taken::Rule { matched, .. } = &subject.taken
     {
-        let detail = format!("served by {}, which takes every host of its listener", matched.route().id);
+        let detail =
+            format!("served by {}, which takes every host of its listener", matched.route().id);
         return Finding::new(Link::Name, State::Ok, detail).about(subject, &matched.route().id, "");
     }
     let near = nearest(subject);
@@ -51,9 +61,12 @@ fn undeclared(subject: &Subject<'_>) -> Finding {
 fn nearest(subject: &Subject<'_>) -> Vec<String> {
     let governance = &subject.world.compiled.snapshot.governance;
     let claimed = governance.claims.iter().map(|claim| claim.host.to_string());
-    let known: BTreeSet<String> = claimed.chain(governance.contracts.iter().map(|c| c.hostname.to_string())).collect();
-    let mut scored: Vec<(usize, String)> =
-        known.into_iter().map(|name| (manifest::suggest::edits(subject.host, &name), name)).collect();
+    let known: BTreeSet<String> =
+        claimed.chain(governance.contracts.iter().map(|c| c.hostname.to_string())).collect();
+    let mut scored: Vec<(usize, String)> = known
+        .into_iter()
+        .map(|name| (manifest::suggest::edits(subject.host, &name), name))
+        .collect();
     scored.sort();
     scored.into_iter().take(3).map(|(_, name)| name).collect()
 }

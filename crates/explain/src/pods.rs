@@ -13,7 +13,9 @@ use std::net::SocketAddr;
 fn backends<'a>(subject: &'a Subject<'_>) -> Result<Vec<(usize, &'a Backend)>, &'static str> {
     match &subject.taken {
         Taken::Rule { matched, .. } => match &matched.rule.action {
-            Action::Forward(backends) => Ok(backends.iter().enumerate().filter(|(_, b)| b.weight > 0).collect()),
+            Action::Forward(backends) => {
+                Ok(backends.iter().enumerate().filter(|(_, b)| b.weight > 0).collect())
+            }
             Action::Redirect(_) => Err("the rule answers with a redirect"),
             Action::Fail { .. } => Err("the rule cannot be served"),
         },
@@ -34,8 +36,11 @@ fn services<'a>(subject: &'a Subject<'_>) -> Vec<&'a ServicePort> {
 
 /// Endpoints worth a connection.
 pub fn addresses(subject: &Subject<'_>) -> Vec<SocketAddr> {
-    let mut addresses: Vec<SocketAddr> =
-        services(subject).into_iter().flat_map(|port| usable(subject, port)).map(|e| e.address).collect();
+    let mut addresses: Vec<SocketAddr> = services(subject)
+        .into_iter()
+        .flat_map(|port| usable(subject, port))
+        .map(|e| e.address)
+        .collect();
     addresses.sort();
     addresses.dedup();
     addresses
@@ -48,7 +53,9 @@ fn usable<'a>(subject: &'a Subject<'_>, port: &ServicePort) -> Vec<&'a Endpoint>
 pub fn judge_services(subject: &Subject<'_>) -> Finding {
     let found = |state, detail: String| Finding::new(Link::Service, state, detail);
     let backends = match backends(subject) {
-        Ok(backends) if backends.is_empty() => return found(State::Skipped, "no backend has weight".to_owned()),
+        Ok(backends) if backends.is_empty() => {
+            return found(State::Skipped, "no backend has weight".to_owned());
+        }
         Ok(backends) => backends,
         Err(why) => return found(State::Skipped, why.to_owned()),
     };
@@ -62,7 +69,10 @@ pub fn judge_services(subject: &Subject<'_>) -> Finding {
     if let Some((index, message)) = invalid {
         let field = backend_field(&matched.route().id, matched.rule.id.index, *index);
         let route = &matched.route().id;
-        let help = subject.diagnostic(route, |d| d.field.starts_with(&field)).map(|d| d.help.clone()).unwrap_or_default();
+        let help = subject
+            .diagnostic(route, |d| d.field.starts_with(&field))
+            .map(|d| d.help.clone())
+            .unwrap_or_default();
         let share = format!("{message}; its share of requests answers 500");
         return found(State::Broken, share).help(help).about(subject, route, &field);
     }
@@ -76,7 +86,11 @@ pub fn judge_services(subject: &Subject<'_>) -> Finding {
 
 /// Routes name their backends in lists; an Ingress has one a path, whose field compile reports.
 fn backend_field(route: &ObjectId, rule: u32, backend: usize) -> String {
-    if route.kind == Kind::HTTP_ROUTE { format!("spec.rules[{rule}].backendRefs[{backend}]") } else { "spec".to_owned() }
+    if route.kind == Kind::HTTP_ROUTE {
+        format!("spec.rules[{rule}].backendRefs[{backend}]")
+    } else {
+        "spec".to_owned()
+    }
 }
 
 pub fn judge(subject: &Subject<'_>, evidence: &Evidence) -> Finding {
@@ -94,20 +108,29 @@ pub fn judge(subject: &Subject<'_>, evidence: &Evidence) -> Finding {
         }
     }
     match &evidence.endpoints {
-        Probed::Skipped => found(State::Skipped, format!("{} ready; none was probed", ready(subject, &services))),
-        Probed::Unknown(why) => found(State::Unknown, format!("endpoints could not be probed: {why}")),
+        Probed::Skipped => {
+            found(State::Skipped, format!("{} ready; none was probed", ready(subject, &services)))
+        }
+        Probed::Unknown(why) => {
+            found(State::Unknown, format!("endpoints could not be probed: {why}"))
+        }
         Probed::Seen(results) => {
-            let refused = |endpoint: &&Endpoint| results.get(&endpoint.address).is_some_and(Result::is_err);
+            let refused =
+                |endpoint: &&Endpoint| results.get(&endpoint.address).is_some_and(Result::is_err);
             for port in &services {
                 let endpoints = usable(subject, port);
-                if endpoints.iter().all(|endpoint| refused(endpoint)) {
+                if endpoints.iter().all(&refused) {
                     return unreachable(subject, port, &endpoints, results);
                 }
             }
-            let silent = services.iter().flat_map(|port| usable(subject, port)).filter(refused).count();
+            let silent =
+                services.iter().flat_map(|port| usable(subject, port)).filter(refused).count();
             let detail = match silent {
                 0 => format!("{} ready and reachable", ready(subject, &services)),
-                silent => format!("{} ready, {silent} of them refuse connections", ready(subject, &services)),
+                silent => format!(
+                    "{} ready, {silent} of them refuse connections",
+                    ready(subject, &services)
+                ),
             };
             first_slice(subject, services[0], found(State::Ok, detail))
         }
@@ -130,8 +153,14 @@ fn first_slice(subject: &Subject<'_>, port: &ServicePort, finding: Finding) -> F
 fn not_ready(subject: &Subject<'_>, port: &ServicePort) -> Finding {
     let total = subject.world.facts.endpoints(port).len();
     let (detail, help) = match total {
-        0 => (format!("{port} has no endpoint"), "does an EndpointSlice name the Service and its port? do the pods exist?"),
-        total => (format!("none of the {total} endpoints of {port} is ready"), "see why the pods' readiness probes fail"),
+        0 => (
+            format!("{port} has no endpoint"),
+            "does an EndpointSlice name the Service and its port? do the pods exist?",
+        ),
+        total => (
+            format!("none of the {total} endpoints of {port} is ready"),
+            "see why the pods' readiness probes fail",
+        ),
     };
     first_slice(subject, port, Finding::new(Link::Pod, State::Broken, detail).help(help))
 }
@@ -143,7 +172,13 @@ fn unreachable(
     results: &std::collections::BTreeMap<SocketAddr, Result<(), String>>,
 ) -> Finding {
     let first = endpoints[0].address;
-    let why = results.get(&first).and_then(|result| result.as_ref().err()).cloned().unwrap_or_default();
+    let why =
+        results.get(&first).and_then(|result| result.as_ref().err()).cloned().unwrap_or_default();
     let detail = format!("no ready endpoint of {port} takes a connection ({first}: {why})");
-    first_slice(subject, port, Finding::new(Link::Pod, State::Broken, detail).help("is the process running, and on that port?"))
+    first_slice(
+        subject,
+        port,
+        Finding::new(Link::Pod, State::Broken, detail)
+            .help("is the process running, and on that port?"),
+    )
 }

@@ -33,25 +33,37 @@ impl Question {
         let (scheme, rest) = match text.split_once("://") {
             Some(("https", rest)) => (Some(Protocol::Https), rest),
             Some(("http", rest)) => (Some(Protocol::Http), rest),
-            Some((other, _)) => return Err(BadQuestion(format!("scheme `{other}` is not served; use http or https"))),
+            Some((other, _)) => {
+                return Err(BadQuestion(format!(
+                    "scheme `{other}` is not served; use http or https"
+                )));
+            }
             None => (None, text),
         };
         let rest = rest.split('#').next().unwrap_or(rest);
         let split = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, target) = rest.split_at(split);
-        let (host, port) = match authority.rsplit_once(':') {
-            Some((host, port)) => {
-                let port = port.parse().ok().filter(|port| *port != 0);
-                (host, Some(port.ok_or_else(|| BadQuestion(format!("`{authority}` has no valid port")))?))
-            }
-            None => (authority, None),
-        };
-        let host = Hostname::parse(host).map_err(|error| BadQuestion(format!("`{text}` has no valid host: {error}")))?;
+        let (host, port) =
+            match authority.rsplit_once(':') {
+                Some((host, port)) => {
+                    let port = port.parse().ok().filter(|port| *port != 0);
+                    (
+                        host,
+                        Some(port.ok_or_else(|| {
+                            BadQuestion(format!("`{authority}` has no valid port"))
+                        })?),
+                    )
+                }
+                None => (authority, None),
+            };
+        let host = Hostname::parse(host)
+            .map_err(|error| BadQuestion(format!("`{text}` has no valid host: {error}")))?;
         let (path, query) = match target.split_once('?') {
             Some((path, query)) => (path, Some(query.to_owned())),
             None => (target, None),
         };
-        let is_token = !method.is_empty() && method.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b));
+        let is_token = !method.is_empty()
+            && method.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b));
         if !is_token {
             return Err(BadQuestion(format!("`{method}` is no method")));
         }
@@ -69,7 +81,10 @@ mod tests {
         for (text, expected) in [
             ("shop.example.test", Some((None, None, "/", None))),
             ("https://shop.example.test", Some((Some(Protocol::Https), None, "/", None))),
-            ("http://shop.example.test:8080/a/b?c=d#e", Some((Some(Protocol::Http), Some(8080), "/a/b", Some("c=d")))),
+            (
+                "http://shop.example.test:8080/a/b?c=d#e",
+                Some((Some(Protocol::Http), Some(8080), "/a/b", Some("c=d"))),
+            ),
             ("shop.example.test?x", Some((None, None, "/", Some("x")))),
             ("ftp://shop.example.test", None),
             ("https://", None),
@@ -77,7 +92,8 @@ mod tests {
             ("bad_host!", None),
         ] {
             let parsed = Question::parse(text, "GET").ok();
-            let shown = parsed.as_ref().map(|q| (q.scheme, q.port, q.path.as_str(), q.query.as_deref()));
+            let shown =
+                parsed.as_ref().map(|q| (q.scheme, q.port, q.path.as_str(), q.query.as_deref()));
             assert_eq!(shown, expected, "{text}");
         }
         assert!(Question::parse("shop.example.test", "BAD METHOD").is_err());

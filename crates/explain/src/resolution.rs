@@ -15,20 +15,29 @@ pub fn judge(subject: &Subject<'_>, evidence: &Evidence) -> Finding {
     let about = |finding: Finding| finding.about(subject, &zone.id, "spec.name");
     match &evidence.dns {
         Probed::Skipped => match predict(zone, subject.host) {
-            Some(set) => about(found(State::Skipped, format!("not asked; {} holds {}", zone.id, set.name))),
-            None => about(no_record(subject, zone, &format!("not asked; {} holds no record for it", zone.id))),
+            Some(set) => {
+                about(found(State::Skipped, format!("not asked; {} holds {}", zone.id, set.name)))
+            }
+            None => about(no_record(
+                subject,
+                zone,
+                &format!("not asked; {} holds no record for it", zone.id),
+            )),
         },
         Probed::Unknown(why) => about(found(State::Unknown, format!("could not be asked: {why}"))),
         Probed::Seen(Err(why)) => about(
             found(State::Broken, format!("our nameserver does not answer: {why}"))
                 .help("see the log of the instance; is the DNS port bound?"),
         ),
-        Probed::Seen(Ok(answer)) if answer.addresses.is_empty() => {
-            about(no_record(subject, zone, &format!("our nameserver answers {} without an address", answer.rcode)))
-        }
-        Probed::Seen(Ok(answer)) => {
-            about(found(State::Ok, format!("{} (ttl {}, zone {})", list(&answer.addresses), answer.ttl, zone.name)))
-        }
+        Probed::Seen(Ok(answer)) if answer.addresses.is_empty() => about(no_record(
+            subject,
+            zone,
+            &format!("our nameserver answers {} without an address", answer.rcode),
+        )),
+        Probed::Seen(Ok(answer)) => about(found(
+            State::Ok,
+            format!("{} (ttl {}, zone {})", list(&answer.addresses), answer.ttl, zone.name),
+        )),
     }
 }
 
@@ -53,11 +62,19 @@ fn outside(subject: &Subject<'_>) -> Finding {
         && !OUR_PROVIDERS.contains(&&*provider)
     {
         let detail = format!("declared elsewhere: {provider} answers for it");
-        return Finding::new(Link::Resolution, State::Skipped, detail).about(subject, &contract, "spec.dnsProvider");
+        return Finding::new(Link::Resolution, State::Skipped, detail).about(
+            subject,
+            &contract,
+            "spec.dnsProvider",
+        );
     }
     let names: Vec<&str> = zones.iter().map(|zone| zone.name.as_str()).collect();
-    let finding = Finding::new(Link::Resolution, State::Broken, format!("no zone served here holds it ({})", names.join(", ")))
-        .help("add a Zone for its domain, or name its provider in the contract's dnsProvider");
+    let finding = Finding::new(
+        Link::Resolution,
+        State::Broken,
+        format!("no zone served here holds it ({})", names.join(", ")),
+    )
+    .help("add a Zone for its domain, or name its provider in the contract's dnsProvider");
     match subject.routes().first() {
         Some(route) => finding.about(subject, route, "spec.hostnames"),
         None => finding,
@@ -86,10 +103,15 @@ pub fn judge_address(subject: &Subject<'_>, evidence: &Evidence) -> Finding {
 /// Every answered address must be one of this installation's.
 fn address(subject: &Subject<'_>, zone: &Zone, answer: &DnsAnswer) -> Finding {
     let ours = &subject.world.entry.advertised;
-    let strange: Vec<IpAddr> = answer.addresses.iter().filter(|address| !ours.contains(address)).copied().collect();
+    let strange: Vec<IpAddr> =
+        answer.addresses.iter().filter(|address| !ours.contains(address)).copied().collect();
     if strange.is_empty() {
         let detail = format!("{} is this entry", list(&answer.addresses));
-        return Finding::new(Link::Routing, State::Ok, detail).about(subject, &zone.id, "spec.name");
+        return Finding::new(Link::Routing, State::Ok, detail).about(
+            subject,
+            &zone.id,
+            "spec.name",
+        );
     }
     elsewhere(subject, zone, &strange)
 }
@@ -97,9 +119,16 @@ fn address(subject: &Subject<'_>, zone: &Zone, answer: &DnsAnswer) -> Finding {
 fn elsewhere(subject: &Subject<'_>, zone: &Zone, strange: &[IpAddr]) -> Finding {
     let ours = list(&subject.world.entry.advertised);
     let field = record_field(subject, zone);
-    Finding::new(Link::Routing, State::Broken, format!("the name leads to {}, which is not this entry ({ours})", list(strange)))
-        .help(format!("remove the record of {} so that the entry answers, or correct its address", subject.host))
-        .about(subject, &zone.id, &field)
+    Finding::new(
+        Link::Routing,
+        State::Broken,
+        format!("the name leads to {}, which is not this entry ({ours})", list(strange)),
+    )
+    .help(format!(
+        "remove the record of {} so that the entry answers, or correct its address",
+        subject.host
+    ))
+    .about(subject, &zone.id, &field)
 }
 
 /// Without an instance: what the zone's own records say.
@@ -110,7 +139,8 @@ fn predicted_address(subject: &Subject<'_>, zone: &Zone) -> Finding {
         _ => Vec::new(),
     };
     let ours = &subject.world.entry.advertised;
-    let strange: Vec<IpAddr> = addresses.into_iter().filter(|address| !ours.contains(address)).collect();
+    let strange: Vec<IpAddr> =
+        addresses.into_iter().filter(|address| !ours.contains(address)).collect();
     if strange.is_empty() || ours.is_empty() {
         return Finding::new(Link::Routing, State::Skipped, "not asked");
     }
@@ -132,7 +162,13 @@ fn record_field(subject: &Subject<'_>, zone: &Zone) -> String {
 /// The record set that answers for a name: its own, else the closest wildcard's (RFC 4592).
 fn predict<'a>(zone: &'a Zone, host: &str) -> Option<&'a RecordSet> {
     let is_address = |set: &&RecordSet| {
-        matches!(set.data, RecordData::A(_) | RecordData::Aaaa(_) | RecordData::Cname(_) | RecordData::Entry { .. })
+        matches!(
+            set.data,
+            RecordData::A(_)
+                | RecordData::Aaaa(_)
+                | RecordData::Cname(_)
+                | RecordData::Entry { .. }
+        )
     };
     let of = |name: &str| zone.sets.iter().find(|set| set.name.as_str() == name && is_address(set));
     if zone.sets.iter().any(|set| set.name.as_str() == host) {

@@ -43,19 +43,28 @@ impl<'a> Subject<'a> {
     pub fn url(&self) -> String {
         let scheme = if self.protocol == Protocol::Https { "https" } else { "http" };
         let port = self.question.port.map(|port| format!(":{port}")).unwrap_or_default();
-        let query = self.question.query.as_ref().map(|query| format!("?{query}")).unwrap_or_default();
+        let query =
+            self.question.query.as_ref().map(|query| format!("?{query}")).unwrap_or_default();
         format!("{scheme}://{}{port}{}{query}", self.host, self.question.path)
     }
 
     /// Where a handshake can be probed.
     pub fn tls_port(&self) -> Option<u16> {
-        (self.protocol == Protocol::Https && self.listeners().any(|listener| listener.port == self.port)).then_some(self.port)
+        (self.protocol == Protocol::Https
+            && self.listeners().any(|listener| listener.port == self.port))
+        .then_some(self.port)
     }
 
     /// Listeners of the scheme.
     pub fn listeners(&self) -> impl Iterator<Item = &'a Node<Listener>> {
         let protocol = self.protocol;
-        self.world.compiled.snapshot.edge.listeners.iter().filter(move |listener| listener.protocol == protocol)
+        self.world
+            .compiled
+            .snapshot
+            .edge
+            .listeners
+            .iter()
+            .filter(move |listener| listener.protocol == protocol)
     }
 
     /// True when some listener serves some route for the host.
@@ -65,17 +74,31 @@ impl<'a> Subject<'a> {
 
     pub fn claims(&self) -> impl Iterator<Item = &'a Claim> {
         let host = self.host;
-        self.world.compiled.snapshot.governance.claims.iter().filter(move |claim| claim.host.matches(host))
+        self.world
+            .compiled
+            .snapshot
+            .governance
+            .claims
+            .iter()
+            .filter(move |claim| claim.host.matches(host))
     }
 
     /// Routes that name the host, attached or not: HTTPRoutes first.
     pub fn routes(&self) -> Vec<ObjectId> {
         let inputs = self.world.inputs;
         let names = |hosts: &[HostPattern]| hosts.iter().any(|pattern| pattern.matches(self.host));
-        let http = inputs.http_routes().filter(|(_, route)| names(&route.hostnames)).map(|(object, _)| object.id.clone());
+        let http = inputs
+            .http_routes()
+            .filter(|(_, route)| names(&route.hostnames))
+            .map(|(object, _)| object.id.clone());
         let ingress = inputs
             .ingresses()
-            .filter(|(_, ingress)| ingress.rules.iter().any(|r| r.host.as_ref().is_some_and(|h| h.0.matches(self.host))))
+            .filter(|(_, ingress)| {
+                ingress
+                    .rules
+                    .iter()
+                    .any(|r| r.host.as_ref().is_some_and(|h| h.0.matches(self.host)))
+            })
             .map(|(object, _)| object.id.clone());
         http.chain(ingress).collect()
     }
@@ -95,8 +118,17 @@ impl<'a> Subject<'a> {
     }
 
     /// The worst diagnostic about an object.
-    pub fn diagnostic(&self, object: &ObjectId, relevant: impl Fn(&Diagnostic) -> bool) -> Option<&'a Diagnostic> {
-        let found = self.world.compiled.diagnostics.iter().filter(|d| d.object.as_ref() == Some(object) && relevant(d));
+    pub fn diagnostic(
+        &self,
+        object: &ObjectId,
+        relevant: impl Fn(&Diagnostic) -> bool,
+    ) -> Option<&'a Diagnostic> {
+        let found = self
+            .world
+            .compiled
+            .diagnostics
+            .iter()
+            .filter(|d| d.object.as_ref() == Some(object) && relevant(d));
         found.min_by_key(|d| d.severity).filter(|d| d.severity != Severity::Note)
     }
 
@@ -104,19 +136,32 @@ impl<'a> Subject<'a> {
     pub fn gateways(&self) -> Vec<ObjectId> {
         let inputs = self.world.inputs;
         let takes = |listener: &manifest::kinds::gateway::Listener| {
-            listener.port == self.port && listener.hostname.as_ref().is_none_or(|pattern| pattern.matches(self.host))
+            listener.port == self.port
+                && listener.hostname.as_ref().is_none_or(|pattern| pattern.matches(self.host))
         };
-        inputs.gateways().filter(|(_, g)| g.listeners.iter().any(takes)).map(|(object, _)| object.id.clone()).collect()
+        inputs
+            .gateways()
+            .filter(|(_, g)| g.listeners.iter().any(takes))
+            .map(|(object, _)| object.id.clone())
+            .collect()
     }
 
     pub fn contract_object(&self) -> Option<ObjectId> {
-        self.contract.map(|contract| ObjectId::new(Kind::ENDPOINT_CONTRACT, contract.id.namespace.clone(), contract.id.name.clone()))
+        self.contract.map(|contract| {
+            ObjectId::new(
+                Kind::ENDPOINT_CONTRACT,
+                contract.id.namespace.clone(),
+                contract.id.name.clone(),
+            )
+        })
     }
 }
 
 fn serves(world: &World<'_>, host: &str, wanted: impl Fn(&Listener) -> bool) -> bool {
     let listeners = &world.compiled.snapshot.edge.listeners;
-    listeners.iter().any(|listener| wanted(listener) && listener.attachments.iter().any(|a| a.host.matches(host)))
+    listeners.iter().any(|listener| {
+        wanted(listener) && listener.attachments.iter().any(|a| a.host.matches(host))
+    })
 }
 
 /// HTTPS where a listener serves the host, else HTTP.
@@ -132,13 +177,15 @@ fn port(world: &World<'_>, question: &Question, protocol: Protocol) -> u16 {
     let default = if protocol == Protocol::Https { 443 } else { 80 };
     match question.port {
         Some(port) => {
-            let unshifted = port.checked_sub(world.entry.port_offset).filter(|port| is_written(*port));
+            let unshifted =
+                port.checked_sub(world.entry.port_offset).filter(|port| is_written(*port));
             unshifted.unwrap_or(port)
         }
         None if is_written(default) => default,
         None => {
             let serving = listeners.iter().find(|l| {
-                l.protocol == protocol && l.attachments.iter().any(|a| a.host.matches(question.host.as_str()))
+                l.protocol == protocol
+                    && l.attachments.iter().any(|a| a.host.matches(question.host.as_str()))
             });
             serving.map_or(default, |listener| listener.port)
         }

@@ -5,13 +5,16 @@ use serde_json::Value;
 /// `paint` may colour a link's state word.
 pub fn to_text(explanation: &Value, paint: &dyn Fn(&str, &str) -> String) -> String {
     let word = |value: &Value, key: &str| value[key].as_str().unwrap_or_default().to_owned();
-    let mut out = format!("{}  (snapshot {})\n", word(explanation, "url"), word(explanation, "digest"));
+    let mut out =
+        format!("{}  (snapshot {})\n", word(explanation, "url"), word(explanation, "digest"));
     for link in explanation["links"].as_array().into_iter().flatten() {
         out.push_str(&link_text(link, paint));
     }
     match explanation["broken"].as_u64() {
         Some(number) => {
-            let name = explanation["links"][number.saturating_sub(1) as usize]["name"].as_str().unwrap_or_default();
+            let name = explanation["links"][number.saturating_sub(1) as usize]["name"]
+                .as_str()
+                .unwrap_or_default();
             out.push_str(&format!("broken: link {number}, {name}\n"));
         }
         None => out.push_str("no link is broken\n"),
@@ -30,7 +33,13 @@ fn link_text(link: &Value, paint: &dyn Fn(&str, &str) -> String) -> String {
     let state = word("state");
     let shown = if state == "broken" { "BROKEN" } else { state };
     let padded = format!("{shown:<11}");
-    let mut out = format!("{:>2} {:<13} {} {}\n", link["n"], word("name"), paint(state, &padded), word("detail"));
+    let mut out = format!(
+        "{:>2} {:<13} {} {}\n",
+        link["n"],
+        word("name"),
+        paint(state, &padded),
+        word("detail")
+    );
     if !matches!(state, "broken" | "consequence" | "unknown") {
         return out;
     }

@@ -21,7 +21,9 @@ impl console::Subject for Admin {
             return Ok(());
         }
         Err(match self.0.serving() {
-            None => "no snapshot yet: the folder has a mistake, see the log of `cutwater up`".to_owned(),
+            None => {
+                "no snapshot yet: the folder has a mistake, see the log of `cutwater up`".to_owned()
+            }
             Some(_) => "not every worker serves the snapshot yet".to_owned(),
         })
     }
@@ -36,8 +38,14 @@ impl console::Subject for Admin {
         };
         let wanted = explain::wanted(&serving.world(&self.0.entry), &question);
         let evidence: Evidence = probe::gather(&self.entrance(), &wanted).await;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
-        explain::to_json(&explain::explain(&serving.world(&self.0.entry), &question, &evidence, now))
+        let now =
+            SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
+        explain::to_json(&explain::explain(
+            &serving.world(&self.0.entry),
+            &question,
+            &evidence,
+            now,
+        ))
     }
 }
 

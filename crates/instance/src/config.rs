@@ -46,13 +46,22 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             StartError::Folder(error) => error.fmt(f),
-            StartError::State(error) => write!(f, "{error}; choose another state folder with --state"),
+            StartError::State(error) => {
+                write!(f, "{error}; choose another state folder with --state")
+            }
             StartError::Admin(address, error) => {
-                write!(f, "the admin address {address} cannot be bound: {error}; choose another with --admin")
+                write!(
+                    f,
+                    "the admin address {address} cannot be bound: {error}; choose another with --admin"
+                )
             }
             StartError::Ports(faults) => f.write_str(&faults.join("\n")),
             StartError::AccessLog(path, error) => {
-                write!(f, "the access log {} cannot be written: {error}; choose another with --access-log", path.display())
+                write!(
+                    f,
+                    "the access log {} cannot be written: {error}; choose another with --access-log",
+                    path.display()
+                )
             }
             StartError::System(what, error) => write!(f, "{what}: {error}"),
         }

@@ -16,7 +16,11 @@ pub struct DnsServer {
 
 impl DnsServer {
     /// Binds before it returns.
-    pub fn start(address: SocketAddr, zones: &Cell<Zones>, counters: Arc<Counters>) -> Result<Self, String> {
+    pub fn start(
+        address: SocketAddr,
+        zones: &Cell<Zones>,
+        counters: Arc<Counters>,
+    ) -> Result<Self, String> {
         let sockets = Sockets::bind(&[address], 1).map_err(|error| error.to_string())?;
         let (stop, stopped) = watch::channel(false);
         let service = Service::new(zones.clone(), counters, stopped);

@@ -18,7 +18,11 @@ impl Echo {
         let wanted: BTreeSet<(SocketAddr, String)> = facts
             .endpoints
             .iter()
-            .flat_map(|(port, set)| set.endpoints.iter().map(move |e| (e.address, format!("{}/{}", port.namespace, port.name))))
+            .flat_map(|(port, set)| {
+                set.endpoints
+                    .iter()
+                    .map(move |e| (e.address, format!("{}/{}", port.namespace, port.name)))
+            })
             .filter(|(address, _)| address.ip().is_loopback())
             .collect();
         let addresses: BTreeSet<SocketAddr> = wanted.iter().map(|(address, _)| *address).collect();

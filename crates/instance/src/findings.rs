@@ -5,7 +5,12 @@ use folder::Reading;
 use model::{Code, Diagnostic, Facts};
 
 /// `now` is seconds since 1970.
-pub fn all_diagnostics(reading: &Reading, compiled: &Compiled, facts: &Facts, now: i64) -> Vec<Diagnostic> {
+pub fn all_diagnostics(
+    reading: &Reading,
+    compiled: &Compiled,
+    facts: &Facts,
+    now: i64,
+) -> Vec<Diagnostic> {
     let mut all = reading.diagnostics.clone();
     all.extend(compiled.diagnostics.iter().cloned());
     all.extend(compile::advise(&compiled.snapshot, facts, &reading.inputs.origins));

@@ -16,7 +16,11 @@ use tokio_rustls::TlsConnector;
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// An error is one clause: "connection refused", "the server sent alert handshake_failure".
-pub async fn probe(address: SocketAddr, name: &str, local_ca_pem: &str) -> Result<Handshake, String> {
+pub async fn probe(
+    address: SocketAddr,
+    name: &str,
+    local_ca_pem: &str,
+) -> Result<Handshake, String> {
     match tokio::time::timeout(PATIENCE, shake(address, name, local_ca_pem)).await {
         Ok(result) => result,
         Err(_) => Err(format!("no handshake within {} s", PATIENCE.as_secs())),
@@ -33,8 +37,12 @@ async fn shake(address: SocketAddr, name: &str, local_ca_pem: &str) -> Result<Ha
         .with_custom_certificate_verifier(Arc::clone(&witness) as Arc<dyn ServerCertVerifier>)
         .with_no_client_auth();
     let server = ServerName::try_from(name.to_owned()).map_err(|error| error.to_string())?;
-    let stream = TcpStream::connect(address).await.map_err(|error| format!("{address}: {error}"))?;
-    let connection = TlsConnector::from(Arc::new(config)).connect(server.clone(), stream).await.map_err(|e| e.to_string())?;
+    let stream =
+        TcpStream::connect(address).await.map_err(|error| format!("{address}: {error}"))?;
+    let connection = TlsConnector::from(Arc::new(config))
+        .connect(server.clone(), stream)
+        .await
+        .map_err(|e| e.to_string())?;
     let version = match connection.get_ref().1.protocol_version() {
         Some(rustls::ProtocolVersion::TLSv1_2) => "TLS 1.2",
         Some(rustls::ProtocolVersion::TLSv1_3) => "TLS 1.3",
@@ -42,7 +50,8 @@ async fn shake(address: SocketAddr, name: &str, local_ca_pem: &str) -> Result<Ha
     };
     let chain = std::mem::take(&mut *witness.chain.lock().unwrap_or_else(PoisonError::into_inner));
     let leaf = chain.first().ok_or("no certificate was sent")?;
-    let facts = pem::leaf_of_der(leaf).map_err(|error| format!("the certificate cannot be read: {error}"))?;
+    let facts = pem::leaf_of_der(leaf)
+        .map_err(|error| format!("the certificate cannot be read: {error}"))?;
     Ok(Handshake {
         version: version.to_owned(),
         names: facts.names,
@@ -64,16 +73,25 @@ fn judge_chain(
     let mut roots = RootCertStore::empty();
     let root = CertificateDer::from_pem_slice(local_ca_pem.as_bytes()).map_err(|_| unknown())?;
     roots.add(root).map_err(|_| unknown())?;
-    let verifier = rustls::client::WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
-        .build()
-        .map_err(|_| unknown())?;
+    let verifier = rustls::client::WebPkiServerVerifier::builder_with_provider(
+        Arc::new(roots),
+        Arc::clone(provider),
+    )
+    .build()
+    .map_err(|_| unknown())?;
     let (leaf, intermediates) = chain.split_first().ok_or_else(unknown)?;
     let now = UnixTime::now();
     // Names are judged by the explainer: here only the way to the root counts.
-    match verifier.verify_server_cert(leaf, intermediates, &ServerName::try_from("name.invalid").map_err(|_| unknown())?, &[], now) {
-        Err(rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer | rustls::CertificateError::BadSignature)) => {
-            Err(unknown())
-        }
+    match verifier.verify_server_cert(
+        leaf,
+        intermediates,
+        &ServerName::try_from("name.invalid").map_err(|_| unknown())?,
+        &[],
+        now,
+    ) {
+        Err(rustls::Error::InvalidCertificate(
+            rustls::CertificateError::UnknownIssuer | rustls::CertificateError::BadSignature,
+        )) => Err(unknown()),
         _ => Ok(()),
     }
 }
@@ -105,7 +123,12 @@ impl ServerCertVerifier for Witness {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
+        verify_tls12_signature(
+            message,
+            certificate,
+            signature,
+            &self.provider.signature_verification_algorithms,
+        )
     }
 
     fn verify_tls13_signature(
@@ -114,7 +137,12 @@ impl ServerCertVerifier for Witness {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
+        verify_tls13_signature(
+            message,
+            certificate,
+            signature,
+            &self.provider.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

@@ -24,8 +24,11 @@ pub struct Entrance {
 }
 
 pub async fn gather(entrance: &Entrance, wanted: &Wanted) -> Evidence {
-    let (dns, tls, endpoints) =
-        tokio::join!(resolution(entrance, wanted), handshake(entrance, wanted), endpoints(&wanted.endpoints));
+    let (dns, tls, endpoints) = tokio::join!(
+        resolution(entrance, wanted),
+        handshake(entrance, wanted),
+        endpoints(&wanted.endpoints)
+    );
     Evidence { dns, ports: Probed::Seen(entrance.ports.clone()), tls, endpoints }
 }
 
@@ -48,8 +51,10 @@ async fn resolution(entrance: &Entrance, wanted: &Wanted) -> Probed<Result<DnsAn
         Ok(name) => name,
         Err(error) => return Probed::Unknown(error.to_string()),
     };
-    let (v4, v6) =
-        tokio::join!(query(server, &name, Family::A, PATIENCE), query(server, &name, Family::Aaaa, PATIENCE));
+    let (v4, v6) = tokio::join!(
+        query(server, &name, Family::A, PATIENCE),
+        query(server, &name, Family::Aaaa, PATIENCE)
+    );
     Probed::Seen(match (v4, v6) {
         (Ok(v4), Ok(v6)) => {
             let ttl = v4.ttl.or(v6.ttl).unwrap_or_default();
@@ -61,7 +66,10 @@ async fn resolution(entrance: &Entrance, wanted: &Wanted) -> Probed<Result<DnsAn
     })
 }
 
-async fn handshake(entrance: &Entrance, wanted: &Wanted) -> Probed<Result<explain::Handshake, String>> {
+async fn handshake(
+    entrance: &Entrance,
+    wanted: &Wanted,
+) -> Probed<Result<explain::Handshake, String>> {
     let Some((port, name)) = &wanted.tls else { return Probed::Skipped };
     let Some(bound) = port.checked_add(entrance.port_offset) else { return Probed::Skipped };
     let address = SocketAddr::new(reachable(entrance.bind), bound);

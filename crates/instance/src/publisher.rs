@@ -120,8 +120,13 @@ impl Publisher {
             access_log: access_log.as_ref().map(AccessLog::counts),
             state: Mutex::default(),
         });
-        let nothing =
-            EdgeView::build(&Snapshot::default(), &Facts::default(), &KeyTable::default(), &shared.registry, None);
+        let nothing = EdgeView::build(
+            &Snapshot::default(),
+            &Facts::default(),
+            &KeyTable::default(),
+            &shared.registry,
+            None,
+        );
         Ok(Publisher {
             config: config.clone(),
             admin,
@@ -184,7 +189,8 @@ impl Publisher {
         faults.extend(self.edge.iter().flat_map(Edge::bind_faults).map(|fault| fault.to_string()));
         let elapsed = start.elapsed();
         self.views.collect();
-        let difference = previous.map(|serving| compile::difference(serving.snapshot(), &draft.compiled.snapshot));
+        let difference = previous
+            .map(|serving| compile::difference(serving.snapshot(), &draft.compiled.snapshot));
         let digest = draft.compiled.snapshot.digest.short();
         self.show(draft, view, progress.is_complete() && self.edge.is_some());
         self.shared.reloads.fetch_add(1, Ordering::Relaxed);
@@ -192,7 +198,8 @@ impl Publisher {
     }
 
     fn make_keys(&mut self, draft: &Draft) {
-        let (keys, faults) = keys::table(&draft.reading.inputs, &draft.compiled.snapshot, &self.ca, &self.keys);
+        let (keys, faults) =
+            keys::table(&draft.reading.inputs, &draft.compiled.snapshot, &self.ca, &self.keys);
         self.keys = keys;
         for fault in faults {
             tracing::warn!("{fault}");
@@ -209,13 +216,16 @@ impl Publisher {
             port_offset: self.config.port_offset,
             workers: self.config.workers,
         };
-        let recorder = |_| self.access_log.as_ref().map(|log| Box::new(log.sink()) as Box<dyn Recorder>);
+        let recorder =
+            |_| self.access_log.as_ref().map(|log| Box::new(log.sink()) as Box<dyn Recorder>);
         match Edge::start(config, &self.views, &self.shared.registry, recorder) {
             Ok(edge) => {
                 self.edge = Some(edge);
                 Vec::new()
             }
-            Err(edge::StartError::Bind(faults)) => faults.into_iter().map(|fault| fault.to_string()).collect(),
+            Err(edge::StartError::Bind(faults)) => {
+                faults.into_iter().map(|fault| fault.to_string()).collect()
+            }
             Err(error) => vec![error.to_string()],
         }
     }
@@ -248,7 +258,9 @@ impl Publisher {
     fn start_nameserver(&mut self) -> Option<String> {
         let offset = self.config.port_offset;
         let Some(port) = DNS_PORT.checked_add(offset) else {
-            return Some(format!("DNS port {DNS_PORT} + offset {offset} is more than 65535; use a smaller --port-offset"));
+            return Some(format!(
+                "DNS port {DNS_PORT} + offset {offset} is more than 65535; use a smaller --port-offset"
+            ));
         };
         let address = SocketAddr::new(self.config.bind, port);
         match DnsServer::start(address, &self.zones, Arc::clone(&self.shared.nameserver_counters)) {
@@ -257,7 +269,9 @@ impl Publisher {
                 self.nameserver = Some(server);
                 None
             }
-            Err(error) => Some(format!("DNS port {DNS_PORT} + offset {offset} = {port}: {error}; use --port-offset")),
+            Err(error) => Some(format!(
+                "DNS port {DNS_PORT} + offset {offset} = {port}: {error}; use --port-offset"
+            )),
         }
     }
 
@@ -280,10 +294,14 @@ impl Publisher {
     fn port_states(&self) -> BTreeMap<u16, PortState> {
         let Some(edge) = &self.edge else { return BTreeMap::new() };
         let bound = edge.bound_ports().into_iter().filter_map(|port| {
-            let address = SocketAddr::new(self.config.bind, port.checked_add(self.config.port_offset)?);
+            let address =
+                SocketAddr::new(self.config.bind, port.checked_add(self.config.port_offset)?);
             Some((port, PortState::Bound(address)))
         });
-        let failed = edge.bind_faults().into_iter().map(|fault| (fault.port, PortState::Failed(fault.message)));
+        let failed = edge
+            .bind_faults()
+            .into_iter()
+            .map(|fault| (fault.port, PortState::Failed(fault.message)));
         bound.chain(failed).collect()
     }
 
@@ -315,7 +333,8 @@ impl Publisher {
         self.shared.is_ready.store(false, Ordering::Release);
         let edge = self.edge.take();
         let nameserver = self.nameserver.take();
-        let edge_drained = tokio::task::spawn_blocking(move || edge.is_none_or(|edge| edge.drain(limit)));
+        let edge_drained =
+            tokio::task::spawn_blocking(move || edge.is_none_or(|edge| edge.drain(limit)));
         if let Some(nameserver) = nameserver {
             nameserver.stop().await;
         }

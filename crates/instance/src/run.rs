@@ -21,8 +21,11 @@ const HOUSEKEEPING: Duration = Duration::from_secs(60);
 
 /// Serves until SIGTERM or SIGINT, then drains.
 pub async fn run(config: Config) -> Result<(), StartError> {
-    let mut signals = Signals::new().map_err(|error| StartError::System("signals cannot be handled", error))?;
-    let listener = TcpListener::bind(config.admin).await.map_err(|error| StartError::Admin(config.admin, error))?;
+    let mut signals =
+        Signals::new().map_err(|error| StartError::System("signals cannot be handled", error))?;
+    let listener = TcpListener::bind(config.admin)
+        .await
+        .map_err(|error| StartError::Admin(config.admin, error))?;
     let admin = listener.local_addr().unwrap_or(config.admin);
     let publisher = Publisher::start(&config, admin)?;
     let (stop_console, console_stopped) = oneshot::channel::<()>();
@@ -55,7 +58,14 @@ impl Instance {
         let watcher = Watcher::new(&config.dir, Some(&config.state))
             .map_err(|error| StartError::System("the folder cannot be watched (inotify)", error))?;
         let source = Folder::new(&config.dir, Some(&config.state));
-        Ok(Instance { config, source, watcher, publisher, last_complaint: None, last_diagnostics: Vec::new() })
+        Ok(Instance {
+            config,
+            source,
+            watcher,
+            publisher,
+            last_complaint: None,
+            last_diagnostics: Vec::new(),
+        })
     }
 
     async fn live(&mut self, signals: &mut Signals) -> Result<(), StartError> {
@@ -110,7 +120,11 @@ impl Instance {
         if reading.holds_back() {
             self.publisher.count_refused();
             self.print(&reading.diagnostics, &reading);
-            eprintln!("held back: {}; snapshot {} serves on", report::diagnostics::count(&reading.diagnostics), self.publisher.digest());
+            eprintln!(
+                "held back: {}; snapshot {} serves on",
+                report::diagnostics::count(&reading.diagnostics),
+                self.publisher.digest()
+            );
             return Ok(());
         }
         let receipt = self.publish(reading, start).await;
@@ -123,8 +137,10 @@ impl Instance {
 
     async fn publish(&mut self, reading: Reading, start: Instant) -> Receipt {
         let draft = Draft::compile(reading, self.publisher.snapshot().as_ref());
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
-        let diagnostics = findings::all_diagnostics(&draft.reading, &draft.compiled, &draft.facts, now);
+        let now =
+            SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
+        let diagnostics =
+            findings::all_diagnostics(&draft.reading, &draft.compiled, &draft.facts, now);
         if diagnostics != self.last_diagnostics {
             self.print_new(&diagnostics, &draft.reading);
             self.last_diagnostics = diagnostics;
@@ -175,7 +191,10 @@ impl Instance {
     }
 
     async fn drain(&mut self, signals: &mut Signals) {
-        eprintln!("draining: requests that run are finished, for at most {} s", limits::DRAIN_TIMEOUT_MS / 1_000);
+        eprintln!(
+            "draining: requests that run are finished, for at most {} s",
+            limits::DRAIN_TIMEOUT_MS / 1_000
+        );
         let drained = self.publisher.drain(Duration::from_millis(limits::DRAIN_TIMEOUT_MS));
         tokio::select! {
             () = drained => {}

@@ -44,6 +44,12 @@ impl Serving {
     }
 
     pub fn world<'a>(&'a self, entry: &'a Entry) -> World<'a> {
-        World { compiled: &self.compiled, inputs: &self.reading.inputs, facts: &self.facts, router: self.router(), entry }
+        World {
+            compiled: &self.compiled,
+            inputs: &self.reading.inputs,
+            facts: &self.facts,
+            router: self.router(),
+            entry,
+        }
     }
 }

@@ -32,7 +32,10 @@ fn one(diagnostic: &Diagnostic, origins: &Origins, renderer: &Renderer) -> Strin
         Severity::Note => Level::NOTE,
     };
     let mut group = level.primary_title(diagnostic.message.as_str()).id(diagnostic.code).elements(
-        diagnostic.place.iter().filter_map(|place| snippet(place, origins, AnnotationKind::Primary, "")),
+        diagnostic
+            .place
+            .iter()
+            .filter_map(|place| snippet(place, origins, AnnotationKind::Primary, "")),
     );
     for (label, place) in &diagnostic.related {
         if let Some(snippet) = snippet(place, origins, AnnotationKind::Context, label) {
@@ -49,8 +52,13 @@ fn one(diagnostic: &Diagnostic, origins: &Origins, renderer: &Renderer) -> Strin
 }
 
 fn about(diagnostic: &Diagnostic, object: &model::ObjectId) -> String {
-    let field = if diagnostic.field.is_empty() { String::new() } else { format!(", {}", diagnostic.field) };
-    let owner = diagnostic.owner.as_ref().map(|owner| format!(", owner {}", owner.team)).unwrap_or_default();
+    let field =
+        if diagnostic.field.is_empty() { String::new() } else { format!(", {}", diagnostic.field) };
+    let owner = diagnostic
+        .owner
+        .as_ref()
+        .map(|owner| format!(", owner {}", owner.team))
+        .unwrap_or_default();
     format!("{object}{field}{owner}")
 }
 
@@ -62,7 +70,12 @@ fn snippet<'a>(
     label: &'a str,
 ) -> Option<Snippet<'a, annotate_snippets::Annotation<'a>>> {
     let Some(source) = origins.source(&place.file) else {
-        return Some(Snippet::source("").line_start(place.line as usize).path(&*place.file).annotation(kind.span(0..0)));
+        return Some(
+            Snippet::source("")
+                .line_start(place.line as usize)
+                .path(&*place.file)
+                .annotation(kind.span(0..0)),
+        );
     };
     let text: &str = &source.text;
     let start = (place.start as usize).min(text.len());
@@ -73,7 +86,12 @@ fn snippet<'a>(
     let annotation = kind.span(start - first..end - first);
     let annotation = if label.is_empty() { annotation } else { annotation.label(label) };
     let line = text.get(first..line_end)?;
-    Some(Snippet::source(line).line_start(place.line as usize).path(&*place.file).annotation(annotation))
+    Some(
+        Snippet::source(line)
+            .line_start(place.line as usize)
+            .path(&*place.file)
+            .annotation(annotation),
+    )
 }
 
 pub fn to_json(diagnostics: &[Diagnostic]) -> Value {
@@ -121,7 +139,8 @@ pub fn to_sarif(diagnostics: &[Diagnostic], codes: &[&Code], version: &str) -> V
 }
 
 fn sarif_result(diagnostic: &Diagnostic) -> Value {
-    let help = if diagnostic.help.is_empty() { String::new() } else { format!(" ({})", diagnostic.help) };
+    let help =
+        if diagnostic.help.is_empty() { String::new() } else { format!(" ({})", diagnostic.help) };
     let mut result = json!({
         "ruleId": diagnostic.code,
         "level": diagnostic.severity.name(),
@@ -142,7 +161,8 @@ mod tests {
     use model::origin::{SourceFile, place_in};
     use model::{Kind, ObjectId};
 
-    const CODE: Code = Code { slug: "unknown-field", severity: Severity::Error, meaning: "No such field." };
+    const CODE: Code =
+        Code { slug: "unknown-field", severity: Severity::Error, meaning: "No such field." };
 
     fn sample() -> (Vec<Diagnostic>, Origins) {
         let text = "kind: Service\nspec:\n  prots: []\n";
@@ -161,7 +181,13 @@ mod tests {
     fn text_underlines_the_place_and_says_how_to_mend_it() {
         let (diagnostics, origins) = sample();
         let text = to_text(&diagnostics, &origins, false);
-        for part in ["error[unknown-field]: unknown field `prots`", "a.yaml:3:3", "^^^^^", "did you mean `ports`?", "Service shop/cart"] {
+        for part in [
+            "error[unknown-field]: unknown field `prots`",
+            "a.yaml:3:3",
+            "^^^^^",
+            "did you mean `ports`?",
+            "Service shop/cart",
+        ] {
             assert!(text.contains(part), "{part:?} is not in\n{text}");
         }
     }

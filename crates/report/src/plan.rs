@@ -3,8 +3,8 @@
 use model::certificates::{Certificate, Source};
 use model::dns::{RecordData, RecordSet, Zone};
 use model::edge::{
-    Action, Attachment, Backend, Condition, HeaderEdits, Listener, Match, PathMatch, PathRewrite, Protocol, Redirect,
-    Rule, Target, ValueMatch,
+    Action, Attachment, Backend, Condition, HeaderEdits, Listener, Match, PathMatch, PathRewrite,
+    Protocol, Redirect, Rule, Target, ValueMatch,
 };
 use model::governance::{Claim, Contract, Verdict};
 use model::{ObjectId, Snapshot, Text};
@@ -81,7 +81,13 @@ fn sparse(pairs: impl IntoIterator<Item = (&'static str, Value)>) -> Value {
         Value::Array(list) => !list.is_empty(),
         _ => true,
     };
-    Value::Object(pairs.into_iter().filter(|(_, v)| is_set(v)).map(|(k, v)| (k.to_owned(), v)).collect::<Map<_, _>>())
+    Value::Object(
+        pairs
+            .into_iter()
+            .filter(|(_, v)| is_set(v))
+            .map(|(k, v)| (k.to_owned(), v))
+            .collect::<Map<_, _>>(),
+    )
 }
 
 fn rule(rule: &Rule) -> Value {
@@ -92,10 +98,13 @@ fn rule(rule: &Rule) -> Value {
         ("responseHeaders", edits(&rule.response_headers)),
         ("rewriteHostname", rule.rewrite.hostname.as_deref().into()),
         ("rewritePath", rule.rewrite.path.as_ref().map_or(Value::Null, path_rewrite)),
-        ("timeouts", sparse([
-            ("requestMs", duration(rule.timeouts.request)),
-            ("backendRequestMs", duration(rule.timeouts.backend_request)),
-        ])),
+        (
+            "timeouts",
+            sparse([
+                ("requestMs", duration(rule.timeouts.request)),
+                ("backendRequestMs", duration(rule.timeouts.backend_request)),
+            ]),
+        ),
         ("action", action(&rule.action)),
     ])
 }
@@ -110,7 +119,10 @@ fn matching(matching: &Match) -> Value {
         PathMatch::Prefix(path) => ("prefix", path),
         PathMatch::Regex(path) => ("regex", path),
     };
-    sparse([("path", json!({kind: &**path})), ("conditions", matching.conditions.iter().map(condition).collect())])
+    sparse([
+        ("path", json!({kind: &**path})),
+        ("conditions", matching.conditions.iter().map(condition).collect()),
+    ])
 }
 
 fn condition(condition: &Condition) -> Value {
@@ -120,13 +132,18 @@ fn condition(condition: &Condition) -> Value {
     };
     match condition {
         Condition::Method(method) => json!({"method": &**method}),
-        Condition::Header { name, value: wanted } => json!({"header": &**name, "value": value(wanted)}),
-        Condition::Query { name, value: wanted } => json!({"query": &**name, "value": value(wanted)}),
+        Condition::Header { name, value: wanted } => {
+            json!({"header": &**name, "value": value(wanted)})
+        }
+        Condition::Query { name, value: wanted } => {
+            json!({"query": &**name, "value": value(wanted)})
+        }
     }
 }
 
 fn edits(edits: &HeaderEdits) -> Value {
-    let pairs = |pairs: &[(Text, Text)]| pairs.iter().map(|(n, v)| json!([&**n, &**v])).collect::<Value>();
+    let pairs =
+        |pairs: &[(Text, Text)]| pairs.iter().map(|(n, v)| json!([&**n, &**v])).collect::<Value>();
     sparse([
         ("set", pairs(&edits.set)),
         ("add", pairs(&edits.add)),
@@ -143,22 +160,31 @@ fn path_rewrite(rewrite: &PathRewrite) -> Value {
 
 fn action(action: &Action) -> Value {
     match action {
-        Action::Forward(backends) => json!({"forward": backends.iter().map(backend).collect::<Vec<_>>()}),
+        Action::Forward(backends) => {
+            json!({"forward": backends.iter().map(backend).collect::<Vec<_>>()})
+        }
         Action::Redirect(to) => json!({"redirect": redirect(to)}),
-        Action::Fail { status, why, message } => json!({"fail": {"status": status, "why": &**why, "message": &**message}}),
+        Action::Fail { status, why, message } => {
+            json!({"fail": {"status": status, "why": &**why, "message": &**message}})
+        }
     }
 }
 
 fn backend(backend: &Backend) -> Value {
     match &backend.target {
         Target::Service(port) => json!({"weight": backend.weight, "service": port.to_string()}),
-        Target::Invalid { why, message } => json!({"weight": backend.weight, "invalid": &**why, "message": &**message}),
+        Target::Invalid { why, message } => {
+            json!({"weight": backend.weight, "invalid": &**why, "message": &**message})
+        }
     }
 }
 
 fn redirect(redirect: &Redirect) -> Value {
     sparse([
-        ("scheme", redirect.scheme.map_or(Value::Null, |scheme| json!(protocol(scheme).to_lowercase()))),
+        (
+            "scheme",
+            redirect.scheme.map_or(Value::Null, |scheme| json!(protocol(scheme).to_lowercase())),
+        ),
         ("hostname", redirect.hostname.as_deref().into()),
         ("port", redirect.port.map_or(Value::Null, |port| json!(port))),
         ("path", redirect.path.as_ref().map_or(Value::Null, path_rewrite)),
@@ -185,17 +211,29 @@ fn record_data(data: &RecordData) -> (&'static str, Vec<String>) {
     let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     match data {
         RecordData::A(addresses) => ("A", addresses.iter().map(ToString::to_string).collect()),
-        RecordData::Aaaa(addresses) => ("AAAA", addresses.iter().map(ToString::to_string).collect()),
+        RecordData::Aaaa(addresses) => {
+            ("AAAA", addresses.iter().map(ToString::to_string).collect())
+        }
         RecordData::Ns(names) => ("NS", names.iter().map(ToString::to_string).collect()),
         RecordData::Cname(name) => ("CNAME", vec![name.to_string()]),
-        RecordData::Txt(texts) => ("TXT", texts.iter().map(|strings| strings.iter().map(|s| lossy(s)).collect()).collect()),
-        RecordData::Mx(list) => ("MX", list.iter().map(|mx| format!("{} {}", mx.preference, mx.exchange)).collect()),
-        RecordData::Caa(list) => {
-            ("CAA", list.iter().map(|caa| format!("{} {} \"{}\"", caa.flags, caa.tag, lossy(&caa.value))).collect())
+        RecordData::Txt(texts) => (
+            "TXT",
+            texts.iter().map(|strings| strings.iter().map(|s| lossy(s)).collect()).collect(),
+        ),
+        RecordData::Mx(list) => {
+            ("MX", list.iter().map(|mx| format!("{} {}", mx.preference, mx.exchange)).collect())
         }
+        RecordData::Caa(list) => (
+            "CAA",
+            list.iter()
+                .map(|caa| format!("{} {} \"{}\"", caa.flags, caa.tag, lossy(&caa.value)))
+                .collect(),
+        ),
         RecordData::Srv(list) => (
             "SRV",
-            list.iter().map(|s| format!("{} {} {} {}", s.priority, s.weight, s.port, s.target)).collect(),
+            list.iter()
+                .map(|s| format!("{} {} {} {}", s.priority, s.weight, s.port, s.target))
+                .collect(),
         ),
         RecordData::Entry { listener_of } => ("ENTRY", vec![id(listener_of)]),
     }
@@ -221,7 +259,10 @@ fn contract(contract: &Contract) -> Value {
     sparse([
         ("object", json!(id(&contract.id))),
         ("hostname", json!(contract.hostname.as_str())),
-        ("visibility", contract.visibility.map_or(Value::Null, |visibility| json!(visibility.name()))),
+        (
+            "visibility",
+            contract.visibility.map_or(Value::Null, |visibility| json!(visibility.name())),
+        ),
         ("dnsProvider", contract.dns_provider.as_deref().into()),
         ("dnsZone", contract.dns_zone.as_deref().into()),
         ("tlsTermination", contract.tls_termination.as_deref().into()),

@@ -70,21 +70,36 @@ fn collect_action(host: &mut Host, action: &Action) {
 
 fn certificate(snapshot: &Snapshot, listener: &Listener, _: &HostPattern) -> Option<String> {
     let secret = listener.certificates.first()?;
-    let found = snapshot.certificates.certificates.iter().find(|certificate| certificate.secret == *secret)?;
+    let found = snapshot
+        .certificates
+        .certificates
+        .iter()
+        .find(|certificate| certificate.secret == *secret)?;
     Some(match &found.source {
         Source::Secret(leaf) => format!("{secret}, issued by {}", leaf.issuer),
         Source::Missing { .. } => "local CA".to_owned(),
     })
 }
 
-fn host_text(name: &str, host: &Host, snapshot: &Snapshot, facts: &Facts, place: &Where<'_>) -> String {
-    let urls: Vec<String> = host.ports.iter().map(|(port, is_tls)| url(name, *port, *is_tls, place)).collect();
+fn host_text(
+    name: &str,
+    host: &Host,
+    snapshot: &Snapshot,
+    facts: &Facts,
+    place: &Where<'_>,
+) -> String {
+    let urls: Vec<String> =
+        host.ports.iter().map(|(port, is_tls)| url(name, *port, *is_tls, place)).collect();
     let backends: Vec<String> = host
         .services
         .iter()
         .map(|port| {
             let endpoints = facts.endpoints(port);
-            format!("{port} ({} of {} ready)", endpoints.iter().filter(|e| e.ready).count(), endpoints.len())
+            format!(
+                "{port} ({} of {} ready)",
+                endpoints.iter().filter(|e| e.ready).count(),
+                endpoints.len()
+            )
         })
         .collect();
     let backends = match (backends.is_empty(), host.has_redirect) {
@@ -92,8 +107,11 @@ fn host_text(name: &str, host: &Host, snapshot: &Snapshot, facts: &Facts, place:
         (true, false) => "none".to_owned(),
         (false, _) => backends.join(", "),
     };
-    let zones = snapshot.dns.zones.iter().filter(|zone| model::hostname::is_within(name.trim_start_matches("*."), zone.name.as_str()));
-    let zone = zones.max_by_key(|zone| zone.name.as_str().len()).map_or("none", |zone| zone.name.as_str());
+    let zones = snapshot.dns.zones.iter().filter(|zone| {
+        model::hostname::is_within(name.trim_start_matches("*."), zone.name.as_str())
+    });
+    let zone =
+        zones.max_by_key(|zone| zone.name.as_str().len()).map_or("none", |zone| zone.name.as_str());
     format!(
         "  {name}\n    {}\n    backends     {backends}\n    certificate  {}\n    zone         {zone}\n",
         urls.join("  "),
@@ -111,28 +129,48 @@ fn url(name: &str, port: u16, is_tls: bool, place: &Where<'_>) -> String {
 /// Lines that work as printed: for the first exact hostname of each kind.
 fn commands(hosts: &BTreeMap<String, Host>, place: &Where<'_>) -> String {
     let exact = || hosts.iter().filter(|(name, _)| !name.starts_with('*'));
-    let with = |is_tls: bool| exact().find_map(|(name, host)| {
-        host.ports.iter().find(|(_, tls)| *tls == is_tls).map(|(port, _)| (name.as_str(), *port))
-    });
-    let client = if place.bind.is_unspecified() { "127.0.0.1".to_owned() } else { place.bind.to_string() };
+    let with = |is_tls: bool| {
+        exact().find_map(|(name, host)| {
+            host.ports
+                .iter()
+                .find(|(_, tls)| *tls == is_tls)
+                .map(|(port, _)| (name.as_str(), *port))
+        })
+    };
+    let client =
+        if place.bind.is_unspecified() { "127.0.0.1".to_owned() } else { place.bind.to_string() };
     let mut lines = Vec::new();
     if let Some((name, port)) = with(true) {
         let bound = port.saturating_add(place.port_offset);
-        lines.push(format!("curl --resolve {name}:{bound}:{client} --cacert {} {}", place.ca_file, url(name, port, true, place)));
+        lines.push(format!(
+            "curl --resolve {name}:{bound}:{client} --cacert {} {}",
+            place.ca_file,
+            url(name, port, true, place)
+        ));
     }
     if let Some((name, port)) = with(false) {
         let bound = port.saturating_add(place.port_offset);
-        lines.push(format!("curl --resolve {name}:{bound}:{client} {}", url(name, port, false, place)));
+        lines.push(format!(
+            "curl --resolve {name}:{bound}:{client} {}",
+            url(name, port, false, place)
+        ));
     }
     if let Some((name, _)) = exact().next() {
         if let Some(dns) = place.dns {
             lines.push(format!("dig @{client} -p {} {name}", dns.port()));
         }
-        let admin = if place.admin.to_string() == "127.0.0.1:9180" { String::new() } else { format!(" --admin {}", place.admin) };
+        let admin = if place.admin.to_string() == "127.0.0.1:9180" {
+            String::new()
+        } else {
+            format!(" --admin {}", place.admin)
+        };
         lines.push(format!("cutwater explain {name}{admin}"));
     }
     if lines.is_empty() {
         return String::new();
     }
-    format!("\ntry\n{}\n", lines.iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n"))
+    format!(
+        "\ntry\n{}\n",
+        lines.iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")
+    )
 }

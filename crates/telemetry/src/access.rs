@@ -46,9 +46,10 @@ impl AccessLog {
         let (queue, records) = sync_channel(limits::ACCESS_LOG_QUEUE);
         let counts = Arc::new(Counts::default());
         let writer_counts = Arc::clone(&counts);
-        let writer = std::thread::Builder::new()
-            .name("access-log".to_owned())
-            .spawn(move || write_all(&records, BufWriter::with_capacity(1 << 16, output), &writer_counts))?;
+        let writer =
+            std::thread::Builder::new().name("access-log".to_owned()).spawn(move || {
+                write_all(&records, BufWriter::with_capacity(1 << 16, output), &writer_counts)
+            })?;
         Ok(AccessLog { queue, counts, writer })
     }
 
@@ -199,14 +200,18 @@ fn rfc3339(time: SystemTime) -> String {
     let (days, seconds) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
     let shifted = days + 719_468;
     let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_index = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month_index + 2) / 5 + 1;
     let month = if month_index < 10 { month_index + 3 } else { month_index - 9 };
     let year = era * 400 + year_of_era + u64::from(month <= 2);
     let (hour, minute, second) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", since.subsec_millis())
+    format!(
+        "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z",
+        since.subsec_millis()
+    )
 }
 
 #[cfg(test)]
@@ -241,7 +246,11 @@ mod tests {
 
     #[test]
     fn a_record_is_one_line_of_json_whatever_its_bytes() {
-        let rule = RuleId { object: ObjectId::new(Kind::HTTP_ROUTE, "shop", "cart"), index: 2, name: None };
+        let rule = RuleId {
+            object: ObjectId::new(Kind::HTTP_ROUTE, "shop", "cart"),
+            index: 2,
+            name: None,
+        };
         let mut line = Vec::new();
         format(&record(&rule, b"/a\"\\\xff\n"), &mut line);
         let text = String::from_utf8(line).expect("the line is ASCII");
@@ -259,7 +268,11 @@ mod tests {
         let folder = tempfile::tempdir().expect("temp dir");
         let path = folder.path().join("access.log");
         let log = AccessLog::to_file(&path).expect("the file can be made");
-        let rule = RuleId { object: ObjectId::new(Kind::HTTP_ROUTE, "shop", "cart"), index: 0, name: None };
+        let rule = RuleId {
+            object: ObjectId::new(Kind::HTTP_ROUTE, "shop", "cart"),
+            index: 0,
+            name: None,
+        };
         let mut sink = log.sink();
         for _ in 0..100 {
             sink.record(&record(&rule, b"/"));
@@ -284,7 +297,11 @@ mod tests {
         }
         let (release, blocked) = std::sync::mpsc::channel();
         let log = AccessLog::start(Blocked(blocked)).expect("the thread starts");
-        let rule = RuleId { object: ObjectId::new(Kind::HTTP_ROUTE, "shop", "cart"), index: 0, name: None };
+        let rule = RuleId {
+            object: ObjectId::new(Kind::HTTP_ROUTE, "shop", "cart"),
+            index: 0,
+            name: None,
+        };
         let mut sink = log.sink();
         let sent = limits::ACCESS_LOG_QUEUE + 2_000;
         for _ in 0..sent {
@@ -294,7 +311,8 @@ mod tests {
         assert!(counts.dropped.load(Ordering::Relaxed) > 0);
         drop((sink, release));
         log.finish();
-        let (written, dropped) = (counts.written.load(Ordering::Relaxed), counts.dropped.load(Ordering::Relaxed));
+        let (written, dropped) =
+            (counts.written.load(Ordering::Relaxed), counts.dropped.load(Ordering::Relaxed));
         assert_eq!(written + dropped, sent as u64);
     }
 }

@@ -17,13 +17,17 @@ pub fn run(arguments: &Check) -> Result<u8> {
             return Ok(UNREADABLE);
         }
     };
-    let diagnostics = instance::all_diagnostics(&study.reading, &study.compiled, &study.facts, now());
+    let diagnostics =
+        instance::all_diagnostics(&study.reading, &study.compiled, &study.facts, now());
     match arguments.format {
         CheckFormat::Text => print_text(&diagnostics, &study),
         CheckFormat::Json => println!("{:#}", report::diagnostics::to_json(&diagnostics)),
         CheckFormat::Sarif => {
             let codes = instance::codes();
-            println!("{:#}", report::diagnostics::to_sarif(&diagnostics, &codes, env!("CARGO_PKG_VERSION")));
+            println!(
+                "{:#}",
+                report::diagnostics::to_sarif(&diagnostics, &codes, env!("CARGO_PKG_VERSION"))
+            );
         }
     }
     Ok(if diagnostics.iter().any(Diagnostic::is_error) { exit::FAILED } else { 0 })
@@ -31,9 +35,16 @@ pub fn run(arguments: &Check) -> Result<u8> {
 
 fn print_text(diagnostics: &[Diagnostic], study: &super::Study) {
     let origins = &study.reading.inputs.origins;
-    print!("{}", report::diagnostics::to_text(diagnostics, origins, terminal::stdout_is_coloured()));
+    print!(
+        "{}",
+        report::diagnostics::to_text(diagnostics, origins, terminal::stdout_is_coloured())
+    );
     let foreign: usize = study.reading.foreign.values().sum();
-    let others = if foreign == 0 { String::new() } else { format!("; {foreign} objects of other kinds passed over") };
+    let others = if foreign == 0 {
+        String::new()
+    } else {
+        format!("; {foreign} objects of other kinds passed over")
+    };
     eprintln!(
         "{} files, {} objects, {}{others}",
         origins.files.len(),

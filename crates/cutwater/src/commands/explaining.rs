@@ -46,7 +46,10 @@ fn complain(code: u8, message: &str) -> u8 {
 fn from_folder(dir: &Path, question: &Question) -> Result<Value, folder::Unreadable> {
     let study = study(dir)?;
     if study.reading.holds_back() {
-        eprintln!("warning: the folder has mistakes; what they touch is left out (cutwater check {})", dir.display());
+        eprintln!(
+            "warning: the folder has mistakes; what they touch is left out (cutwater check {})",
+            dir.display()
+        );
     }
     let router = routing::Router::build(&study.compiled.snapshot.edge, None);
     let world = World {

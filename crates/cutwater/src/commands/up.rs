@@ -23,7 +23,11 @@ pub fn run(arguments: Up) -> Result<u8> {
         echo: arguments.echo,
         is_coloured: terminal::stderr_is_coloured(),
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("control").enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("control")
+        .enable_all()
+        .build()?;
     match runtime.block_on(instance::run(config)) {
         Ok(()) => Ok(0),
         Err(error) => {
