@@ -19,6 +19,7 @@ mod keys;
 mod metrics;
 mod probe;
 mod publisher;
+mod receipt;
 mod run;
 mod serving;
 

@@ -4,16 +4,15 @@ use crate::config::{AccessLogTo, Config, StartError};
 use crate::dns::DnsServer;
 use crate::echo::Echo;
 use crate::keys;
+use crate::receipt::{Change, Receipt, endpoint_changes};
 use crate::serving::{Draft, Serving};
 use certs::{LocalCa, Serials, StateFolder};
-use compile::Difference;
 use edge::{Edge, EdgeView, KeyTable, Recorder, Registry};
 use explain::{Entry, PortState};
 use model::{Digest, Facts, Hostname, Snapshot};
-use publish::{Cell, Progress};
+use publish::Cell;
 use report::serving::Where;
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -64,26 +63,6 @@ impl Shared {
     /// Each change is one assignment, so a panic elsewhere leaves it whole.
     fn lock(&self) -> MutexGuard<'_, Visible> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// One line for a person: what changed, and who serves it.
-pub struct Receipt {
-    pub digest: String,
-    pub difference: Option<Difference>,
-    pub progress: Progress,
-    pub elapsed: Duration,
-    pub port_faults: Vec<String>,
-}
-
-impl fmt::Display for Receipt {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.difference {
-            Some(difference) => write!(f, "reload: {difference}")?,
-            None => f.write_str("reload: first snapshot")?,
-        }
-        let (Progress { done, of }, ms) = (self.progress, self.elapsed.as_secs_f64() * 1_000.0);
-        write!(f, "; snapshot {}; acknowledged by {done} of {of} workers; {ms:.1} ms", self.digest)
     }
 }
 
@@ -189,12 +168,14 @@ impl Publisher {
         faults.extend(self.edge.iter().flat_map(Edge::bind_faults).map(|fault| fault.to_string()));
         let elapsed = start.elapsed();
         self.views.collect();
-        let difference = previous
-            .map(|serving| compile::difference(serving.snapshot(), &draft.compiled.snapshot));
+        let change = previous.map(|serving| Change {
+            plan: compile::difference(serving.snapshot(), &draft.compiled.snapshot),
+            endpoints: endpoint_changes(&serving.facts, &draft.facts),
+        });
         let digest = draft.compiled.snapshot.digest.short();
         self.show(draft, view, progress.is_complete() && self.edge.is_some());
         self.shared.reloads.fetch_add(1, Ordering::Relaxed);
-        Receipt { digest, difference, progress, elapsed, port_faults: faults }
+        Receipt { digest, change, progress, elapsed, port_faults: faults }
     }
 
     fn make_keys(&mut self, draft: &Draft) {

@@ -3,7 +3,8 @@
 use crate::admin::Admin;
 use crate::config::{Config, StartError};
 use crate::findings;
-use crate::publisher::{Publisher, Receipt};
+use crate::publisher::Publisher;
+use crate::receipt::Receipt;
 use crate::serving::Draft;
 use folder::{Folder, Reading, Watcher};
 use model::{Diagnostic, limits};

@@ -1,0 +1,130 @@
+//! One line for a person after a reload: what changed, and who serves it.
+
+use compile::Difference;
+use model::Facts;
+use model::id::ServicePort;
+use publish::Progress;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::time::Duration;
+
+pub struct Receipt {
+    pub digest: String,
+    /// None for the first snapshot.
+    pub change: Option<Change>,
+    pub progress: Progress,
+    pub elapsed: Duration,
+    pub port_faults: Vec<String>,
+}
+
+/// Of the plan, and of the endpoints behind it.
+pub struct Change {
+    pub plan: Difference,
+    pub endpoints: Vec<EndpointChange>,
+}
+
+pub struct EndpointChange {
+    pub port: ServicePort,
+    /// Ready and all, before and after.
+    pub before: (usize, usize),
+    pub after: (usize, usize),
+}
+
+/// Services in a line; of more the number is said.
+const SHOWN: usize = 3;
+
+/// Service ports whose endpoints are not the same, sorted.
+pub fn endpoint_changes(before: &Facts, after: &Facts) -> Vec<EndpointChange> {
+    let ports: BTreeSet<&ServicePort> =
+        before.endpoints.keys().chain(after.endpoints.keys()).collect();
+    let count = |facts: &Facts, port: &ServicePort| {
+        let endpoints = facts.endpoints(port);
+        (endpoints.iter().filter(|endpoint| endpoint.ready).count(), endpoints.len())
+    };
+    ports
+        .into_iter()
+        .filter(|port| before.endpoints(port) != after.endpoints(port))
+        .map(|port| EndpointChange {
+            port: port.clone(),
+            before: count(before, port),
+            after: count(after, port),
+        })
+        .collect()
+}
+
+impl fmt::Display for EndpointChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (ready, all) = self.after;
+        write!(
+            f,
+            "{}: {ready} of {all} ready (was {} of {})",
+            self.port, self.before.0, self.before.1
+        )
+    }
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.endpoints.is_empty() {
+            return self.plan.fmt(f);
+        }
+        if !self.plan.is_empty() {
+            write!(f, "{}; ", self.plan)?;
+        }
+        let shown: Vec<String> =
+            self.endpoints.iter().take(SHOWN).map(ToString::to_string).collect();
+        f.write_str(&shown.join("; "))?;
+        match self.endpoints.len().saturating_sub(SHOWN) {
+            0 => Ok(()),
+            more => write!(f, "; endpoints of {more} more services"),
+        }
+    }
+}
+
+impl fmt::Display for Receipt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.change {
+            Some(change) => write!(f, "reload: {change}")?,
+            None => f.write_str("reload: first snapshot")?,
+        }
+        let (Progress { done, of }, ms) = (self.progress, self.elapsed.as_secs_f64() * 1_000.0);
+        write!(f, "; snapshot {}; acknowledged by {done} of {of} workers; {ms:.1} ms", self.digest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::facts::{Endpoint, EndpointSet};
+    use model::{Kind, ObjectId};
+    use std::sync::Arc;
+
+    fn facts(services: &[(&str, &[bool])]) -> Facts {
+        let endpoints = services.iter().map(|(name, ready)| {
+            let port = ServicePort { namespace: "shop".into(), name: (*name).into(), port: 80 };
+            let endpoints = (1..).zip(*ready).map(|(port, ready)| Endpoint {
+                address: ([127, 0, 0, 1], port).into(),
+                ready: *ready,
+                serving: *ready,
+                terminating: false,
+                zone: None,
+                target: None,
+                observed_in: ObjectId::new(Kind::ENDPOINT_SLICE, "shop", *name),
+            });
+            (port, Arc::new(EndpointSet { endpoints: endpoints.collect() }))
+        });
+        Facts { endpoints: endpoints.collect() }
+    }
+
+    #[test]
+    fn endpoints_that_changed_are_counted_before_and_after() {
+        let before = facts(&[("cart", &[true, true]), ("web", &[true])]);
+        let after = facts(&[("cart", &[true, false]), ("web", &[true]), ("new", &[true])]);
+        let shown: Vec<String> =
+            endpoint_changes(&before, &after).iter().map(ToString::to_string).collect();
+        let expected =
+            ["shop/cart:80: 1 of 2 ready (was 2 of 2)", "shop/new:80: 1 of 1 ready (was 0 of 0)"];
+        assert_eq!(shown, expected);
+        assert!(endpoint_changes(&after, &after).is_empty());
+    }
+}
