@@ -291,7 +291,7 @@ mod tests {
         write(
             root.path(),
             "c.json",
-            r#"{"apiVersion":"v1","kind":"Service","metadata":{"name":"c"},"spec":{}}"#,
+            r#"{"apiVersion":"v1","kind":"Service","metadata":{"name":"c"},"spec":{"ports":[{"port":80}]}}"#,
         );
         write(root.path(), ".hidden.yaml", service("hidden"));
         write(root.path(), ".dir/d.yaml", service("hidden"));
