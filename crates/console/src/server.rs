@@ -23,7 +23,8 @@ pub trait Subject: Send + Sync + 'static {
 
     fn snapshot(&self) -> Value;
 
-    fn explain(&self, question: Question) -> impl Future<Output = Value> + Send;
+    /// An error says why nothing can be explained yet.
+    fn explain(&self, question: Question) -> impl Future<Output = Result<Value, String>> + Send;
 }
 
 /// Serves until `stop` completes.
@@ -71,16 +72,20 @@ async fn explain<S: Subject>(
     query: Query<ExplainQuery>,
 ) -> Response {
     let Some(host) = &query.host else {
-        return bad_request("the query needs host=HOST or host=URL");
+        return refuse(StatusCode::BAD_REQUEST, "the query needs host=HOST or host=URL");
     };
-    match Question::parse(host, query.method.as_deref().unwrap_or("GET")) {
-        Ok(question) => Json(subject.explain(question).await).into_response(),
-        Err(error) => bad_request(&error.to_string()),
+    let question = match Question::parse(host, query.method.as_deref().unwrap_or("GET")) {
+        Ok(question) => question,
+        Err(error) => return refuse(StatusCode::BAD_REQUEST, &error.to_string()),
+    };
+    match subject.explain(question).await {
+        Ok(explanation) => Json(explanation).into_response(),
+        Err(why) => refuse(StatusCode::SERVICE_UNAVAILABLE, &why),
     }
 }
 
-fn bad_request(message: &str) -> Response {
-    (StatusCode::BAD_REQUEST, Json(json!({"error": message}))).into_response()
+fn refuse(status: StatusCode, message: &str) -> Response {
+    (status, Json(json!({"error": message}))).into_response()
 }
 
 async fn unknown() -> Response {

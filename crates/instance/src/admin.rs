@@ -4,7 +4,7 @@ use crate::metrics;
 use crate::probe::{self, Entrance};
 use crate::publisher::Shared;
 use explain::{Evidence, Question};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -32,20 +32,23 @@ impl console::Subject for Admin {
         self.0.serving().map_or(Value::Null, |serving| report::plan::to_json(serving.snapshot()))
     }
 
-    async fn explain(&self, question: Question) -> Value {
+    async fn explain(&self, question: Question) -> Result<Value, String> {
         let Some(serving) = self.0.serving() else {
-            return json!({"error": "no snapshot yet: the folder has a mistake"});
+            return Err(
+                "no snapshot yet: the folder has a mistake, see what `cutwater up` printed"
+                    .to_owned(),
+            );
         };
         let wanted = explain::wanted(&serving.world(&self.0.entry), &question);
         let evidence: Evidence = probe::gather(&self.entrance(), &wanted).await;
         let now =
             SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
-        explain::to_json(&explain::explain(
+        Ok(explain::to_json(&explain::explain(
             &serving.world(&self.0.entry),
             &question,
             &evidence,
             now,
-        ))
+        )))
     }
 }
 

@@ -130,12 +130,12 @@ impl Publisher {
         self.shared.lock().serving.is_some()
     }
 
-    pub fn snapshot(&self) -> Option<Snapshot> {
-        self.shared.serving().map(|serving| serving.snapshot().clone())
+    pub fn serving(&self) -> Option<Arc<Serving>> {
+        self.shared.serving()
     }
 
     pub fn digest(&self) -> String {
-        self.snapshot().map(|snapshot| snapshot.digest.short()).unwrap_or_default()
+        self.serving().map(|serving| serving.snapshot().digest.short()).unwrap_or_default()
     }
 
     pub fn ca_file(&self) -> String {

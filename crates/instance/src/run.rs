@@ -137,7 +137,7 @@ impl Instance {
     }
 
     async fn publish(&mut self, reading: Reading, start: Instant) -> Receipt {
-        let draft = Draft::compile(reading, self.publisher.snapshot().as_ref());
+        let draft = Draft::compile(reading, self.publisher.serving().as_deref());
         let now =
             SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
         let diagnostics =

@@ -4,7 +4,8 @@ use compile::Compiled;
 use edge::EdgeView;
 use explain::{Entry, World};
 use folder::Reading;
-use model::{Facts, Snapshot};
+use manifest::Object;
+use model::{Facts, Kind, Snapshot};
 use routing::Router;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,12 +27,26 @@ pub struct Draft {
 }
 
 impl Draft {
-    pub fn compile(reading: Reading, previous: Option<&Snapshot>) -> Draft {
+    /// Endpoints compile nothing: when they alone changed, the earlier plan stands.
+    pub fn compile(reading: Reading, previous: Option<&Serving>) -> Draft {
         let start = Instant::now();
-        let compiled = compile::compile(&reading.inputs, previous);
+        let compiled = match previous {
+            Some(serving) if is_same_plan(&serving.reading, &reading) => serving.compiled.clone(),
+            _ => compile::compile(&reading.inputs, previous.map(Serving::snapshot)),
+        };
         let facts = compile::facts(&reading.inputs);
         Draft { reading, compiled, facts, compile_time: start.elapsed() }
     }
+}
+
+/// True when every object but EndpointSlices is the one that was read before. An object of a file that was read again
+/// is another one, so places in diagnostics stay true.
+fn is_same_plan(before: &Reading, after: &Reading) -> bool {
+    let planned = |reading: &Reading| -> Vec<*const Object> {
+        let objects = reading.inputs.iter().filter(|object| object.kind() != Kind::ENDPOINT_SLICE);
+        objects.map(Arc::as_ptr).collect()
+    };
+    planned(before) == planned(after)
 }
 
 impl Serving {
