@@ -63,3 +63,31 @@ fn the_diagnostics_index_has_every_code() {
     assert_eq!(slugs.len(), codes.len(), "a slug stands for two codes");
     check("diagnostics.md", &page);
 }
+
+#[test]
+fn the_metrics_page_has_every_metric() {
+    let shop = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/shop");
+    let instance =
+        testkit::instance::Instance::start(&testkit::instance::Plan::new(shop)).expect("it starts");
+    let (status, text) = instance.page("/metrics").expect("the admin address answers");
+    instance.stop().expect("it ends well");
+    assert_eq!(status, 200);
+    let kind_of = |name: &str| {
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("# TYPE ")?.strip_prefix(name)?.strip_prefix(' '));
+        line.expect("each metric has a type").to_owned()
+    };
+    let mut page = String::from(
+        "# Metrics\n\n<!-- Made by `UPDATE_EXPECT=1 cargo test -p cutwater --test docs`; do not edit. -->\n\n\
+         `/metrics` on the admin address, in Prometheus' text format. Counters begin at 0. Series with a route's name are \
+         bounded: beyond 10,000 routes the rest share the route `other`; requests that no route takes have `none`.\n\n\
+         | metric | type | meaning |\n|---|---|---|\n",
+    );
+    for line in text.lines().filter_map(|line| line.strip_prefix("# HELP ")) {
+        let (name, help) = line.split_once(' ').expect("a name and a text");
+        assert!(name.starts_with("cutwater_"), "{name}");
+        let _ = writeln!(page, "| `{name}` | {} | {help} |", kind_of(name));
+    }
+    check("metrics.md", &page);
+}
