@@ -81,7 +81,7 @@ fn the_metrics_page_has_every_metric() {
     let mut page = String::from(
         "# Metrics\n\n<!-- Made by `UPDATE_EXPECT=1 cargo test -p cutwater --test docs`; do not edit. -->\n\n\
          `/metrics` on the admin address, in Prometheus' text format. Counters begin at 0. Series with a route's name are \
-         bounded: beyond 10,000 routes the rest share the route `other`; requests that no route takes have `none`.\n\n\
+         bounded: beyond 300 routes the rest share the route `other`; requests that no route takes have `none`.\n\n\
          | metric | type | meaning |\n|---|---|---|\n",
     );
     for line in text.lines().filter_map(|line| line.strip_prefix("# HELP ")) {

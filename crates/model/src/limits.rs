@@ -44,8 +44,9 @@ pub const FOLDER_QUIET_MS: u64 = 3;
 
 /// Records of the access log that wait for the writer; more are dropped and counted.
 pub const ACCESS_LOG_QUEUE: usize = 65_536;
-/// Series that carry a route's name; further routes share one called `other`.
-pub const METRIC_ROUTES: usize = 10_000;
+/// Routes that have series of their own, some thirty each; further routes share one called `other`. Keeps an instance
+/// below ten thousand series however many routes it serves.
+pub const METRIC_ROUTES: usize = 300;
 
 /// A DNS message over UDP without EDNS, RFC 1035 section 2.3.4.
 pub const DNS_UDP_BYTES: usize = 512;
