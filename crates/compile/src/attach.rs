@@ -61,8 +61,7 @@ impl<'a, 'd> Parents<'a, 'd> {
                 Outcome::Refused(verdict) => Some(verdict),
             };
             let namespace = reference.namespace.as_ref().unwrap_or(&id.namespace);
-            let parent =
-                ObjectId::new(Kind::GATEWAY, namespace.clone(), reference.name.clone());
+            let parent = ObjectId::new(Kind::GATEWAY, namespace.clone(), reference.name.clone());
             let conditions = status::route_conditions(&route.verdict, refused);
             statuses.push(ParentStatus {
                 parent,
@@ -101,7 +100,10 @@ impl<'a, 'd> Parents<'a, 'd> {
                         problem.code,
                         id,
                         format!("{field}{}", problem.field),
-                        format!("{id} does not attach to Gateway {namespace}/{}: {}", reference.name, problem.message),
+                        format!(
+                            "{id} does not attach to Gateway {namespace}/{}: {}",
+                            reference.name, problem.message
+                        ),
                     )
                     .help(problem.help);
                 Outcome::Refused(Verdict { reason: problem.reason, message: problem.message })
@@ -127,9 +129,7 @@ impl<'a, 'd> Parents<'a, 'd> {
             None => "write the Gateway, or correct the name".to_owned(),
         };
         let message = format!("Gateway {namespace}/{} does not exist", reference.name);
-        report
-            .add(&codes::ATTACHED_NOWHERE, route, format!("{field}.name"), message)
-            .help(help);
+        report.add(&codes::ATTACHED_NOWHERE, route, format!("{field}.name"), message).help(help);
     }
 }
 
@@ -150,9 +150,13 @@ fn take<'a>(
         if !named {
             continue;
         }
-        furthest = furthest.max(Step::Allowed);
+        furthest = furthest.max(Step::Kind);
+        if !listener.takes_routes {
+            continue;
+        }
+        furthest = furthest.max(Step::Namespace);
         let own = &listener.id.object.namespace;
-        if !listener.takes_routes || !namespaces.allow(listener.spec, own, from) {
+        if !namespaces.allow(listener.spec, own, from) {
             continue;
         }
         furthest = furthest.max(Step::Hosts);
@@ -186,7 +190,8 @@ fn take<'a>(
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Step {
     Named,
-    Allowed,
+    Kind,
+    Namespace,
     Hosts,
 }
 
@@ -203,17 +208,27 @@ impl Step {
         let namespace = &route.object.id.namespace;
         let (reason, field, message, help) = match self {
             Step::Named => {
-                let section = reference.section_name.as_ref().map(|name| format!("the name {name}"));
+                let section =
+                    reference.section_name.as_ref().map(|name| format!("the name {name}"));
                 let port = reference.port.map(|port| format!("port {port}"));
                 let wanted: Vec<String> = section.into_iter().chain(port).collect();
                 (
                     "NoMatchingParent",
                     if reference.section_name.is_some() { ".sectionName" } else { ".port" },
                     format!("no listener has {}", wanted.join(" and ")),
-                    format!("listeners: {}", names(|l| format!("{} ({})", l.spec.name, l.spec.port))),
+                    format!(
+                        "listeners: {}",
+                        names(|l| format!("{} ({})", l.spec.name, l.spec.port))
+                    ),
                 )
             }
-            Step::Allowed => (
+            Step::Kind => (
+                "NotAllowedByListeners",
+                "",
+                "no listener takes HTTPRoutes".to_owned(),
+                "use a listener of protocol HTTP or HTTPS that allows kind HTTPRoute".to_owned(),
+            ),
+            Step::Namespace => (
                 "NotAllowedByListeners",
                 "",
                 format!("no listener allows HTTPRoutes of namespace {namespace}"),
@@ -243,9 +258,7 @@ fn attachments(listener: &HostPattern, route: &RouteDraft) -> Vec<Attachment> {
     };
     match route.spec.hostnames.as_slice() {
         [] => vec![attachment(listener.clone(), &HostPattern::Any)],
-        [one] => {
-            listener.intersect(one).map(|host| attachment(host, one)).into_iter().collect()
-        }
+        [one] => listener.intersect(one).map(|host| attachment(host, one)).into_iter().collect(),
         many => {
             let mut sorted: Vec<&HostPattern> = many.iter().collect();
             sorted.sort();

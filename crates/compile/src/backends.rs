@@ -76,8 +76,13 @@ impl References<'_> {
     fn service(&self, id: &ObjectId) -> Result<&Service, Problem> {
         let Some((_, spec)) = self.inputs.service(&id.namespace, &id.name) else {
             let message = format!("{id} does not exist");
-            return Err(Problem::new(&codes::BACKEND_NOT_FOUND, "BackendNotFound", "name", message)
-                .help(self.similar(id)));
+            return Err(Problem::new(
+                &codes::BACKEND_NOT_FOUND,
+                "BackendNotFound",
+                "name",
+                message,
+            )
+            .help(self.similar(id)));
         };
         if spec.kind == ServiceType::ExternalName {
             let message = format!("{id} is of type ExternalName, which is refused as a backend");

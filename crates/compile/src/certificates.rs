@@ -12,6 +12,8 @@ use model::edge::{Listener, Protocol};
 use model::{HostPattern, Kind, Node, ObjectId};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
+const REASON: &str = "InvalidCertificateRef";
+
 pub(crate) struct Found {
     pub secret: ObjectId,
     /// The Secret is wanted and not there: a local CA may stand in.
@@ -25,7 +27,6 @@ pub(crate) fn resolve(
     inputs: &Inputs,
     grants: &Grants,
 ) -> Result<Found, Problem> {
-    const REASON: &str = "InvalidCertificateRef";
     if !matches!(&*reference.group, "" | "core") || &*reference.kind != Kind::SECRET.0 {
         let kind = &reference.kind;
         let message = format!("a certificate comes from a Secret, not from a {kind}");
@@ -39,18 +40,22 @@ pub(crate) fn resolve(
             Problem::new(&codes::REFERENCE_NOT_PERMITTED, "RefNotPermitted", "name", message);
         return Err(problem.help(grants::mend(from, &secret)));
     }
+    look_up(secret, inputs)
+}
+
+/// A Secret that is named as a certificate.
+pub(crate) fn look_up(secret: ObjectId, inputs: &Inputs) -> Result<Found, Problem> {
     match inputs.secret(&secret.namespace, &secret.name) {
         Some((_, found)) if found.tls.is_some() => Ok(Found { secret, missing: None }),
         Some((_, found)) => {
             let message =
                 format!("{secret} of type {} holds no usable certificate and key", found.kind);
-            let problem =
-                Problem::new(&codes::BAD_CERTIFICATE_REFERENCE, REASON, "name", message);
+            let problem = Problem::new(&codes::BAD_CERTIFICATE_REFERENCE, REASON, "", message);
             Err(problem.help("use type kubernetes.io/tls with tls.crt and tls.key"))
         }
         None => {
             let message = format!("{secret} does not exist; `up` issues it from its local CA");
-            let problem = Problem::new(&codes::LOCAL_CA, REASON, "name", message);
+            let problem = Problem::new(&codes::LOCAL_CA, REASON, "", message);
             Ok(Found { secret, missing: Some(problem) })
         }
     }
@@ -141,8 +146,11 @@ fn is_covered(host: &HostPattern, names: &HashSet<&HostPattern>) -> bool {
 
 fn report_misfit(listener: &Listener, host: &HostPattern, field: &str, report: &mut Report) {
     let secrets: Vec<String> = listener.certificates.iter().map(ToString::to_string).collect();
-    let message =
-        format!("{host} is served by {} with {}, which does not cover it", listener.id, secrets.join(", "));
+    let message = format!(
+        "{host} is served by {} with {}, which does not cover it",
+        listener.id,
+        secrets.join(", ")
+    );
     let finding = report
         .add(&codes::CERTIFICATE_MISFIT, &listener.id.object, field, message)
         .host(host)

@@ -17,6 +17,7 @@ pub(crate) struct Lost {
 pub(crate) fn lost(drafts: &[GatewayDraft]) -> Vec<Lost> {
     let listeners = drafts.iter().flat_map(|draft| &draft.listeners);
     listeners
+        .filter(|listener| listener.host != HostPattern::Any)
         .filter_map(|listener| {
             let conflict = listener.conflict.as_ref()?;
             let (host, by) = (listener.host.clone(), listener.id.object.clone());
@@ -38,7 +39,7 @@ pub(crate) fn claims(
         .filter(|attachment| attachment.host != HostPattern::Any)
         .filter(|attachment| seen.insert((&attachment.host, &attachment.route.id)))
         .map(|attachment| (attachment.host.clone(), attachment.route.id.clone()))
-        .chain(zones.iter().flat_map(|zone| records(zone)))
+        .chain(zones.iter().flat_map(records))
         .collect();
     let visibility = |host: &HostPattern| match host {
         HostPattern::Exact(name) => visibilities.get(name.as_str()).copied(),
@@ -60,12 +61,8 @@ fn records(zone: &Node<Zone>) -> impl Iterator<Item = (HostPattern, ObjectId)> {
     let publishes = |data: &RecordData| {
         matches!(data, RecordData::A(_) | RecordData::Aaaa(_) | RecordData::Cname(_))
     };
-    let mut names: Vec<&str> = zone
-        .sets
-        .iter()
-        .filter(|set| publishes(&set.data))
-        .map(|set| set.name.as_str())
-        .collect();
+    let mut names: Vec<&str> =
+        zone.sets.iter().filter(|set| publishes(&set.data)).map(|set| set.name.as_str()).collect();
     names.dedup();
     let id = &zone.id;
     names

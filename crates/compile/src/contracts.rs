@@ -97,7 +97,11 @@ pub(crate) fn visibilities(contracts: &[Node<Contract>]) -> HashMap<&str, Visibi
 }
 
 /// Compares each contract with what is served.
-pub(crate) fn check(contracts: &[Node<Contract>], listeners: &[Node<Listener>], report: &mut Report) {
+pub(crate) fn check(
+    contracts: &[Node<Contract>],
+    listeners: &[Node<Listener>],
+    report: &mut Report,
+) {
     let served = ServedHosts::of(contracts, listeners);
     for (index, contract) in contracts.iter().enumerate() {
         let host = HostPattern::Exact(contract.hostname.clone());

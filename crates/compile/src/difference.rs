@@ -1,9 +1,12 @@
 //! What differs between two snapshots, in the words that people use. Equal parts are skipped by digest.
 
+use model::certificates::Certificate;
 use model::edge::{Action, EdgePlan, Target};
-use model::{Digest, HostPattern, Kind, Node, Snapshot};
-use std::collections::{BTreeMap, BTreeSet};
+use model::id::{ListenerId, ServicePort};
+use model::{Digest, HostPattern, Kind, Node, ObjectId, Snapshot};
+use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::hash::Hash;
 
 /// Names that came, went or changed in one part of the plan, each list sorted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,35 +35,33 @@ pub struct Difference {
 pub fn difference(old: &Snapshot, new: &Snapshot) -> Difference {
     let mut found = Difference::default();
     if old.edge != new.edge {
-        found.hosts = Change::between(&hosts(&old.edge), &hosts(&new.edge));
-        found.routes = Change::between(&routes(&old.edge), &routes(&new.edge));
-        found.listeners = Change::between(&listeners(&old.edge), &listeners(&new.edge));
-        found.backends = Change::between(&backends(&old.edge), &backends(&new.edge));
+        let (old, new) = (&*old.edge, &*new.edge);
+        found.hosts = Change::between(&hosts(old), &hosts(new), ToString::to_string);
+        found.routes = Change::between(&routes(old), &routes(new), |id| route_name(id));
+        found.listeners = Change::between(&listeners(old), &listeners(new), |id| id.to_string());
+        found.backends = Change::between(&backends(old), &backends(new), |port| port.to_string());
     }
     if old.certificates != new.certificates {
-        let parts = |snapshot: &Snapshot| {
-            table(&snapshot.certificates.certificates, |c| {
-                format!("{}/{}", c.secret.namespace, c.secret.name)
-            })
-        };
-        found.certificates = Change::between(&parts(old), &parts(new));
+        let parts = |snapshot: &Snapshot| table(&snapshot.certificates.certificates, secret_name);
+        found.certificates = Change::between(&parts(old), &parts(new), String::clone);
     }
     if old.dns != new.dns {
         let parts = |snapshot: &Snapshot| table(&snapshot.dns.zones, |zone| zone.name.to_string());
-        found.zones = Change::between(&parts(old), &parts(new));
+        found.zones = Change::between(&parts(old), &parts(new), String::clone);
     }
     if old.governance != new.governance {
         let parts = |snapshot: &Snapshot| {
             table(&snapshot.governance.contracts, |contract| contract.hostname.to_string())
         };
-        found.contracts = Change::between(&parts(old), &parts(new));
+        found.contracts = Change::between(&parts(old), &parts(new), String::clone);
     }
     found
 }
 
-type Table = BTreeMap<String, Vec<Digest>>;
+/// What there is, with the digests of what it is made of.
+type Table<K> = HashMap<K, Vec<Digest>>;
 
-fn table<T>(nodes: &[Node<T>], name: impl Fn(&T) -> String) -> Table {
+fn table<T>(nodes: &[Node<T>], name: impl Fn(&T) -> String) -> Table<String> {
     let mut table = Table::new();
     for node in nodes {
         table.entry(name(node)).or_default().push(node.digest());
@@ -68,74 +69,80 @@ fn table<T>(nodes: &[Node<T>], name: impl Fn(&T) -> String) -> Table {
     table
 }
 
+fn secret_name(certificate: &Certificate) -> String {
+    format!("{}/{}", certificate.secret.namespace, certificate.secret.name)
+}
+
 /// Hosts with what serves them: listener and routes, in order.
-fn hosts(edge: &EdgePlan) -> Table {
-    let mut hosts: BTreeMap<&HostPattern, Vec<Digest>> = BTreeMap::new();
+fn hosts(edge: &EdgePlan) -> Table<&HostPattern> {
+    let mut hosts: Table<&HostPattern> = HashMap::new();
     for listener in &edge.listeners {
-        let certificates = Digest::of(&(listener.port, listener.protocol, &listener.certificates));
+        let entry = Digest::of(&(listener.port, listener.protocol, &listener.certificates));
         for attachment in &listener.attachments {
             let parts = hosts.entry(&attachment.host).or_default();
-            parts.extend([certificates, attachment.route.digest()]);
+            parts.extend([entry, attachment.route.digest()]);
         }
     }
-    hosts.into_iter().map(|(host, parts)| (host.to_string(), parts)).collect()
+    hosts
 }
 
-fn routes(edge: &EdgePlan) -> Table {
-    let mut routes: BTreeMap<_, BTreeSet<Digest>> = BTreeMap::new();
+/// An Ingress has one route a host.
+fn routes(edge: &EdgePlan) -> Table<&ObjectId> {
+    let mut routes: Table<&ObjectId> = HashMap::new();
+    let mut seen = HashSet::new();
     for attachment in edge.listeners.iter().flat_map(|listener| &listener.attachments) {
-        routes.entry(&attachment.route.id).or_default().insert(attachment.route.digest());
+        if seen.insert(attachment.route.address()) {
+            routes.entry(&attachment.route.id).or_default().push(attachment.route.digest());
+        }
     }
+    routes.values_mut().for_each(|digests| digests.sort());
     routes
-        .into_iter()
-        .map(|(id, digests)| {
-            let name = match id.kind {
-                Kind::HTTP_ROUTE => format!("{}/{}", id.namespace, id.name),
-                _ => id.to_string(),
-            };
-            (name, digests.into_iter().collect())
-        })
-        .collect()
 }
 
-/// Without attachments: those count as routes and hosts.
-fn listeners(edge: &EdgePlan) -> Table {
-    edge.listeners
-        .iter()
-        .map(|listener| {
-            let own = (listener.port, listener.protocol, &listener.host, &listener.certificates);
-            let host = &listener.host;
-            (format!("{} (port {}, host {host})", listener.id, listener.port), vec![Digest::of(&own)])
-        })
-        .collect()
+fn route_name(id: &ObjectId) -> String {
+    match id.kind {
+        Kind::HTTP_ROUTE => format!("{}/{}", id.namespace, id.name),
+        _ => id.to_string(),
+    }
 }
 
-fn backends(edge: &EdgePlan) -> Table {
+/// Without attachments: those count as routes and hosts. One Ingress makes a listener a host.
+fn listeners(edge: &EdgePlan) -> Table<&ListenerId> {
+    let mut listeners: Table<&ListenerId> = HashMap::new();
+    for listener in &edge.listeners {
+        let own = (listener.port, listener.protocol, &listener.host, &listener.certificates);
+        listeners.entry(&listener.id).or_default().push(Digest::of(&own));
+    }
+    listeners
+}
+
+fn backends(edge: &EdgePlan) -> Table<&ServicePort> {
     let attachments = edge.listeners.iter().flat_map(|listener| &listener.attachments);
-    let mut ports = BTreeSet::new();
+    let mut ports = HashMap::new();
     for rule in attachments.flat_map(|attachment| &attachment.route.rules) {
         if let Action::Forward(backends) = &rule.action {
             ports.extend(backends.iter().filter_map(|backend| match &backend.target {
-                Target::Service(port) => Some(port),
+                Target::Service(port) => Some((port, Vec::new())),
                 Target::Invalid { .. } => None,
             }));
         }
     }
-    ports.into_iter().map(|port| (port.to_string(), Vec::new())).collect()
+    ports
 }
 
 impl Change {
-    fn between(old: &Table, new: &Table) -> Self {
-        let only = |a: &Table, b: &Table| {
-            a.keys().filter(|name| !b.contains_key(*name)).cloned().collect()
+    fn between<K: Eq + Hash>(old: &Table<K>, new: &Table<K>, shown: impl Fn(&K) -> String) -> Self {
+        let names = |keys: &mut dyn Iterator<Item = &K>| {
+            let mut names: Vec<String> = keys.map(&shown).collect();
+            names.sort();
+            names
         };
-        let differs = |(name, parts): &(&String, &Vec<Digest>)| {
-            old.get(*name).is_some_and(|before| before != *parts)
-        };
+        let differs =
+            |(key, parts): &(&K, &Vec<Digest>)| old.get(key).is_some_and(|before| before != *parts);
         Change {
-            added: only(new, old),
-            removed: only(old, new),
-            changed: new.iter().filter(differs).map(|(name, _)| name.clone()).collect(),
+            added: names(&mut new.keys().filter(|key| !old.contains_key(key))),
+            removed: names(&mut old.keys().filter(|key| !new.contains_key(key))),
+            changed: names(&mut new.iter().filter(differs).map(|(key, _)| key)),
         }
     }
 

@@ -127,7 +127,9 @@ impl Inheritance {
         let mut index = Inheritance { exact: HashMap::new(), wide: Vec::new() };
         for (number, attachment) in attachments.iter().enumerate() {
             match &attachment.host {
-                HostPattern::Exact(name) => index.exact.entry(name.text()).or_default().push(number),
+                HostPattern::Exact(name) => {
+                    index.exact.entry(name.text()).or_default().push(number)
+                }
                 _ => index.wide.push(number),
             }
         }

@@ -5,13 +5,14 @@
 //! of the Ingress's hosts takes, and every host for which there is no rule at all.
 
 use crate::backends::{self, References};
+use crate::certificates;
 use crate::codes;
 use crate::entries::Entries;
 use crate::matches;
 use crate::report::{Problem, Report};
 use crate::reuse::Earlier;
-use manifest::Object;
 use manifest::kinds::kubernetes::{Ingress, IngressBackend, IngressTls};
+use manifest::{Inputs, Object};
 use model::edge::{
     Action, Attachment, FrontEnd, HeaderEdits, Match, Protocol, Rewrite, Route, Rule, Timeouts,
 };
@@ -43,7 +44,7 @@ impl Front<'_> {
             let message = format!("{} has neither rules nor a default backend", object.id);
             report.add(&codes::INGRESS_EMPTY, &object.id, "spec", message);
         }
-        let secrets = secrets_by_host(&object.id, ingress, &rules, report);
+        let secrets = secrets_by_host(&object.id, ingress, &rules, self.references.inputs, report);
         let mut refused = BTreeSet::new();
         for (host, rules) in rules {
             let secrets = secrets.get(&host).map_or(&[][..], Vec::as_slice);
@@ -89,8 +90,7 @@ impl Front<'_> {
             let paths = rule.http.as_ref().map_or(&[][..], |http| &http.paths);
             for (position, path) in paths.iter().enumerate() {
                 let field = format!("spec.rules[{index}].http.paths[{position}]");
-                let action =
-                    self.action(id, &path.backend, &format!("{field}.backend"), report);
+                let action = self.action(id, &path.backend, &format!("{field}.backend"), report);
                 match matches::of_ingress(path) {
                     Ok(found) => rules.push(plain_rule(id, number, found, action)),
                     Err(problem) => report.problem(id, &problem.within(&field)),
@@ -172,6 +172,7 @@ fn secrets_by_host(
     id: &ObjectId,
     ingress: &Ingress,
     rules: &BTreeMap<HostPattern, Vec<Rule>>,
+    inputs: &Inputs,
     report: &mut Report,
 ) -> BTreeMap<HostPattern, Vec<ObjectId>> {
     let mut secrets: BTreeMap<HostPattern, Vec<ObjectId>> = BTreeMap::new();
@@ -184,6 +185,14 @@ fn secrets_by_host(
             continue;
         };
         let secret = ObjectId::new(Kind::SECRET, id.namespace.clone(), Text::clone(name));
+        let (secret, problem) = match certificates::look_up(secret, inputs) {
+            Ok(found) => (Some(found.secret), found.missing),
+            Err(problem) => (None, Some(problem)),
+        };
+        if let Some(problem) = problem {
+            report.problem(id, &problem.within(&format!("{field}.secretName")));
+        }
+        let Some(secret) = secret else { continue };
         for host in rules.keys().filter(|host| is_for(tls, host)) {
             secrets.entry(host.clone()).or_default().push(secret.clone());
         }

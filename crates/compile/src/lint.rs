@@ -98,7 +98,7 @@ fn key<'a>(attachment: &'a Attachment, found: &'a Match) -> Key<'a> {
 fn say(place: Place, by: Place, inputs: &Inputs, report: &mut Report) {
     let (object, other) = (&place.rule.id.object, &by.rule.id.object);
     let host = &place.attachment.host;
-    let whose = if object == other { "an earlier rule of it" } else { "a rule of " };
+    let whose = if object == other { "an earlier match of it" } else { "a rule of " };
     let other_name = if object == other { String::new() } else { other.to_string() };
     let message = format!(
         "a rule of {object} takes no request for {host}: {whose}{other_name} takes {} first",

@@ -144,7 +144,7 @@ fn normal_path(text: &str) -> Result<Text, Problem> {
         return Err(Problem::new(&codes::BAD_MATCH, UNSUPPORTED, "value", message));
     }
     let needs_work = |b: &u8| *b == b'%' || !b.is_ascii_graphic();
-    if !text.as_bytes().iter().any(|b| needs_work(b)) {
+    if !text.as_bytes().iter().any(needs_work) {
         return Ok(text.into());
     }
     let mut normal = String::with_capacity(text.len());
@@ -210,7 +210,8 @@ mod tests {
     fn ranks_order_as_the_specification_says() {
         let rank = |path: PathMatch, conditions: Vec<Condition>| ranked(path, conditions).rank;
         let method = || Condition::Method("GET".into());
-        let header = || Condition::Header { name: "a".into(), value: ValueMatch::Exact("b".into()) };
+        let header =
+            || Condition::Header { name: "a".into(), value: ValueMatch::Exact("b".into()) };
         let ordered = [
             rank(PathMatch::Exact("/a".into()), vec![]),
             rank(PathMatch::Regex("/long.*".into()), vec![]),

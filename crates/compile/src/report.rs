@@ -44,11 +44,8 @@ impl Problem {
 
     /// Puts the field below `path`.
     pub fn within(mut self, path: &str) -> Self {
-        self.field = if self.field.is_empty() {
-            path.to_owned()
-        } else {
-            format!("{path}.{}", self.field)
-        };
+        self.field =
+            if self.field.is_empty() { path.to_owned() } else { format!("{path}.{}", self.field) };
         self
     }
 }

@@ -1,11 +1,11 @@
 //! The parts of the previous snapshot by digest, so that what did not change keeps its identity.
 
+use model::Snapshot;
 use model::certificates::{Certificate, CertificatePlan};
 use model::digest::Reuse;
 use model::dns::{DnsPlan, Zone};
 use model::edge::{EdgePlan, Listener, Route};
 use model::governance::{Contract, GovernancePlan};
-use model::Snapshot;
 
 #[derive(Default)]
 pub(crate) struct Earlier {

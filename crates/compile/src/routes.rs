@@ -8,9 +8,7 @@ use crate::report::{Problem, Report};
 use crate::reuse::Earlier;
 use manifest::Object;
 use manifest::kinds::gateway::{HttpBackendRef, HttpRoute, HttpRouteRule, HttpRouteTimeouts};
-use model::edge::{
-    Action, FrontEnd, Route, Rule, Timeouts,
-};
+use model::edge::{Action, FrontEnd, Route, Rule, Timeouts};
 use model::id::RuleId;
 use model::{Node, ObjectId};
 use std::sync::Arc;
@@ -201,7 +199,10 @@ impl RuleDraft<'_> {
 fn backend_filters(specs: &[HttpBackendRef]) -> impl Iterator<Item = Problem> {
     specs.iter().enumerate().filter_map(|(index, spec)| {
         let filter = spec.filters.first()?;
-        Some(filters::not_served(filter.kind).within(&format!("backendRefs[{index}].filters[0]")))
+        let mut problem = filters::not_served(filter.kind);
+        problem.message =
+            format!("filters at a backend are not served yet ({})", filter.kind.name());
+        Some(problem.within(&format!("backendRefs[{index}].filters[0]")))
     })
 }
 

@@ -36,7 +36,10 @@ pub(crate) fn route_conditions(verdict: &RouteVerdict, refused: Option<Verdict>)
     let mut conditions = vec![accepted, resolved];
     if let (Some(problem), false) = (unaccepted, all_failed) {
         // The beginning of the message is the specification's.
-        let message = format!("Fall Back: {} of {} rules answer 500: {}", verdict.failed, verdict.rules, problem.message);
+        let message = format!(
+            "Fall Back: {} of {} rules cannot be served: {}",
+            verdict.failed, verdict.rules, problem.message
+        );
         conditions.push(condition("PartiallyInvalid", true, "UnsupportedValue", &message));
     }
     conditions
@@ -47,15 +50,14 @@ pub(crate) fn route(object: &ObjectId, parents: Vec<ParentStatus>) -> ObjectStat
 }
 
 pub(crate) fn classes(inputs: &Inputs) -> impl Iterator<Item = ObjectStatus> {
-    inputs
-        .gateway_classes()
-        .filter(|(_, class)| &*class.controller_name == GATEWAY_CONTROLLER)
-        .map(|(object, _)| ObjectStatus {
+    inputs.gateway_classes().filter(|(_, class)| &*class.controller_name == GATEWAY_CONTROLLER).map(
+        |(object, _)| ObjectStatus {
             object: object.id.clone(),
             conditions: vec![condition("Accepted", true, "Accepted", "")],
             listeners: Vec::new(),
             parents: Vec::new(),
-        })
+        },
+    )
 }
 
 pub(crate) fn gateway(draft: &GatewayDraft) -> ObjectStatus {

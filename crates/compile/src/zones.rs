@@ -77,7 +77,8 @@ fn drafts<'a>(inputs: &'a Inputs, report: &mut Report) -> BTreeMap<&'a str, Draf
     let mut drafts: BTreeMap<&str, Draft> = BTreeMap::new();
     for (object, spec) in objects {
         if let Some(first) = drafts.get(spec.name.as_str()) {
-            let message = format!("{} and {} are both zone {}", object.id, first.object.id, spec.name);
+            let message =
+                format!("{} and {} are both zone {}", object.id, first.object.id, spec.name);
             report
                 .add(&codes::ZONE_CONFLICT, &object.id, "spec.name", message)
                 .help("join the two, or rename one")
@@ -139,7 +140,9 @@ impl<'a> Draft<'a> {
                 "{host} is served, but {} delegates {delegation} to other nameservers",
                 self.object.id
             );
-            report.add(&codes::BELOW_DELEGATION, &self.object.id, "spec.records", message).host(host);
+            report
+                .add(&codes::BELOW_DELEGATION, &self.object.id, "spec.records", message)
+                .host(host);
         } else if self.addressed.contains(name.as_str()) {
             let message = format!(
                 "{host} is served by {}, but {} has its own record for it, which is answered",

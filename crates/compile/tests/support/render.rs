@@ -49,7 +49,8 @@ fn snapshot(out: &mut String, snapshot: &Snapshot) {
     });
     section(out, "certificates", certificates);
     let governance = &snapshot.governance;
-    let contracts = governance.contracts.iter().map(|c| format!("contract {} ({})", c.hostname, c.id));
+    let contracts =
+        governance.contracts.iter().map(|c| format!("contract {} ({})", c.hostname, c.id));
     let claims = governance.claims.iter().map(|claim| {
         let verdict = match &claim.verdict {
             Verdict::Granted => String::new(),
@@ -61,7 +62,11 @@ fn snapshot(out: &mut String, snapshot: &Snapshot) {
     let teams = governance.teams.iter().map(|(namespace, owner)| {
         format!("team of {namespace}: {} {}", owner.team, owner.escalation.as_deref().unwrap_or(""))
     });
-    section(out, "governance", contracts.chain(claims).chain(teams).map(|l| l.trim_end().to_owned()));
+    section(
+        out,
+        "governance",
+        contracts.chain(claims).chain(teams).map(|l| l.trim_end().to_owned()),
+    );
 }
 
 fn listener(listener: &Listener, seen: &mut HashSet<usize>) -> Vec<String> {
@@ -85,8 +90,7 @@ fn attachment(attachment: &Attachment, seen: &mut HashSet<usize>) -> Vec<String>
         true => String::new(),
         false => format!(" written {}", attachment.original),
     };
-    let mut lines =
-        vec![format!("  {}{original}: {}", attachment.host, attachment.route.id)];
+    let mut lines = vec![format!("  {}{original}: {}", attachment.host, attachment.route.id)];
     if seen.insert(attachment.route.address()) {
         lines.extend(attachment.route.rules.iter().flat_map(rule));
     }
@@ -97,8 +101,7 @@ fn rule(rule: &Rule) -> Vec<String> {
     let name = rule.id.name.as_ref().map(|name| format!(" {name}")).unwrap_or_default();
     let mut parts = vec![format!("    rule {}{name} -> {}", rule.id.index, action(&rule.action))];
     parts.extend(rule.matches.iter().map(|found| format!("      {}", match_(found))));
-    for (what, edits) in
-        [("request", &rule.request_headers), ("response", &rule.response_headers)]
+    for (what, edits) in [("request", &rule.request_headers), ("response", &rule.response_headers)]
     {
         if !edits.is_empty() {
             parts.push(format!("      {what} headers:{}", header_edits(edits)));

@@ -1,0 +1,198 @@
+//! What holds for every folder: made from the fixtures by splitting, shuffling, mixing and damaging their documents.
+
+mod support;
+
+use compile::{Compiled, compile};
+use model::{Diagnostic, Snapshot};
+use proptest::prelude::*;
+use std::sync::LazyLock;
+use support::{Files, files, names, read};
+
+static FIXTURES: LazyLock<Vec<Files>> =
+    LazyLock::new(|| names().iter().map(|name| files(name)).collect());
+
+fn documents(files: &Files) -> Vec<String> {
+    files.iter().flat_map(|(_, text)| text.split("---\n").map(str::to_owned)).collect()
+}
+
+fn compiled(files: &Files, previous: Option<&Snapshot>) -> Compiled {
+    compile(&read(files).inputs, previous)
+}
+
+fn in_files(documents: impl IntoIterator<Item = String>) -> Files {
+    documents.into_iter().enumerate().map(|(i, text)| (format!("{i:04}.yaml"), text)).collect()
+}
+
+/// Without places, which tell files apart.
+fn said(compiled: &Compiled) -> Vec<(String, String)> {
+    let key =
+        |d: &Diagnostic| (format!("{} {:?} {}", d.code, d.object, d.field), d.message.clone());
+    let mut said: Vec<_> = compiled.diagnostics.iter().map(key).collect();
+    said.sort();
+    said
+}
+
+/// Every node of a snapshot, by identity.
+fn identities(snapshot: &Snapshot) -> Vec<usize> {
+    let mut found = vec![
+        snapshot.edge.address(),
+        snapshot.dns.address(),
+        snapshot.certificates.address(),
+        snapshot.governance.address(),
+    ];
+    for listener in &snapshot.edge.listeners {
+        found.push(listener.address());
+        found.extend(listener.attachments.iter().map(|a| a.route.address()));
+    }
+    found.extend(snapshot.dns.zones.iter().map(|zone| zone.address()));
+    found.extend(snapshot.certificates.certificates.iter().map(|c| c.address()));
+    found.extend(snapshot.governance.contracts.iter().map(|c| c.address()));
+    found
+}
+
+#[test]
+fn the_previous_snapshot_decides_nothing_and_lends_its_nodes() {
+    for (index, files) in FIXTURES.iter().enumerate() {
+        let alone = compiled(files, None);
+        let again = compiled(files, Some(&alone.snapshot));
+        assert_eq!(alone, again);
+        assert_eq!(identities(&alone.snapshot), identities(&again.snapshot));
+        let other = compiled(&FIXTURES[(index + 1) % FIXTURES.len()], None);
+        assert_eq!(compiled(files, Some(&other.snapshot)), alone);
+        assert!(compile::difference(&alone.snapshot, &again.snapshot).is_empty());
+    }
+}
+
+#[test]
+fn comments_and_moved_lines_change_no_digest() {
+    for files in FIXTURES.iter() {
+        let moved: Files = files
+            .iter()
+            .map(|(name, text)| {
+                let text = text.replace("\nkind:", "\n# a remark\nkind:");
+                (format!("moved-{name}"), format!("# moved\n\n\n{text}"))
+            })
+            .collect();
+        let (before, after) = (compiled(files, None), compiled(&moved, None));
+        assert_eq!(before.snapshot, after.snapshot);
+        assert_eq!(before.statuses, after.statuses);
+        let kept = compiled(&moved, Some(&before.snapshot));
+        assert_eq!(identities(&before.snapshot), identities(&kept.snapshot));
+    }
+}
+
+#[test]
+fn a_changed_route_leaves_other_nodes_alone() {
+    let files = files("one-bad-object");
+    let before = compiled(&files, None);
+    let changed: Files = files
+        .iter()
+        .map(|(name, text)| {
+            (name.clone(), text.replacen("hostnames: [a.test]", "hostnames: [z.test]", 1))
+        })
+        .collect();
+    let after = compiled(&changed, Some(&before.snapshot));
+    assert_ne!(before.snapshot.digest, after.snapshot.digest);
+    assert!(!before.snapshot.edge.is(&after.snapshot.edge));
+    assert!(before.snapshot.dns.is(&after.snapshot.dns));
+    assert!(before.snapshot.certificates.is(&after.snapshot.certificates));
+    let route = |snapshot: &Snapshot, name: &str| {
+        snapshot.edge.listeners[0]
+            .attachments
+            .iter()
+            .find(|a| &*a.route.id.name == name)
+            .map(|a| a.route.clone())
+            .expect("the route is attached")
+    };
+    assert!(route(&before.snapshot, "bad").is(&route(&after.snapshot, "bad")));
+    let difference = compile::difference(&before.snapshot, &after.snapshot).to_string();
+    assert_eq!(difference, "host z.test added; host a.test removed");
+}
+
+#[test]
+fn every_diagnostic_has_a_listed_code_and_an_object() {
+    for found in FIXTURES.iter().flat_map(|files| compiled(files, None).diagnostics) {
+        let code = compile::codes::ALL.iter().find(|code| code.slug == found.code);
+        assert_eq!(code.map(|code| code.severity), Some(found.severity), "{}", found.code);
+        assert!(found.object.is_some() && found.place.is_some(), "{found:?}");
+    }
+}
+
+#[test]
+fn codes_are_distinct() {
+    let mut slugs: Vec<&str> = compile::codes::ALL.iter().map(|code| code.slug).collect();
+    slugs.sort_unstable();
+    let count = slugs.len();
+    slugs.dedup();
+    assert_eq!(slugs.len(), count);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_order_of_files_decides_nothing(
+        fixture in any::<prop::sample::Index>(),
+        keys in prop::collection::vec(any::<u32>(), 32),
+    ) {
+        let files = fixture.get(&FIXTURES);
+        let straight = documents(files);
+        let mut order: Vec<usize> = (0..straight.len()).collect();
+        order.sort_by_key(|index| keys[index % keys.len()]);
+        let shuffled = in_files(order.into_iter().map(|index| straight[index].clone()));
+        let (a, b) = (compiled(&in_files(straight), None), compiled(&shuffled, None));
+        prop_assert_eq!(&a.snapshot, &b.snapshot);
+        prop_assert_eq!(&a.statuses, &b.statuses);
+        prop_assert_eq!(said(&a), said(&b));
+    }
+
+    #[test]
+    fn damaged_folders_compile(
+        picks in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>()), 1..12),
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), 0u8..6), 0..12),
+    ) {
+        let mut mixed: Vec<String> = picks
+            .iter()
+            .map(|(fixture, document)| document.get(&documents(fixture.get(&FIXTURES))).clone())
+            .collect();
+        for (document, line, how) in damage {
+            let index = document.index(mixed.len());
+            mixed[index] = damaged(&mixed[index], &line, how);
+        }
+        let reading = read(&in_files(mixed));
+        let first = compile(&reading.inputs, None);
+        let facts = compile::facts(&reading.inputs);
+        compile::advise(&first.snapshot, &facts, &reading.inputs.origins);
+        prop_assert_eq!(&compile(&reading.inputs, Some(&first.snapshot)), &first);
+        for found in &first.diagnostics {
+            prop_assert!(compile::codes::ALL.iter().any(|code| code.slug == found.code));
+        }
+    }
+}
+
+/// One line removed, doubled, or with another value.
+fn damaged(document: &str, line: &prop::sample::Index, how: u8) -> String {
+    let mut lines: Vec<String> = document.lines().map(str::to_owned).collect();
+    if lines.is_empty() {
+        return String::new();
+    }
+    let at = line.index(lines.len());
+    let value = match how {
+        0 => {
+            lines.remove(at);
+            return lines.join("\n");
+        }
+        1 => {
+            lines.insert(at, lines[at].clone());
+            return lines.join("\n");
+        }
+        2 => "a",
+        3 => "443",
+        4 => "'*.example.test'",
+        _ => "/",
+    };
+    if let Some((key, _)) = lines[at].clone().split_once(": ") {
+        lines[at] = format!("{key}: {value}");
+    }
+    lines.join("\n")
+}
