@@ -29,7 +29,9 @@ impl console::Subject for Admin {
     }
 
     fn snapshot(&self) -> Value {
-        self.0.serving().map_or(Value::Null, |serving| report::plan::to_json(serving.snapshot()))
+        self.0.serving().map_or(Value::Null, |serving| {
+            report::plan::to_json(serving.snapshot(), &serving.compiled.statuses)
+        })
     }
 
     async fn explain(&self, question: Question) -> Result<Value, String> {

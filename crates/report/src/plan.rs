@@ -7,12 +7,14 @@ use model::edge::{
     Protocol, Redirect, Rule, Target, ValueMatch,
 };
 use model::governance::{Claim, Contract, Verdict};
+use model::status::{self, ListenerStatus, ObjectStatus, ParentStatus};
 use model::{ObjectId, Snapshot, Text};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-pub fn to_json(snapshot: &Snapshot) -> Value {
+/// `statuses` are what the specification's conditions of each object are; they are part of no digest.
+pub fn to_json(snapshot: &Snapshot, statuses: &[ObjectStatus]) -> Value {
     let edge = &snapshot.edge;
     json!({
         "digest": snapshot.digest.to_string(),
@@ -35,7 +37,43 @@ pub fn to_json(snapshot: &Snapshot) -> Value {
                 json!({"namespace": &**namespace, "team": &*owner.team})
             }).collect::<Vec<_>>(),
         },
+        "status": statuses.iter().map(status).collect::<Vec<_>>(),
     })
+}
+
+fn status(status: &ObjectStatus) -> Value {
+    sparse([
+        ("object", json!(id(&status.object))),
+        ("conditions", conditions(&status.conditions)),
+        ("listeners", status.listeners.iter().map(listener_status).collect()),
+        ("parents", status.parents.iter().map(parent_status).collect()),
+    ])
+}
+
+fn listener_status(status: &ListenerStatus) -> Value {
+    json!({
+        "name": &*status.name,
+        "attachedRoutes": status.attached_routes,
+        "supportedKinds": status.supported_kinds,
+        "conditions": conditions(&status.conditions),
+    })
+}
+
+fn parent_status(status: &ParentStatus) -> Value {
+    sparse([
+        ("parent", json!(id(&status.parent))),
+        ("sectionName", status.section.as_deref().into()),
+        ("port", status.port.map_or(Value::Null, |port| json!(port))),
+        ("conditions", conditions(&status.conditions)),
+    ])
+}
+
+fn conditions(conditions: &[status::Condition]) -> Value {
+    let word = |is_true: bool| if is_true { "True" } else { "False" };
+    conditions
+        .iter()
+        .map(|c| json!({"type": c.kind, "status": word(c.status), "reason": c.reason, "message": c.message}))
+        .collect()
 }
 
 fn id(object: &ObjectId) -> String {

@@ -13,7 +13,10 @@ pub fn run(arguments: &Snapshot) -> Result<u8> {
     };
     match &arguments.source.dir {
         Some(dir) => match study(dir) {
-            Ok(study) => println!("{:#}", report::plan::to_json(&study.compiled.snapshot)),
+            Ok(study) => println!(
+                "{:#}",
+                report::plan::to_json(&study.compiled.snapshot, &study.compiled.statuses)
+            ),
             Err(error) => return complain(exit::NO_INPUT, error.to_string()),
         },
         None => match block_on(console::client::get(arguments.source.admin, "/snapshot"))? {
