@@ -21,7 +21,8 @@ pub trait Subject: Send + Sync + 'static {
     /// An error says what is missing.
     fn ready(&self) -> Result<(), String>;
 
-    fn snapshot(&self) -> Value;
+    /// An error says why there is none yet.
+    fn snapshot(&self) -> Result<Value, String>;
 
     /// An error says why nothing can be explained yet.
     fn explain(&self, question: Question) -> impl Future<Output = Result<Value, String>> + Send;
@@ -56,8 +57,11 @@ async fn metrics<S: Subject>(State(subject): State<Arc<S>>) -> Response {
         .into_response()
 }
 
-async fn snapshot<S: Subject>(State(subject): State<Arc<S>>) -> Json<Value> {
-    Json(subject.snapshot())
+async fn snapshot<S: Subject>(State(subject): State<Arc<S>>) -> Response {
+    match subject.snapshot() {
+        Ok(plan) => Json(plan).into_response(),
+        Err(why) => refuse(StatusCode::SERVICE_UNAVAILABLE, &why),
+    }
 }
 
 #[derive(Deserialize)]

@@ -67,8 +67,9 @@ pub struct Up {
     /// Added to every port of the manifests: 80 listens on 8080, DNS on 8053; 0 on a server
     #[arg(long, default_value_t = 8000, value_name = "N")]
     pub port_offset: u16,
-    /// Address that DNS answers for served names; may be given more than once
-    #[arg(long, default_value = "127.0.0.1", value_name = "ADDRESS")]
+    /// Address that DNS answers for served names; may be given more than once [default: the address of
+    /// --bind, or 127.0.0.1 where that is a wildcard]
+    #[arg(long, value_name = "ADDRESS")]
     pub advertise: Vec<IpAddr>,
     /// Address of health, metrics, snapshot and explain
     #[arg(long, default_value = DEFAULT_ADMIN, value_name = "ADDRESS:PORT")]

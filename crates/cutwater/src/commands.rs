@@ -7,6 +7,7 @@ mod snapshot;
 mod up;
 
 use crate::cli::{Cli, Command};
+use crate::terminal;
 use anyhow::Result;
 use clap::CommandFactory;
 use compile::Compiled;
@@ -23,14 +24,28 @@ pub fn run(command: Command) -> Result<u8> {
         Command::Origin(arguments) => origin::run(arguments),
         Command::Snapshot(arguments) => snapshot::run(&arguments),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "cutwater", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "cutwater", &mut script);
+            terminal::print(&String::from_utf8_lossy(&script))?;
             Ok(0)
         }
         Command::Man => {
-            clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout())?;
+            terminal::print(&man()?)?;
             Ok(0)
         }
     }
+}
+
+/// The page of the program, and after it one of each command.
+fn man() -> Result<String> {
+    let mut program = Cli::command();
+    program.build();
+    let mut page = Vec::new();
+    clap_mangen::Man::new(program.clone()).render(&mut page)?;
+    for command in program.get_subcommands().filter(|command| command.get_name() != "help") {
+        clap_mangen::Man::new(command.clone()).render(&mut page)?;
+    }
+    Ok(String::from_utf8(page)?)
 }
 
 /// A folder that is read once, and compiled.

@@ -1,6 +1,6 @@
 //! Colour, only on a terminal and never where `NO_COLOR` is set.
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
 
 /// Bold red.
 pub const ERROR: &str = "1;31";
@@ -16,6 +16,15 @@ pub fn stdout_is_coloured() -> bool {
 /// <https://no-color.org>: set and not empty turns colour off.
 fn is_allowed() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// Data for standard output. A reader that has gone away wants no more, which is no error of ours.
+pub fn print(text: &str) -> io::Result<()> {
+    let mut output = io::stdout().lock();
+    match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
 }
 
 pub fn paint_stderr(colour: &str, text: &str) -> String {

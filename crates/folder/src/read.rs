@@ -127,15 +127,18 @@ struct Listing {
     above: Vec<(u64, u64)>,
 }
 
-/// Directories below one another; deeper ones are a loop of mounts.
+/// Directories below one another.
 const MAX_DEPTH: usize = 64;
 
 impl Listing {
     fn walk(&mut self, directory: &Path, depth: usize) -> io::Result<()> {
         let metadata = fs::metadata(directory)?;
         let identity = (metadata.dev(), metadata.ino());
-        if depth > MAX_DEPTH || self.above.contains(&identity) {
+        if self.above.contains(&identity) {
             return Ok(());
+        }
+        if depth > MAX_DEPTH {
+            return Err(io::Error::other(format!("it lies more than {MAX_DEPTH} folders deep")));
         }
         let mut entries: Vec<PathBuf> = fs::read_dir(directory)?
             .map(|entry| entry.map(|e| e.path()))
@@ -246,11 +249,11 @@ fn finding(code: &Code, path: &Path, message: String) -> Box<Diagnostic> {
     Box::new(Diagnostic::new(code, message).place(Some(place)).help(code.meaning))
 }
 
-fn is_hidden(path: &Path) -> bool {
+pub(crate) fn is_hidden(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
 }
 
-fn is_manifest(path: &Path) -> bool {
+pub(crate) fn is_manifest(path: &Path) -> bool {
     path.extension()
         .is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|known| extension == *known))
 }

@@ -1,12 +1,18 @@
-//! When to read again: inotify on every directory, a short quiet time, and a slow look while the folder is away.
+//! When to read again: inotify on every directory, a short quiet time, and a slow look at the folder itself, which may
+//! be replaced or away.
 
+use crate::read::{is_hidden, is_manifest};
 use futures_util::StreamExt;
-use inotify::{EventMask, EventStream, Inotify, WatchDescriptor, WatchMask};
+use inotify::{Event, EventMask, EventStream, Inotify, WatchDescriptor, WatchMask};
 use model::limits;
 use std::collections::{HashMap, HashSet};
+use std::ffi::OsString;
+use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use tokio::time::Interval;
 
 /// Files that were written, renamed or removed.
 #[derive(Debug, Default)]
@@ -17,25 +23,44 @@ pub struct Changes {
 /// Sees closes, renames and removals; not every write, so that half-written files are left alone.
 pub struct Watcher {
     root: PathBuf,
+    /// The state folder, by its real path.
     excluded: Option<PathBuf>,
+    tree: Tree,
+    look: Interval,
+}
+
+/// Watches on the directories as they were when it was made. A change of directories makes a new one: nothing is left
+/// behind on a directory that was moved away.
+struct Tree {
     events: EventStream<[u8; 16_384]>,
     directories: HashMap<WatchDescriptor, PathBuf>,
+    /// Device and inode of the root, which a rename or a symbolic link may replace; none while it is away.
+    identity: Option<(u64, u64)>,
+}
+
+/// What an event means for the folder.
+enum Meaning {
+    Nothing,
+    /// A manifest, or a link that may lead to some.
+    File(PathBuf),
+    /// Directories came, went or moved.
+    Structure,
 }
 
 /// Changes that go on without a pause are read at least this often.
 const LONGEST_WAIT: Duration = Duration::from_millis(100);
-/// How often a folder that is away is looked for.
-const AWAY_INTERVAL: Duration = Duration::from_millis(200);
+/// How often it is looked whether the folder is still the one that is watched.
+const LOOK_INTERVAL: Duration = Duration::from_millis(200);
+const MAX_DEPTH: usize = 64;
 
 impl Watcher {
     /// Must be called inside a tokio runtime. A folder that is not there yet is waited for.
     pub fn new(root: &Path, excluded: Option<&Path>) -> io::Result<Self> {
-        let events = Inotify::init()?.into_event_stream([0; 16_384])?;
-        let excluded = excluded.map(Path::to_path_buf);
-        let mut watcher =
-            Watcher { root: root.to_path_buf(), excluded, events, directories: HashMap::new() };
-        watcher.watch_tree(root.to_path_buf());
-        Ok(watcher)
+        let excluded =
+            excluded.map(|path| fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf()));
+        let tree = Tree::new(root, excluded.as_deref())?;
+        let look = tokio::time::interval(LOOK_INTERVAL);
+        Ok(Watcher { root: root.to_path_buf(), excluded, tree, look })
     }
 
     /// Waits for changes, and then for a short time without any.
@@ -49,65 +74,58 @@ impl Watcher {
         changes
     }
 
-    /// Takes one event; true when it concerns the folder's contents.
+    /// Takes one event, or looks at the folder when none comes; true when its contents may have changed.
     async fn next(&mut self, changes: &mut Changes) -> bool {
-        if self.directories.is_empty() {
-            tokio::time::sleep(AWAY_INTERVAL).await;
-            self.watch_tree(self.root.clone());
-            return !self.directories.is_empty();
-        }
-        let Some(Ok(event)) = self.events.next().await else {
-            tokio::time::sleep(AWAY_INTERVAL).await;
-            return false;
+        let event = tokio::select! {
+            event = self.tree.events.next() => event,
+            _ = self.look.tick() => return identity(&self.root) != self.tree.identity && self.renew(),
         };
-        if event.mask.contains(EventMask::Q_OVERFLOW) {
-            self.watch_tree(self.root.clone());
-            return true;
-        }
-        if event.mask.contains(EventMask::IGNORED) {
-            self.directories.remove(&event.wd);
-            return true;
-        }
-        let Some(directory) = self.directories.get(&event.wd) else { return false };
-        let path = match &event.name {
-            Some(name) => directory.join(name),
-            None => directory.clone(),
+        let meaning = match event {
+            Some(Ok(event)) => self.tree.meaning(&event),
+            // The queue's own end cannot come while the stream is held; a failed read is looked at again.
+            Some(Err(_)) | None => Meaning::Structure,
         };
-        if self.excluded.as_ref().is_some_and(|excluded| path.starts_with(excluded)) {
-            return false;
+        match meaning {
+            Meaning::Nothing => false,
+            Meaning::File(path) => {
+                changes.files.insert(path);
+                true
+            }
+            Meaning::Structure => self.renew(),
         }
-        let is_directory = event.mask.contains(EventMask::ISDIR);
-        if is_directory && event.mask.intersects(EventMask::CREATE | EventMask::MOVED_TO) {
-            self.watch_tree(path);
-        } else if event.mask.contains(EventMask::CREATE) && !path.is_symlink() {
-            // A new file counts when it is closed.
-            return false;
-        } else if event.name.is_some() {
-            changes.files.insert(path);
+    }
+
+    /// Watches what is there now. Where the system refuses, the earlier watches stay.
+    fn renew(&mut self) -> bool {
+        if let Ok(tree) = Tree::new(&self.root, self.excluded.as_deref()) {
+            self.tree = tree;
         }
         true
     }
+}
 
-    fn watch_tree(&mut self, directory: PathBuf) {
-        let mut stack = vec![(directory, 0)];
+impl Tree {
+    fn new(root: &Path, excluded: Option<&Path>) -> io::Result<Self> {
+        let events = Inotify::init()?.into_event_stream([0; 16_384])?;
+        let mut tree = Tree { events, directories: HashMap::new(), identity: identity(root) };
+        let mut stack = vec![(root.to_path_buf(), 0)];
         while let Some((directory, depth)) = stack.pop() {
             let is_excluded =
-                self.excluded.as_ref().is_some_and(|excluded| directory.starts_with(excluded));
-            if is_excluded || depth > 64 || !self.watch(&directory) {
+                || excluded.is_some() && fs::canonicalize(&directory).ok().as_deref() == excluded;
+            if depth > MAX_DEPTH || is_excluded() || !tree.watch(&directory) {
                 continue;
             }
-            let Ok(entries) = std::fs::read_dir(&directory) else { continue };
-            stack.extend(
-                entries
-                    .flatten()
-                    .map(|e| e.path())
-                    .filter(|path| path.is_dir())
-                    .map(|path| (path, depth + 1)),
-            );
+            let Ok(entries) = fs::read_dir(&directory) else { continue };
+            let below = entries
+                .flatten()
+                .map(|entry| entry.path())
+                .filter(|path| !is_hidden(path) && path.is_dir());
+            stack.extend(below.map(|path| (path, depth + 1)));
         }
+        Ok(tree)
     }
 
-    /// True when the directory was not watched before under this path.
+    /// False when it cannot be watched, or is watched already (a link that leads back).
     fn watch(&mut self, directory: &Path) -> bool {
         let mask = WatchMask::CLOSE_WRITE
             | WatchMask::CREATE
@@ -119,10 +137,45 @@ impl Watcher {
             | WatchMask::MOVE_SELF
             | WatchMask::ONLYDIR;
         let Ok(descriptor) = self.events.watches().add(directory, mask) else { return false };
-        self.directories
-            .insert(descriptor, directory.to_path_buf())
-            .is_none_or(|known| known != directory)
+        self.directories.insert(descriptor, directory.to_path_buf()).is_none()
     }
+
+    fn meaning(&self, event: &Event<OsString>) -> Meaning {
+        let is = |mask: EventMask| event.mask.intersects(mask);
+        if is(EventMask::Q_OVERFLOW
+            | EventMask::IGNORED
+            | EventMask::DELETE_SELF
+            | EventMask::MOVE_SELF)
+        {
+            return Meaning::Structure;
+        }
+        let (Some(directory), Some(name)) = (self.directories.get(&event.wd), &event.name) else {
+            return Meaning::Nothing;
+        };
+        let path = directory.join(name);
+        // Kubernetes swaps the files of a mounted ConfigMap by renaming this link.
+        if is_hidden(&path) && name != "..data" {
+            return Meaning::Nothing;
+        }
+        if is(EventMask::ISDIR) {
+            let moved =
+                EventMask::CREATE | EventMask::DELETE | EventMask::MOVED_FROM | EventMask::MOVED_TO;
+            return if is(moved) { Meaning::Structure } else { Meaning::File(path) };
+        }
+        if path.is_symlink() || name == "..data" {
+            return Meaning::Structure;
+        }
+        // A new file counts when it is closed.
+        if !is_manifest(&path) || is(EventMask::CREATE) {
+            Meaning::Nothing
+        } else {
+            Meaning::File(path)
+        }
+    }
+}
+
+fn identity(root: &Path) -> Option<(u64, u64)> {
+    fs::metadata(root).ok().map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
 #[cfg(test)]
@@ -147,6 +200,8 @@ mod tests {
         assert!(soon(&mut watcher).await.files.contains(&file));
         fs::rename(&file, root.path().join("b.yaml")).expect("rename");
         assert_eq!(soon(&mut watcher).await.files.len(), 2);
+        fs::write(root.path().join(".b.yaml.swp"), "x").expect("write");
+        fs::write(root.path().join("notes.txt"), "x").expect("write");
         fs::create_dir(root.path().join("new")).expect("create folder");
         soon(&mut watcher).await;
         let inner = root.path().join("new/c.yaml");
@@ -170,5 +225,46 @@ mod tests {
         let file = root.join("a.yaml");
         fs::write(&file, "a").expect("write");
         assert!(soon(&mut watcher).await.files.contains(&file));
+    }
+
+    /// Writes a file in the folder until it is seen: a replaced folder is noticed by a look, not by an event.
+    async fn is_watched(watcher: &mut Watcher, file: &Path) -> bool {
+        for round in 0..50 {
+            fs::write(file, format!("{round}")).expect("write");
+            let seen = tokio::time::timeout(Duration::from_millis(100), watcher.changed()).await;
+            if seen.is_ok_and(|changes| changes.files.contains(file)) {
+                return true;
+            }
+        }
+        false
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_is_replaced_is_followed() {
+        let parent = tempfile::tempdir().expect("temp dir");
+        let (root, old, new) =
+            (parent.path().join("now"), parent.path().join("old"), parent.path().join("new"));
+        fs::create_dir(&root).expect("create folder");
+        fs::create_dir(&new).expect("create folder");
+        let mut watcher = Watcher::new(&root, None).expect("inotify works");
+        fs::rename(&root, &old).expect("rename");
+        fs::rename(&new, &root).expect("rename");
+        assert!(is_watched(&mut watcher, &root.join("a.yaml")).await);
+        fs::write(old.join("a.yaml"), "x").expect("write");
+        let nothing = tokio::time::timeout(Duration::from_millis(100), watcher.changed()).await;
+        assert!(nothing.is_err(), "the folder that was moved away is not watched: {nothing:?}");
+    }
+
+    #[tokio::test]
+    async fn a_symbolic_link_that_is_turned_is_followed() {
+        let parent = tempfile::tempdir().expect("temp dir");
+        let at = |name: &str| parent.path().join(name);
+        fs::create_dir(at("1")).expect("create folder");
+        fs::create_dir(at("2")).expect("create folder");
+        std::os::unix::fs::symlink("1", at("current")).expect("symlink");
+        let mut watcher = Watcher::new(&at("current"), None).expect("inotify works");
+        std::os::unix::fs::symlink("2", at("next")).expect("symlink");
+        fs::rename(at("next"), at("current")).expect("rename");
+        assert!(is_watched(&mut watcher, &at("current").join("a.yaml")).await);
     }
 }

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+const NOT_YET: &str = "no snapshot yet: the folder has a mistake, see what `cutwater up` printed";
+
 pub struct Admin(pub Arc<Shared>);
 
 impl console::Subject for Admin {
@@ -28,19 +30,13 @@ impl console::Subject for Admin {
         })
     }
 
-    fn snapshot(&self) -> Value {
-        self.0.serving().map_or(Value::Null, |serving| {
-            report::plan::to_json(serving.snapshot(), &serving.compiled.statuses)
-        })
+    fn snapshot(&self) -> Result<Value, String> {
+        let serving = self.0.serving().ok_or(NOT_YET)?;
+        Ok(report::plan::to_json(serving.snapshot(), &serving.compiled.statuses))
     }
 
     async fn explain(&self, question: Question) -> Result<Value, String> {
-        let Some(serving) = self.0.serving() else {
-            return Err(
-                "no snapshot yet: the folder has a mistake, see what `cutwater up` printed"
-                    .to_owned(),
-            );
-        };
+        let serving = self.0.serving().ok_or(NOT_YET)?;
         let wanted = explain::wanted(&serving.world(&self.0.entry), &question);
         let evidence: Evidence = probe::gather(&self.entrance(), &wanted).await;
         let now =

@@ -21,7 +21,11 @@ impl DnsServer {
         zones: &Cell<Zones>,
         counters: Arc<Counters>,
     ) -> Result<Self, String> {
-        let sockets = Sockets::bind(&[address], 1).map_err(|error| error.to_string())?;
+        let sockets = Sockets::bind(&[address], 1).map_err(|error| match error {
+            nameserver::Error::Bind { transport, cause, .. } => {
+                format!("{transport} on {address}: {cause}")
+            }
+        })?;
         let (stop, stopped) = watch::channel(false);
         let service = Service::new(zones.clone(), counters, stopped);
         let thread = std::thread::Builder::new()

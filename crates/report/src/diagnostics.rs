@@ -3,6 +3,7 @@
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use model::{Code, Diagnostic, Origins, Place, Severity};
 use serde_json::{Value, json};
+use std::borrow::Cow;
 
 /// With the offending text underlined where the source is at hand.
 pub fn to_text(diagnostics: &[Diagnostic], origins: &Origins, is_coloured: bool) -> String {
@@ -25,18 +26,31 @@ pub fn count(diagnostics: &[Diagnostic]) -> String {
     if parts.is_empty() { "no finding".to_owned() } else { parts.join(", ") }
 }
 
+/// Names and messages may hold whatever somebody wrote: a terminal must not obey it.
+fn harmless(text: &str) -> Cow<'_, str> {
+    match text.chars().any(char::is_control) {
+        false => Cow::Borrowed(text),
+        true => text
+            .chars()
+            .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+            .collect::<String>()
+            .into(),
+    }
+}
+
 fn one(diagnostic: &Diagnostic, origins: &Origins, renderer: &Renderer) -> String {
     let level = match diagnostic.severity {
         Severity::Error => Level::ERROR,
         Severity::Warning => Level::WARNING,
         Severity::Note => Level::NOTE,
     };
-    let mut group = level.primary_title(diagnostic.message.as_str()).id(diagnostic.code).elements(
-        diagnostic
-            .place
-            .iter()
-            .filter_map(|place| snippet(place, origins, AnnotationKind::Primary, "")),
-    );
+    let mut group =
+        level.primary_title(harmless(&diagnostic.message)).id(diagnostic.code).elements(
+            diagnostic
+                .place
+                .iter()
+                .filter_map(|place| snippet(place, origins, AnnotationKind::Primary, "")),
+        );
     for (label, place) in &diagnostic.related {
         if let Some(snippet) = snippet(place, origins, AnnotationKind::Context, label) {
             group = group.element(snippet);
@@ -46,7 +60,7 @@ fn one(diagnostic: &Diagnostic, origins: &Origins, renderer: &Renderer) -> Strin
         group = group.element(Level::NOTE.message(about(diagnostic, object)));
     }
     if !diagnostic.help.is_empty() {
-        group = group.element(Level::HELP.message(diagnostic.help.as_str()));
+        group = group.element(Level::HELP.message(harmless(&diagnostic.help)));
     }
     renderer.render(&[group])
 }
@@ -59,7 +73,7 @@ fn about(diagnostic: &Diagnostic, object: &model::ObjectId) -> String {
         .as_ref()
         .map(|owner| format!(", owner {}", owner.team))
         .unwrap_or_default();
-    format!("{object}{field}{owner}")
+    harmless(&format!("{object}{field}{owner}")).into_owned()
 }
 
 /// The line or lines of a place. Only these are given to the renderer, so that a large file costs nothing.
@@ -73,7 +87,7 @@ fn snippet<'a>(
         return Some(
             Snippet::source("")
                 .line_start(place.line as usize)
-                .path(&*place.file)
+                .path(harmless(&place.file))
                 .annotation(kind.span(0..0)),
         );
     };
@@ -89,7 +103,7 @@ fn snippet<'a>(
     Some(
         Snippet::source(line)
             .line_start(place.line as usize)
-            .path(&*place.file)
+            .path(harmless(&place.file))
             .annotation(annotation),
     )
 }

@@ -20,25 +20,27 @@ pub fn run(arguments: &Check) -> Result<u8> {
     let diagnostics =
         instance::all_diagnostics(&study.reading, &study.compiled, &study.facts, now());
     match arguments.format {
-        CheckFormat::Text => print_text(&diagnostics, &study),
-        CheckFormat::Json => println!("{:#}", report::diagnostics::to_json(&diagnostics)),
+        CheckFormat::Text => print_text(&diagnostics, &study)?,
+        CheckFormat::Json => {
+            terminal::print(&format!("{:#}\n", report::diagnostics::to_json(&diagnostics)))?;
+        }
         CheckFormat::Sarif => {
             let codes = instance::codes();
-            println!(
-                "{:#}",
-                report::diagnostics::to_sarif(&diagnostics, &codes, env!("CARGO_PKG_VERSION"))
-            );
+            let sarif =
+                report::diagnostics::to_sarif(&diagnostics, &codes, env!("CARGO_PKG_VERSION"));
+            terminal::print(&format!("{sarif:#}\n"))?;
         }
     }
     Ok(if diagnostics.iter().any(Diagnostic::is_error) { exit::FAILED } else { 0 })
 }
 
-fn print_text(diagnostics: &[Diagnostic], study: &super::Study) {
+fn print_text(diagnostics: &[Diagnostic], study: &super::Study) -> Result<()> {
     let origins = &study.reading.inputs.origins;
-    print!(
-        "{}",
-        report::diagnostics::to_text(diagnostics, origins, terminal::stdout_is_coloured())
-    );
+    terminal::print(&report::diagnostics::to_text(
+        diagnostics,
+        origins,
+        terminal::stdout_is_coloured(),
+    ))?;
     let foreign: usize = study.reading.foreign.values().sum();
     let others = if foreign == 0 {
         String::new()
@@ -51,4 +53,5 @@ fn print_text(diagnostics: &[Diagnostic], study: &super::Study) {
         study.reading.inputs.len(),
         report::diagnostics::count(diagnostics)
     );
+    Ok(())
 }

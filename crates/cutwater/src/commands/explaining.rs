@@ -32,8 +32,10 @@ pub fn run(arguments: &Explain) -> Result<u8> {
         }
     };
     match arguments.format {
-        ExplainFormat::Text => print!("{}", explain::to_text(&explanation, &terminal::paint_state)),
-        ExplainFormat::Json => println!("{explanation:#}"),
+        ExplainFormat::Text => {
+            terminal::print(&explain::to_text(&explanation, &terminal::paint_state))?
+        }
+        ExplainFormat::Json => terminal::print(&format!("{explanation:#}\n"))?,
     }
     Ok(exit_code(&explanation))
 }

@@ -13,14 +13,14 @@ pub fn run(arguments: &Snapshot) -> Result<u8> {
     };
     match &arguments.source.dir {
         Some(dir) => match study(dir) {
-            Ok(study) => println!(
-                "{:#}",
+            Ok(study) => terminal::print(&format!(
+                "{:#}\n",
                 report::plan::to_json(&study.compiled.snapshot, &study.compiled.statuses)
-            ),
+            ))?,
             Err(error) => return complain(exit::NO_INPUT, error.to_string()),
         },
         None => match block_on(console::client::get(arguments.source.admin, "/snapshot"))? {
-            Ok(body) => println!("{:#}", serde_json::from_str::<Value>(&body)?),
+            Ok(body) => terminal::print(&format!("{:#}\n", serde_json::from_str::<Value>(&body)?))?,
             Err(error) => return complain(exit::UNAVAILABLE, error.to_string()),
         },
     }

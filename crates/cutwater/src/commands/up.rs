@@ -4,6 +4,7 @@ use crate::cli::Up;
 use crate::{exit, terminal};
 use anyhow::Result;
 use instance::{AccessLogTo, Config, StartError};
+use std::net::{IpAddr, Ipv4Addr};
 
 pub fn run(arguments: Up) -> Result<u8> {
     telemetry::start_log();
@@ -16,7 +17,7 @@ pub fn run(arguments: Up) -> Result<u8> {
         dir: arguments.dir,
         bind: arguments.bind,
         port_offset: arguments.port_offset,
-        advertise: arguments.advertise,
+        advertise: advertised(arguments.advertise, arguments.bind),
         admin: arguments.admin,
         state: arguments.state,
         workers: arguments.workers.map_or_else(processors, usize::from),
@@ -31,9 +32,20 @@ pub fn run(arguments: Up) -> Result<u8> {
     match runtime.block_on(instance::run(config)) {
         Ok(()) => Ok(0),
         Err(error) => {
-            eprintln!("{} {error}", terminal::paint_stderr(terminal::ERROR, "error:"));
+            for line in error.to_string().lines() {
+                eprintln!("{} {line}", terminal::paint_stderr(terminal::ERROR, "error:"));
+            }
             Ok(if matches!(error, StartError::Folder(_)) { exit::NO_INPUT } else { exit::FAILED })
         }
+    }
+}
+
+/// An entry that is bound to one address is reached there.
+fn advertised(given: Vec<IpAddr>, bind: IpAddr) -> Vec<IpAddr> {
+    match (given.is_empty(), bind.is_unspecified()) {
+        (false, _) => given,
+        (true, true) => vec![Ipv4Addr::LOCALHOST.into()],
+        (true, false) => vec![bind],
     }
 }
 
