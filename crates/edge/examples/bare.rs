@@ -1,5 +1,5 @@
-//! Serves one port to one origin, for measuring: `bare PORT ORIGIN [WORKERS]`, for example
-//! `bare 8080 127.0.0.1:9000 1`. Ends with its standard input.
+//! Serves one port to one origin, for measuring: `bare PORT ORIGIN [WORKERS [tls]]`, for example
+//! `bare 8080 127.0.0.1:9000 1`. With `tls` it makes a certificate of its own. Ends with its standard input.
 
 use edge::{Config, Edge, EdgeView, KeyTable, Registry};
 use model::certificates::CertificatePlan;
@@ -26,9 +26,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let port: u16 = arguments.next().ok_or("the port is missing")?.parse()?;
     let origin: SocketAddr = arguments.next().ok_or("the origin is missing")?.parse()?;
     let workers = arguments.next().map_or(Ok(1), |text| text.parse())?;
+    let protocol = match arguments.next().as_deref() {
+        None => Protocol::Http,
+        Some("tls") => Protocol::Https,
+        Some(other) => return Err(format!("{other} is neither nothing nor tls").into()),
+    };
     let registry = Registry::new(workers);
-    let facts = facts(origin);
-    let view = EdgeView::build(&snapshot(port), &facts, &KeyTable::default(), &registry, None);
+    let view =
+        EdgeView::build(&snapshot(port, protocol), &facts(origin), &keys()?, &registry, None);
     let views = publish::Cell::new(Arc::new(view));
     let config = Config { bind: Ipv4Addr::LOCALHOST.into(), port_offset: 0, workers };
     let edge = Edge::start(config, &views, &registry, |_| None)?;
@@ -43,7 +48,17 @@ fn service() -> ServicePort {
     ServicePort { namespace: "bare".into(), name: "origin".into(), port: 80 }
 }
 
-fn snapshot(port: u16) -> Snapshot {
+fn secret() -> ObjectId {
+    ObjectId::new(Kind::SECRET, "bare", "certificate")
+}
+
+fn keys() -> Result<KeyTable, Box<dyn Error>> {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
+    let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    Ok(KeyTable::build([(secret(), chain.as_str(), key.as_str())], None).0)
+}
+
+fn snapshot(port: u16, protocol: Protocol) -> Snapshot {
     let id = ObjectId::new(Kind::HTTP_ROUTE, "bare", "all");
     let path = PathMatch::Prefix("".into());
     let rule = Rule {
@@ -61,9 +76,9 @@ fn snapshot(port: u16) -> Snapshot {
     let listener = Listener {
         id: ListenerId { object: gateway, section: "http".into() },
         port,
-        protocol: Protocol::Http,
+        protocol,
         host: HostPattern::Any,
-        certificates: vec![],
+        certificates: vec![secret()],
         attachments: vec![attachment],
     };
     Snapshot::new(

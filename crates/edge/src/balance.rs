@@ -17,7 +17,10 @@ pub(crate) struct Rotation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Picked<'v> {
     /// These endpoints, beginning with the one at `first` and going round.
-    Endpoints { endpoints: &'v [SocketAddr], first: usize },
+    Endpoints {
+        endpoints: &'v [SocketAddr],
+        first: usize,
+    },
     NoEndpoint,
     InvalidBackend,
     /// All weights are zero.

@@ -10,7 +10,6 @@ use model::edge::Protocol;
 use model::limits;
 use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -47,13 +46,13 @@ pub(crate) async fn serve(worker: &Rc<Worker>, port: u16, io: TcpStream, peer: S
     let connection = Connection { peer, client: peer.ip().to_string(), port, tls: None };
     let deadline = worker.deadlines.register();
     match tls {
-        None => plain(worker, connection, io, deadline).await,
+        None => plain(worker, Rc::new(connection), io, deadline).await,
         // Boxed: what a handshake and its session need would lie in every connection's task.
         Some(tls) => Box::pin(secure(worker, connection, io, deadline, tls)).await,
     }
 }
 
-async fn plain(worker: &Rc<Worker>, connection: Connection, io: TcpStream, deadline: Deadline) {
+async fn plain(worker: &Rc<Worker>, connection: Rc<Connection>, io: TcpStream, deadline: Deadline) {
     let mut http1 = Http1::new(worker, &connection, io, &deadline, true);
     if http1.serve().await == Next::Http2 {
         let (io, first) = http1.into_parts();
@@ -69,15 +68,13 @@ async fn secure(
     tls: Arc<PortTls>,
 ) {
     deadline.stall_after(limits::HANDSHAKE_TIMEOUT_MS);
-    let accepted = {
-        let mut accepting = Box::pin(tls::accept(io, &tls));
-        let mut accepting = pin!(accepting.as_mut());
-        poll_fn(|cx| match accepting.as_mut().poll(cx) {
-            Poll::Ready(result) => Poll::Ready(result),
-            Poll::Pending => deadline.poll(cx).map(|_| Err(HandshakeFault::Failed)),
-        })
-        .await
-    };
+    let mut accepting = Box::pin(tls::accept(io, &tls));
+    let accepted = poll_fn(|cx| match accepting.as_mut().poll(cx) {
+        Poll::Ready(result) => Poll::Ready(result),
+        Poll::Pending => deadline.poll(cx).map(|_| Err(HandshakeFault::Failed)),
+    })
+    .await;
+    drop(accepting);
     let counters = worker.counters();
     match accepted {
         Err(HandshakeFault::NoCertificate) => counters.handshakes_without_certificate.add(1),
@@ -86,7 +83,8 @@ async fn secure(
             counters.handshakes.add(1);
             connection.tls = Some(accepted.facts);
             if accepted.is_http2 {
-                http2::serve(worker, connection, accepted.io, None, deadline).await;
+                let connection = Rc::new(connection);
+                Box::pin(http2::serve(worker, connection, accepted.io, None, deadline)).await;
             } else {
                 Http1::new(worker, &connection, accepted.io, &deadline, false).serve().await;
             }

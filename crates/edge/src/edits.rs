@@ -8,7 +8,13 @@ use model::edge::HeaderEdits;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Edits {
     dropped: Vec<Box<[u8]>>,
-    added: Vec<(Box<[u8]>, Box<[u8]>)>,
+    added: Vec<Line>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Line {
+    name: Box<[u8]>,
+    value: Box<[u8]>,
 }
 
 impl Edits {
@@ -19,8 +25,8 @@ impl Edits {
         let dropped = names.map(lower).filter(|name| is_editable(name)).collect();
         let lines = edits.set.iter().chain(&edits.add);
         let added = lines
-            .map(|(name, value)| (lower(name), value.as_bytes().into()))
-            .filter(|(name, value): &(_, Box<[u8]>)| is_editable(name) && h1::is_field_value(value))
+            .map(|(name, value)| Line { name: lower(name), value: value.as_bytes().into() })
+            .filter(|line| is_editable(&line.name) && h1::is_field_value(&line.value))
             .collect();
         let edits = Edits { dropped, added };
         (edits != Edits::default()).then_some(edits)
@@ -32,7 +38,7 @@ impl Edits {
     }
 
     pub fn added(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.added.iter().map(|(name, value)| (&**name, &**value))
+        self.added.iter().map(|line| (&*line.name, &*line.value))
     }
 
     /// The value that the edits give to Host, if they do.

@@ -1,7 +1,7 @@
 //! The counters in Prometheus's text format. Names begin with `cutwater_`; counters begin at 0.
 
-use crate::metrics::{LATENCY_BOUNDS_US, Metrics, RouteMetrics, UpstreamFailure, WorkerCounters};
 use crate::metrics::Counter;
+use crate::metrics::{LATENCY_BOUNDS_US, Metrics, RouteMetrics, UpstreamFailure, WorkerCounters};
 use crate::refusal::Cause;
 use std::fmt::Write;
 use std::sync::Arc;
@@ -105,7 +105,12 @@ fn connections(text: &mut String, metrics: &Metrics) {
     family(text, "cutwater_connections", "gauge", "Client connections open now.");
     // The two counters are read one after the other: a gauge never falls below zero for that.
     sample(text, "cutwater_connections", &[], accepted.saturating_sub(total(|w| &w.closed)));
-    family(text, "cutwater_connections_over_limit_total", "counter", "Connections closed at once because a worker had its limit.");
+    family(
+        text,
+        "cutwater_connections_over_limit_total",
+        "counter",
+        "Connections closed at once because a worker had its limit.",
+    );
     sample(text, "cutwater_connections_over_limit_total", &[], total(|w| &w.over_limit));
     const HANDSHAKES: &str = "cutwater_tls_handshakes_total";
     family(text, HANDSHAKES, "counter", "TLS handshakes, by result.");

@@ -132,7 +132,8 @@ impl<'w, S: Io> Http1<'w, S> {
                 Arrival::Refused(refusal) => self.refuse(refusal).await,
                 Arrival::Closed => {
                     // Of a TLS session; nobody waits for it.
-                    poll_fn(|cx| Poll::Ready(Pin::new(&mut self.io).poll_shutdown(cx).is_ready())).await;
+                    poll_fn(|cx| Poll::Ready(Pin::new(&mut self.io).poll_shutdown(cx).is_ready()))
+                        .await;
                     return Next::Closed;
                 }
                 Arrival::Http2 => return Next::Http2,
@@ -159,7 +160,8 @@ impl<'w, S: Io> Http1<'w, S> {
         };
         let Http1 { worker, connection, deadline, .. } = *self;
         let site = Site { worker, connection, deadline, protocol };
-        exchange::serve(site, head, self, scratch).await;
+        // Boxed for the time of the request: an idle connection does not hold what only a request needs.
+        Box::pin(exchange::serve(site, head, self, scratch)).await;
     }
 
     fn begin(&mut self, head: &RequestHead) {
@@ -183,7 +185,7 @@ impl<'w, S: Io> Http1<'w, S> {
         self.output = worker.buffers.output();
         self.close_after();
         let site = Site { worker, connection, deadline, protocol: "HTTP/1.1" };
-        exchange::refuse_message(site, self, refusal).await;
+        Box::pin(exchange::refuse_message(site, self, refusal)).await;
     }
 
     /// Waits for a request. The buffer and the scratch memory are taken when the first byte comes.
@@ -202,7 +204,9 @@ impl<'w, S: Io> Http1<'w, S> {
             }
             let is_new = self.input.is_none();
             match poll_fill(&mut self.io, &mut self.input, &self.worker.buffers, cx) {
-                Poll::Ready(Ok(1..)) if is_new => self.deadline.stall_after(limits::HEAD_TIMEOUT_MS),
+                Poll::Ready(Ok(1..)) if is_new => {
+                    self.deadline.stall_after(limits::HEAD_TIMEOUT_MS)
+                }
                 Poll::Ready(Ok(1..)) => {}
                 Poll::Ready(Ok(0)) if !is_new => {
                     return Poll::Ready(Arrival::Refused(Refusal::Message(
@@ -336,7 +340,11 @@ impl<'w, S: Io> Http1<'w, S> {
     }
 
     /// Sends the output and then `data`, in one system call where the socket takes it.
-    fn poll_write(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<Result<usize, ClientFault>> {
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<Result<usize, ClientFault>> {
         loop {
             let waiting = self.output.get(self.sent..).unwrap_or_default();
             let io = Pin::new(&mut self.io);

@@ -58,7 +58,7 @@ impl Load {
 /// `first` is what was read before it was known that the client speaks HTTP/2.
 pub(crate) async fn serve<S: Io>(
     worker: &Rc<Worker>,
-    connection: Connection,
+    connection: Rc<Connection>,
     io: S,
     first: Option<Buffer>,
     deadline: Deadline,
@@ -82,7 +82,6 @@ pub(crate) async fn serve<S: Io>(
     drain.give_back(&worker.buffers);
     if let Some(http2) = handshake {
         load.deadline.stall_after(limits::IDLE_TIMEOUT_MS);
-        let connection = Rc::new(connection);
         Driver { worker, http2, drain, load, farewell: Farewell::No }.run(&connection).await;
     }
 }

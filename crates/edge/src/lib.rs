@@ -126,9 +126,9 @@ impl Edge {
 
     fn wait_for_start(&self, started: &mpsc::Receiver<io::Result<()>>) -> Result<(), StartError> {
         for _ in 0..self.config.workers {
-            let result = started.recv().unwrap_or_else(|_| {
-                Err(io::Error::other("a worker ended before it served"))
-            });
+            let result = started
+                .recv()
+                .unwrap_or_else(|_| Err(io::Error::other("a worker ended before it served")));
             result.map_err(StartError::Thread)?;
         }
         match self.ports.faults() {

@@ -211,8 +211,7 @@ impl<'a, C: Client> Pump<'a, C> {
                     }
                 }
                 UpState::Read => {
-                    let polled =
-                        if self.up.chunked { self.gather(cx)? } else { self.pass_on(cx)? };
+                    let polled = if self.up.chunked { self.gather(cx)? } else { self.pass_on(cx)? };
                     if polled.is_pending() {
                         return Ok(());
                     }

@@ -51,7 +51,9 @@ pub enum Refusal {
     /// The message itself is not accepted.
     Message(h1::Reason),
     /// A rule that fails with a status of its own.
-    Rule { status: u16 },
+    Rule {
+        status: u16,
+    },
 }
 
 impl Refusal {
@@ -83,10 +85,9 @@ impl Refusal {
     pub fn closes(self) -> bool {
         match self {
             Refusal::Message(_) => true,
-            Refusal::Edge(cause) => matches!(
-                cause,
-                Cause::RequestTimeout | Cause::BodyTooLarge | Cause::ConnectMethod
-            ),
+            Refusal::Edge(cause) => {
+                matches!(cause, Cause::RequestTimeout | Cause::BodyTooLarge | Cause::ConnectMethod)
+            }
             Refusal::Rule { .. } => false,
         }
     }

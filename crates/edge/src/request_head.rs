@@ -28,7 +28,7 @@ pub(crate) fn write(
         encode::transfer_encoding_chunked(out);
     }
     connection_lines(out, request);
-    forwarded_lines(out, request, connection);
+    forwarded_lines(out, request, connection, edits);
     for (name, value) in edits.into_iter().flat_map(Edits::added).filter(|line| line.0 != b"host") {
         encode::header(out, name, value);
     }
@@ -109,14 +109,28 @@ pub(crate) fn upgrade(request: Head<'_>) -> Option<&[u8]> {
     (!names.any(is_http)).then_some(protocols)
 }
 
-fn forwarded_lines(out: &mut Vec<u8>, request: Head<'_>, connection: &Connection) {
+/// A rule that sets one of them has the last word.
+fn forwarded_lines(
+    out: &mut Vec<u8>,
+    request: Head<'_>,
+    connection: &Connection,
+    edits: Option<&Edits>,
+) {
+    let is_ours = |name: &[u8]| edits.is_none_or(|edits| !edits.drops(name));
     let (client, scheme) = (connection.client.as_bytes(), connection.scheme_name().as_bytes());
     let authority = request.authority();
-    encode::header(out, b"x-forwarded-for", client);
-    encode::header(out, b"x-forwarded-proto", scheme);
-    encode::header(out, b"x-real-ip", client);
-    if !authority.is_empty() {
-        encode::header(out, b"x-forwarded-host", authority);
+    for (name, value) in [
+        (b"x-forwarded-for".as_slice(), client),
+        (b"x-forwarded-proto", scheme),
+        (b"x-real-ip", client),
+        (b"x-forwarded-host", authority),
+    ] {
+        if !value.is_empty() && is_ours(name) {
+            encode::header(out, name, value);
+        }
+    }
+    if !is_ours(b"forwarded") {
+        return;
     }
     // RFC 7239 section 6: an IPv6 address stands in brackets and quotes. An authority that the codec accepts holds
     // neither quotes nor backslashes.
@@ -124,7 +138,9 @@ fn forwarded_lines(out: &mut Vec<u8>, request: Head<'_>, connection: &Connection
     let parts: [&[u8]; 6] = [b"forwarded: for=", quotes[0], client, quotes[1], b";proto=", scheme];
     parts.iter().for_each(|part| out.extend_from_slice(part));
     if !authority.is_empty() {
-        [b";host=\"".as_slice(), authority, b"\""].iter().for_each(|part| out.extend_from_slice(part));
+        [b";host=\"".as_slice(), authority, b"\""]
+            .iter()
+            .for_each(|part| out.extend_from_slice(part));
     }
     out.extend_from_slice(b"\r\n");
 }

@@ -8,7 +8,8 @@ use model::{Digest, HostPattern, ObjectId};
 use routing::{ListenerTable, Router};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::{
-    Acceptor, ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert, ServerConfig,
+    Acceptor, ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert,
+    ServerConfig,
 };
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
@@ -164,7 +165,12 @@ struct Candidate {
 }
 
 impl Certificates {
-    fn new(router: &Arc<Router>, port: u16, plan: &CertificatePlan, keys: &KeyTable) -> Certificates {
+    fn new(
+        router: &Arc<Router>,
+        port: u16,
+        plan: &CertificatePlan,
+        keys: &KeyTable,
+    ) -> Certificates {
         let candidate = |secret: &ObjectId| {
             let key = Arc::clone(&keys.keys.get(secret)?.key);
             Some(Candidate { names: names(plan, secret), key })
@@ -223,7 +229,8 @@ pub(crate) enum HandshakeFault {
 }
 
 pub(crate) struct Accepted<S> {
-    pub io: TlsStream<S>,
+    /// Boxed: it is moved a few times, and each place would keep room for it in the connection's task.
+    pub io: Box<TlsStream<S>>,
     pub facts: TlsFacts,
     pub is_http2: bool,
 }
@@ -258,5 +265,5 @@ pub(crate) async fn accept<S: Io>(io: S, tls: &PortTls) -> Result<Accepted<S>, H
         server_name,
     };
     let is_http2 = session.alpn_protocol() == Some(b"h2");
-    Ok(Accepted { io: stream, facts, is_http2 })
+    Ok(Accepted { io: Box::new(stream), facts, is_http2 })
 }

@@ -21,7 +21,7 @@ impl Io for TcpStream {
     }
 }
 
-impl<S: Io> Io for TlsStream<S> {
+impl<S: Io> Io for Box<TlsStream<S>> {
     fn reset_on_close(&self) {
         self.get_ref().0.reset_on_close();
     }

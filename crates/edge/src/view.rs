@@ -9,7 +9,7 @@ use model::edge::{Action, Backend, PathRewrite, Protocol, Redirect, Rule, Target
 use model::facts::EndpointSet;
 use model::id::{RuleId, ServicePort};
 use model::{Facts, Snapshot};
-use routing::{ListenerTable, RuleSlot, Router};
+use routing::{ListenerTable, Router, RuleSlot};
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::net::SocketAddr;
@@ -125,8 +125,7 @@ impl EdgeView {
         previous: Option<&EdgeView>,
     ) -> EdgeView {
         let previous = previous.map(|view| &*view.plan);
-        let router =
-            Arc::new(Router::build(&snapshot.edge, previous.map(|plan| &*plan.router)));
+        let router = Arc::new(Router::build(&snapshot.edge, previous.map(|plan| &*plan.router)));
         let mut numbers = registry.numbers.lock().unwrap_or_else(PoisonError::into_inner);
         let mut builder = Builder { metrics: &registry.metrics, numbers: &mut numbers };
         let listeners = router
@@ -230,15 +229,18 @@ impl Builder<'_> {
     fn rule(&mut self, slot: &RuleSlot<'_>) -> RulePlan {
         let Rule { id, request_headers, response_headers, rewrite, timeouts, action, .. } =
             slot.rule;
-        let rewrite_host =
-            rewrite.hostname.as_ref().map(|host| Box::from(host.to_ascii_lowercase().as_bytes()));
+        let rewrite_host = rewrite
+            .hostname
+            .as_ref()
+            .filter(|host| h1::host::parse(host.as_bytes()).is_some())
+            .map(|host| Box::from(host.to_ascii_lowercase().as_bytes()));
         RulePlan {
             id: id.clone(),
             number: number(&mut self.numbers.rules, id),
             metrics: self.metrics.route(&slot.route.id),
             request_edits: Edits::new(request_headers),
             response_edits: Edits::new(response_headers),
-            rewrite_host: rewrite_host.filter(|host: &Box<[u8]>| h1::host::parse(host).is_some()),
+            rewrite_host,
             rewrite_path: rewrite.path.clone(),
             timeouts: *timeouts,
             action: self.action(action),
@@ -293,5 +295,85 @@ impl Hasher for AddressHasher {
 
     fn finish(&self) -> u64 {
         self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::certificates::CertificatePlan;
+    use model::dns::DnsPlan;
+    use model::edge::{
+        Attachment, EdgePlan, FrontEnd, HeaderEdits, Listener, Match, PathMatch, Rank, Rewrite,
+        Route,
+    };
+    use model::governance::GovernancePlan;
+    use model::id::ListenerId;
+    use model::{HostPattern, Kind, Node, ObjectId};
+
+    fn service(name: &str) -> ServicePort {
+        ServicePort { namespace: "n".into(), name: name.into(), port: 80 }
+    }
+
+    fn listener(port: u16, backend: &str) -> Node<Listener> {
+        let id = ObjectId::new(Kind::HTTP_ROUTE, "n", backend);
+        let path = PathMatch::Prefix("".into());
+        let target = Target::Service(service(backend));
+        let rule = Rule {
+            id: RuleId { object: id.clone(), index: 0, name: None },
+            matches: vec![Match { path, conditions: vec![], rank: Rank::default() }],
+            request_headers: HeaderEdits::default(),
+            response_headers: HeaderEdits::default(),
+            rewrite: Rewrite::default(),
+            timeouts: Timeouts::default(),
+            action: Action::Forward(vec![Backend { weight: 1, target }]),
+        };
+        let route = Node::new(Route { id, front_end: FrontEnd::GatewayApi, rules: vec![rule] });
+        let attachment = Attachment { host: HostPattern::Any, original: HostPattern::Any, route };
+        Node::new(Listener {
+            id: ListenerId {
+                object: ObjectId::new(Kind::GATEWAY, "n", "g"),
+                section: format!("{port}").as_str().into(),
+            },
+            port,
+            protocol: Protocol::Http,
+            host: HostPattern::Any,
+            certificates: vec![],
+            attachments: vec![attachment],
+        })
+    }
+
+    fn snapshot(listeners: Vec<Node<Listener>>) -> Snapshot {
+        Snapshot::new(
+            Node::new(EdgePlan { listeners }),
+            Node::new(DnsPlan::default()),
+            Node::new(CertificatePlan::default()),
+            Node::new(GovernancePlan::default()),
+        )
+    }
+
+    fn plan_of(view: &EdgeView, port: u16) -> Arc<ListenerPlan> {
+        let table = view.router().port(port, Protocol::Http).expect("a port of the plan");
+        Arc::clone(&view.plan.listeners[&address(&table.listeners()[0])])
+    }
+
+    #[test]
+    fn what_did_not_change_is_shared_and_numbers_stay() {
+        let registry = Registry::new(1);
+        let keys = KeyTable::default();
+        let mut facts = Facts::default();
+        facts.endpoints.insert(service("a"), Arc::default());
+        let first = snapshot(vec![listener(80, "a"), listener(81, "b")]);
+        let first = EdgeView::build(&first, &facts, &keys, &registry, None);
+        let second = snapshot(vec![listener(80, "a"), listener(81, "c")]);
+        let second = EdgeView::build(&second, &facts, &keys, &registry, Some(&first));
+        assert!(Arc::ptr_eq(&plan_of(&first, 80), &plan_of(&second, 80)));
+        assert!(!Arc::ptr_eq(&plan_of(&first, 81), &plan_of(&second, 81)));
+        let back = snapshot(vec![listener(81, "b")]);
+        let back = EdgeView::build(&back, &facts, &keys, &registry, Some(&second));
+        assert_eq!(plan_of(&first, 81).rules[0].number, plan_of(&back, 81).rules[0].number);
+        let third = second.with_facts(&facts);
+        assert!(Arc::ptr_eq(&second.plan, &third.plan));
+        assert!(Arc::ptr_eq(&second.endpoints[0].usable, &third.endpoints[0].usable));
     }
 }

@@ -16,8 +16,9 @@ use model::limits;
 use publish::Reader;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::io;
 use std::future::poll_fn;
+use std::io;
+use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -53,11 +54,23 @@ pub(crate) struct Worker {
     pub metrics: Arc<Metrics>,
     pub recorder: RefCell<Option<Box<dyn Recorder>>>,
     pub date: Cell<[u8; date::BYTES]>,
+    #[allow(clippy::vec_box, reason = "a task holds the box, which is smaller than what is in it")]
     scratches: RefCell<Vec<Box<Scratch>>>,
     pub matching: RefCell<routing::Scratch>,
     /// With a count of its own of who holds it: requests on this thread never write to the shared one.
-    view: RefCell<Rc<Arc<EdgeView>>>,
+    view: RefCell<Rc<HeldView>>,
     connections: Cell<usize>,
+}
+
+/// One hold of the shared view, counted among this worker's requests by an `Rc`.
+pub(crate) struct HeldView(Arc<EdgeView>);
+
+impl Deref for HeldView {
+    type Target = EdgeView;
+
+    fn deref(&self) -> &EdgeView {
+        &self.0
+    }
 }
 
 /// What a thread needs to become a worker.
@@ -86,7 +99,7 @@ pub(crate) fn run(seed: Seed) {
 async fn live(seed: Seed) {
     let Seed { index, config, mut reader, ports, metrics, recorder, mut phase, ready } = seed;
     let deadlines = Deadlines::new(Instant::now());
-    let view = Rc::new(Arc::clone(reader.current()));
+    let view = Rc::new(HeldView(Arc::clone(reader.current())));
     let worker = Rc::new(Worker {
         index,
         config,
@@ -112,7 +125,7 @@ async fn live(seed: Seed) {
     loop {
         tokio::select! {
             () = reader.changed() => {
-                worker.view.replace(Rc::new(Arc::clone(reader.current())));
+                worker.view.replace(Rc::new(HeldView(Arc::clone(reader.current()))));
                 sockets.sync();
                 reader.acknowledge();
             }
@@ -128,7 +141,7 @@ async fn live(seed: Seed) {
 
 impl Worker {
     /// The view to serve a request from, first byte to last.
-    pub fn view(&self) -> Rc<Arc<EdgeView>> {
+    pub fn view(&self) -> Rc<HeldView> {
         Rc::clone(&self.view.borrow())
     }
 
@@ -140,8 +153,10 @@ impl Worker {
         self.scratches.borrow_mut().pop().unwrap_or_default()
     }
 
-    pub fn give_back_scratch(&self, scratch: Box<Scratch>) {
+    pub fn give_back_scratch(&self, mut scratch: Box<Scratch>) {
         const SPARE: usize = 256;
+        // A head that was given up in the middle must not be gone on with by another connection.
+        scratch.request.clear();
         let mut scratches = self.scratches.borrow_mut();
         if scratches.len() < SPARE {
             scratches.push(scratch);

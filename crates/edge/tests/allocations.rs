@@ -1,6 +1,6 @@
 //! Counts the allocations of a plain request on a connection that is kept, after warm-up. Client and origin use arrays
 //! of their own, so that everything counted is the edge's.
-
+#![allow(clippy::unwrap_used, reason = "a test panics where something is not so")]
 // A global allocator cannot be written without `unsafe`; this one only counts and passes on.
 #![allow(unsafe_code)]
 
@@ -35,7 +35,8 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
-const REQUEST: &[u8] = b"GET /shop/cart?item=1 HTTP/1.1\r\nHost: shop.test\r\nUser-Agent: test\r\nAccept: */*\r\n\r\n";
+const REQUEST: &[u8] =
+    b"GET /shop/cart?item=1 HTTP/1.1\r\nHost: shop.test\r\nUser-Agent: test\r\nAccept: */*\r\n\r\n";
 const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 1024\r\n\r\n";
 const ROUNDS: u64 = 500;
 

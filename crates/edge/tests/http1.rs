@@ -1,4 +1,5 @@
 //! HTTP/1.1 end to end: a raw client, the edge, a scripted origin.
+#![allow(clippy::unwrap_used, reason = "a test panics where something is not so")]
 
 mod common;
 
@@ -49,7 +50,8 @@ fn pipelined_requests_are_answered_in_order() {
         }
     });
     let mut client = Peer::connect(port);
-    let requests: String = (1..=5).map(|n| format!("GET /{n} HTTP/1.1\r\nHost: a\r\n\r\n")).collect();
+    let requests: String =
+        (1..=5).map(|n| format!("GET /{n} HTTP/1.1\r\nHost: a\r\n\r\n")).collect();
     client.send(requests);
     for n in 1..=5 {
         assert_eq!(client.response().1, format!("/{n}"));
@@ -84,7 +86,9 @@ fn bodies_pass_both_ways_by_length_and_by_chunks_with_trailers() {
     assert_eq!((header(&head, "content-length"), body.as_str()), (Some("7"), "1234567"));
 
     let mut client = Peer::connect(port);
-    client.send("POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4;ext=1\r\nwxyz\r\n");
+    client.send(
+        "POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4;ext=1\r\nwxyz\r\n",
+    );
     thread::sleep(Duration::from_millis(20));
     client.send("1\r\n!\r\n0\r\nX-Check: ok\r\nHost: evil\r\n\r\n");
     assert_eq!(status(&client.head()), 200);
@@ -111,7 +115,9 @@ fn large_bodies_arrive_whole() {
     let sent = body.clone();
     let sending = thread::spawn(move || {
         use std::io::Write;
-        writer.write_all(format!("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: {LENGTH}\r\n\r\n").as_bytes())?;
+        writer.write_all(
+            format!("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: {LENGTH}\r\n\r\n").as_bytes(),
+        )?;
         writer.write_all(&sent)
     });
     assert_eq!(status(&client.head()), 200);
@@ -150,7 +156,10 @@ fn http10_gets_bodies_until_close_and_may_keep_alive() {
     let mut client = Peer::connect(port);
     client.send("GET / HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n");
     let head = client.head();
-    assert_eq!((header(&head, "connection"), header(&head, "transfer-encoding")), (Some("close"), None));
+    assert_eq!(
+        (header(&head, "connection"), header(&head, "transfer-encoding")),
+        (Some("close"), None)
+    );
     assert_eq!(client.rest(), "hi");
 
     let (_running, port) = one_origin(says("ok"));
@@ -172,7 +181,9 @@ fn responses_without_a_body() {
             let head = peer.head();
             match head.split(' ').nth(1) {
                 Some("/204") => peer.send("HTTP/1.1 204 No Content\r\nContent-Length: 4\r\n\r\n"),
-                Some("/304") => peer.send("HTTP/1.1 304 Not Modified\r\nContent-Length: 4\r\nETag: x\r\n\r\n"),
+                Some("/304") => {
+                    peer.send("HTTP/1.1 304 Not Modified\r\nContent-Length: 4\r\nETag: x\r\n\r\n")
+                }
                 Some(_) => peer.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n"),
                 None => return,
             }
@@ -187,7 +198,11 @@ fn responses_without_a_body() {
     ] {
         client.send(format!("{request} HTTP/1.1\r\nHost: a\r\n\r\n"));
         let head = client.head();
-        assert_eq!((status(&head), header(&head, "content-length")), (expected, length), "{request}");
+        assert_eq!(
+            (status(&head), header(&head, "content-length")),
+            (expected, length),
+            "{request}"
+        );
         assert!(header(&head, "x-request-id").is_some() && client.held.is_empty());
     }
 }
@@ -208,7 +223,9 @@ fn a_body_until_close_becomes_chunked() {
 fn interim_responses() {
     let (_running, port) = one_origin(|peer| {
         while !peer.head().is_empty() {
-            peer.send("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n");
+            peer.send(
+                "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n",
+            );
             thread::sleep(Duration::from_millis(20));
             peer.send(ok("end"));
         }
@@ -262,7 +279,9 @@ fn an_early_response_ends_the_exchange() {
 fn upgrades_become_a_tunnel_with_what_was_sent_early() {
     let (_running, port) = one_origin(|peer| {
         let head = peer.head();
-        if header(&head, "upgrade") != Some("echo") || header(&head, "connection") != Some("upgrade") {
+        if header(&head, "upgrade") != Some("echo")
+            || header(&head, "connection") != Some("upgrade")
+        {
             return peer.send(ok("no upgrade"));
         }
         peer.send("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\nhello ");
@@ -273,9 +292,13 @@ fn upgrades_become_a_tunnel_with_what_was_sent_early() {
         peer.send("bye");
     });
     let mut client = Peer::connect(port);
-    client.send("GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\nearly ");
+    client
+        .send("GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\nearly ");
     let head = client.head();
-    assert_eq!((status(&head), header(&head, "upgrade"), header(&head, "connection")), (101, Some("echo"), Some("upgrade")));
+    assert_eq!(
+        (status(&head), header(&head, "upgrade"), header(&head, "connection")),
+        (101, Some("echo"), Some("upgrade"))
+    );
     assert_eq!(text(client.count(12)), "hello early ");
     let large = "x".repeat(200_000);
     let mut writer = client.stream.try_clone().unwrap();
@@ -320,4 +343,19 @@ fn a_long_head_and_a_body_behind_it() {
     client.send("b".repeat(100_000));
     let (_, body) = client.response();
     assert!(body.ends_with(" 100000"), "{body}");
+}
+
+#[test]
+fn a_head_that_was_given_up_leaves_nothing_to_the_next_connection() {
+    let (_running, port) = one_origin(echo_heads);
+    for _ in 0..10 {
+        let mut first = Peer::connect(port);
+        first.send("GET /secret HTTP/1.1\r\nHost: a\r\nAuthorization: mine\r\nX-Part");
+        thread::sleep(Duration::from_millis(5));
+        drop(first);
+        thread::sleep(Duration::from_millis(5));
+        let seen = Peer::connect(port).get("/open", "b").1;
+        assert!(seen.starts_with("GET /open HTTP/1.1\r\nhost: b\r\n"), "{seen}");
+        assert!(!seen.contains("mine"), "{seen}");
+    }
 }

@@ -1,4 +1,5 @@
 //! HTTP/2 with prior knowledge, by the client of the `h2` crate.
+#![allow(clippy::unwrap_used, reason = "a test panics where something is not so")]
 
 mod common;
 
@@ -71,7 +72,11 @@ fn bodies_and_trailers_pass_both_ways() {
         let body = peer.until("\r\n0\r\n");
         let trailers = peer.head();
         peer.send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n");
-        peer.send(format!("{:x}\r\n{body}\r\n0\r\nx-got: {}\r\nhost: evil\r\n\r\n", body.len(), trailers.trim()));
+        peer.send(format!(
+            "{:x}\r\n{body}\r\n0\r\nx-got: {}\r\nhost: evil\r\n\r\n",
+            body.len(),
+            trailers.trim()
+        ));
         peer.more();
     });
     client(port, async |mut send| {
@@ -85,7 +90,9 @@ fn bodies_and_trailers_pass_both_ways() {
         stream.send_trailers(trailers).unwrap();
         let (bytes, trailers) = body(response.await.unwrap()).await;
         let bytes = text(bytes);
-        assert!(bytes.contains("first") && bytes.contains("second") && bytes.ends_with("\r\n0\r\n"));
+        assert!(
+            bytes.contains("first") && bytes.contains("second") && bytes.ends_with("\r\n0\r\n")
+        );
         let trailers = trailers.unwrap();
         assert_eq!((trailers["x-got"].as_bytes(), trailers.len()), (b"x-sum: 11".as_slice(), 1));
     });
@@ -102,7 +109,8 @@ fn large_bodies_pass_within_the_windows() {
         peer.more();
     });
     client(port, async |mut send| {
-        let request = Request::post("http://a.test/").header("content-length", LENGTH).body(()).unwrap();
+        let request =
+            Request::post("http://a.test/").header("content-length", LENGTH).body(()).unwrap();
         let (response, mut stream) = send.send_request(request, false).unwrap();
         let mut left = vec![7; LENGTH];
         while !left.is_empty() {

@@ -1,4 +1,5 @@
 //! Start, live change of ports, drain.
+#![allow(clippy::unwrap_used, reason = "a test panics where something is not so")]
 
 mod common;
 
@@ -53,7 +54,8 @@ fn a_port_in_use_is_named_with_its_mend() {
     let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = taken.local_addr().unwrap().port();
     let registry = Registry::new(2);
-    let plan = snapshot(vec![listener(port - 1, Protocol::Http, "", vec![])], CertificatePlan::default());
+    let plan =
+        snapshot(vec![listener(port - 1, Protocol::Http, "", vec![])], CertificatePlan::default());
     let view = EdgeView::build(&plan, &facts(&[]), &KeyTable::default(), &registry, None);
     let views = Cell::new(Arc::new(view));
     let config = Config { bind: Ipv4Addr::LOCALHOST.into(), port_offset: 1, workers: 2 };

@@ -1,10 +1,11 @@
 //! What the edge answers itself: refusals, redirects, failures of origins, deadlines.
+#![allow(clippy::unwrap_used, reason = "a test panics where something is not so")]
 
 mod common;
 
 use common::*;
-use model::edge::*;
 use model::Facts;
+use model::edge::*;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -95,14 +96,26 @@ fn messages_that_are_no_requests_end_the_connection() {
         ("GET / HTTP/1.1\r\n\r\n".to_owned(), 400),
         ("GET / HTTP/1.1\nHost: a\n\n".to_owned(), 400),
         ("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n".to_owned(), 400),
-        ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned(), 400),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n"
+                .to_owned(),
+            400,
+        ),
         ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n".to_owned(), 501),
         (format!("GET /{long} HTTP/1.1\r\nHost: a\r\n\r\n"), 414),
         (format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", format!("x: {long}\r\n").repeat(4)), 431),
         ("GET / HTTP/2.0\r\nHost: a\r\n\r\n".to_owned(), 505),
         ("CONNECT a.test:443 HTTP/1.1\r\nHost: a.test:443\r\n\r\n".to_owned(), 501),
-        ("POST /fine HTTP/1.1\r\nHost: a.test\r\nContent-Length: 9999999999999\r\n\r\n".to_owned(), 413),
-        ("POST /fine HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n".to_owned(), 400),
+        (
+            "POST /fine HTTP/1.1\r\nHost: a.test\r\nContent-Length: 9999999999999\r\n\r\n"
+                .to_owned(),
+            413,
+        ),
+        (
+            "POST /fine HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"
+                .to_owned(),
+            400,
+        ),
     ] {
         let mut client = Peer::connect(port);
         client.send(&bytes);
@@ -119,7 +132,13 @@ fn redirects_and_rewrites_and_edits() {
     let origin = Origin::start(echo_heads);
     let port = free_port();
     let redirect = |path, status| {
-        Action::Redirect(Redirect { scheme: None, hostname: Some("new.test".into()), port: None, path, status })
+        Action::Redirect(Redirect {
+            scheme: None,
+            hostname: Some("new.test".into()),
+            port: None,
+            path,
+            status,
+        })
     };
     let mut edits = forward("edits", "/edits", "a");
     edits.request_headers = HeaderEdits {
@@ -151,7 +170,8 @@ fn redirects_and_rewrites_and_edits() {
     assert_eq!((status(&head), header(&head, "location")), (308, Some(expected.as_str())));
     assert!(body.is_empty() && header(&head, "x-request-id").is_some());
     assert_eq!(status(&client.get("/plain", "a.test").0), 302);
-    client.send("GET /edits HTTP/1.1\r\nHost: a.test\r\nX-Set: old\r\nX-Add: 1\r\nX-Gone: y\r\n\r\n");
+    client
+        .send("GET /edits HTTP/1.1\r\nHost: a.test\r\nX-Set: old\r\nX-Add: 1\r\nX-Gone: y\r\n\r\n");
     let (head, seen) = client.response();
     assert_eq!((header(&head, "server"), header(&seen, "host")), (Some("ours"), Some("set.test")));
     assert_eq!((header(&seen, "x-set"), header(&seen, "x-gone")), (Some("new"), None));
@@ -247,7 +267,10 @@ fn route_timeouts_are_504_before_the_head_and_cut_off_after_it() {
         let mut client = Peer::connect(port);
         let start = Instant::now();
         assert_eq!(status(&client.get(path, "a").0), 504, "{path}");
-        assert!(start.elapsed() >= Duration::from_millis(200) && start.elapsed() < Duration::from_secs(2));
+        assert!(
+            start.elapsed() >= Duration::from_millis(200)
+                && start.elapsed() < Duration::from_secs(2)
+        );
         client.send(format!("GET {path}/body HTTP/1.1\r\nHost: a\r\n\r\n"));
         assert_eq!(status(&client.head()), 200);
         assert_eq!(client.rest(), "abc");
@@ -282,9 +305,9 @@ fn weights_are_kept() {
     let mut client = Peer::connect(port);
     let mut counts = std::collections::BTreeMap::new();
     for _ in 0..200 {
-        *counts.entry(client.get("/", "a").1).or_insert(0) += 1;
+        *counts.entry(client.get("/", "a").1).or_insert(0i32) += 1;
     }
     for (name, expected) in [("a", 140), ("b", 40), ("c", 20)] {
-        assert!((counts[name] as i32 - expected).abs() <= 4, "{counts:?}");
+        assert!((counts[name] - expected).abs() <= 4, "{counts:?}");
     }
 }

@@ -1,4 +1,5 @@
 //! TLS by a rustls client: SNI, ALPN, 421, missing certificates, versions.
+#![allow(clippy::unwrap_used, reason = "a test panics where something is not so")]
 
 mod common;
 
@@ -51,12 +52,16 @@ fn fixture(with_any: bool) -> Fixture {
         made.certificates = names.iter().map(|n| ObjectId::new(Kind::SECRET, "test", *n)).collect();
         made
     };
-    let mut listeners =
-        vec![secured("a.test", &["missing", "b", "a"]), secured("*.w.test", &["w"]), secured("bare.test", &["missing"])];
+    let mut listeners = vec![
+        secured("a.test", &["missing", "b", "a"]),
+        secured("*.w.test", &["w"]),
+        secured("bare.test", &["missing"]),
+    ];
     if with_any {
         listeners.push(secured("", &["any"]));
     }
-    let mut certificates: Vec<Node<Certificate>> = issued.iter().map(|issued| Node::new(certificate(issued))).collect();
+    let mut certificates: Vec<Node<Certificate>> =
+        issued.iter().map(|issued| Node::new(certificate(issued))).collect();
     certificates.sort_by(|a, b| a.secret.cmp(&b.secret));
     let pairs = issued.iter().map(|i| (i.secret.clone(), i.chain.as_str(), i.key.as_str()));
     let (keys, faults) = KeyTable::build(pairs, None);
@@ -66,20 +71,28 @@ fn fixture(with_any: bool) -> Fixture {
     let mut roots = RootCertStore::empty();
     for issued in &issued {
         use rustls_pki_types::pem::PemObject;
-        roots.add(rustls_pki_types::CertificateDer::from_pem_slice(issued.chain.as_bytes()).unwrap()).unwrap();
+        roots
+            .add(rustls_pki_types::CertificateDer::from_pem_slice(issued.chain.as_bytes()).unwrap())
+            .unwrap();
     }
     Fixture { _running: running, port, roots: Arc::new(roots) }
 }
 
 fn certificate(issued: &Issued) -> Certificate {
-    let names = issued.names.iter().map(|n| model::HostPattern::parse_one_label(n).unwrap()).collect();
+    let names =
+        issued.names.iter().map(|n| model::HostPattern::parse_one_label(n).unwrap()).collect();
     let chain = Digest::of_bytes(issued.chain.as_bytes());
     let leaf = Leaf { chain, names, issuer: "self".into(), not_before: 0, not_after: i64::MAX };
     Certificate { secret: issued.secret.clone(), source: Source::Secret(leaf) }
 }
 
 impl Fixture {
-    fn connect(&self, name: &str, alpn: &[&[u8]], versions: &[&'static rustls::SupportedProtocolVersion]) -> StreamOwned<ClientConnection, TcpStream> {
+    fn connect(
+        &self,
+        name: &str,
+        alpn: &[&[u8]],
+        versions: &[&'static rustls::SupportedProtocolVersion],
+    ) -> StreamOwned<ClientConnection, TcpStream> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut config = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(versions)
@@ -87,7 +100,8 @@ impl Fixture {
             .with_root_certificates(Arc::clone(&self.roots))
             .with_no_client_auth();
         config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
-        let session = ClientConnection::new(Arc::new(config), name.to_owned().try_into().unwrap()).unwrap();
+        let session =
+            ClientConnection::new(Arc::new(config), name.to_owned().try_into().unwrap()).unwrap();
         let io = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
         io.set_read_timeout(Some(PATIENCE)).unwrap();
         StreamOwned::new(session, io)
@@ -96,7 +110,9 @@ impl Fixture {
     /// One request over a connection for `name`: the head and the body, or the handshake's error.
     fn get(&self, name: &str, host: &str) -> Result<String, std::io::Error> {
         let mut stream = self.connect(name, &[b"http/1.1"], rustls::ALL_VERSIONS);
-        stream.write_all(format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").as_bytes())?;
+        stream.write_all(
+            format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").as_bytes(),
+        )?;
         let mut answer = Vec::new();
         match stream.read_to_end(&mut answer) {
             // A close without close_notify: the length in the head tells whether the answer is whole.
@@ -123,7 +139,10 @@ fn the_certificate_follows_the_name_and_421_a_host_of_another_listener() {
         let answer = fixture.get(name, host).unwrap();
         assert_eq!(status(&answer), expected, "{name} {host}");
         if expected == 200 {
-            assert_eq!(header(answer.split("\r\n\r\n").nth(1).unwrap(), "x-forwarded-proto"), Some("https"));
+            assert_eq!(
+                header(answer.split("\r\n\r\n").nth(1).unwrap(), "x-forwarded-proto"),
+                Some("https")
+            );
         }
     }
 }
@@ -164,7 +183,11 @@ fn keys_are_parsed_once_and_faults_are_told() {
     for (chain, key, expected) in [
         (a.chain.as_str(), b.key.as_str(), KeyError::Mismatch),
         ("", a.key.as_str(), KeyError::EmptyChain),
-        ("-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n", a.key.as_str(), KeyError::Chain),
+        (
+            "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n",
+            a.key.as_str(),
+            KeyError::Chain,
+        ),
         (a.chain.as_str(), "no key", KeyError::Key),
     ] {
         let (table, faults) = KeyTable::build([(secret.clone(), chain, key)], None);

@@ -120,10 +120,20 @@ pub struct Running {
 
 impl Running {
     pub fn start(listeners: Vec<Listener>, facts: &Facts) -> Running {
-        Running::start_with(snapshot(listeners, CertificatePlan::default()), facts, KeyTable::default(), 1)
+        Running::start_with(
+            snapshot(listeners, CertificatePlan::default()),
+            facts,
+            KeyTable::default(),
+            1,
+        )
     }
 
-    pub fn start_with(snapshot: Snapshot, facts: &Facts, keys: KeyTable, workers: usize) -> Running {
+    pub fn start_with(
+        snapshot: Snapshot,
+        facts: &Facts,
+        keys: KeyTable,
+        workers: usize,
+    ) -> Running {
         let registry = Registry::new(workers);
         let view = EdgeView::build(&snapshot, facts, &keys, &registry, None);
         let views = Cell::new(Arc::new(view));
