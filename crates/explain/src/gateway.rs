@@ -90,15 +90,8 @@ fn rule(subject: &Subject<'_>, matched: &Matched<'_>) -> Finding {
 
 /// Routes that name the host, none of which is attached to a listener.
 fn unattached(subject: &Subject<'_>) -> Finding {
-    for route in subject.routes() {
-        if let Some(diagnostic) = subject.diagnostic(&route, |_| true) {
-            return Finding::new(Link::Gateway, State::Broken, diagnostic.message.clone())
-                .help(diagnostic.help.clone())
-                .about(subject, &route, &diagnostic.field);
-        }
-        if let Some(finding) = gateway_at_fault(subject, &route) {
-            return finding;
-        }
+    if let Some(finding) = route_at_fault(subject, |_| true) {
+        return finding;
     }
     let finding =
         Finding::new(Link::Gateway, State::Broken, format!("no route serves {}", subject.host))
@@ -110,20 +103,46 @@ fn unattached(subject: &Subject<'_>) -> Finding {
     }
 }
 
-/// A route may be right and its Gateway wrong.
+/// What is said about a route of the host, or about the Gateway or class that it leans on.
+fn route_at_fault(
+    subject: &Subject<'_>,
+    relevant: impl Fn(&Diagnostic) -> bool,
+) -> Option<Finding> {
+    subject.routes().iter().find_map(|route| {
+        let said = subject.diagnostic(route, &relevant).or_else(|| subject.not_ours(route));
+        let finding = said.map(|diagnostic| {
+            Finding::new(Link::Gateway, State::Broken, diagnostic.message.clone())
+                .help(diagnostic.help.clone())
+                .about(subject, route, &diagnostic.field)
+        });
+        finding.or_else(|| gateway_at_fault(subject, route))
+    })
+}
+
+/// A route may be right and its Gateway wrong, or not ours.
 fn gateway_at_fault(subject: &Subject<'_>, route: &ObjectId) -> Option<Finding> {
     let (_, spec) = subject.world.inputs.http_route(&route.namespace, &route.name)?;
     spec.parent_refs.iter().find_map(|parent| {
         let namespace = parent.namespace.clone().unwrap_or_else(|| route.namespace.clone());
         let (gateway, _) = subject.world.inputs.gateway(&namespace, &parent.name)?;
-        let diagnostic = subject.diagnostic(&gateway.id, Diagnostic::is_error)?;
+        let diagnostic = subject
+            .diagnostic(&gateway.id, Diagnostic::is_error)
+            .or_else(|| subject.not_ours(&gateway.id))?;
         let finding = Finding::new(Link::Gateway, State::Broken, diagnostic.message.clone());
         Some(finding.help(diagnostic.help.clone()).about(subject, &gateway.id, &diagnostic.field))
     })
 }
 
+/// About attaching, not about one rule.
+fn is_of_parents(diagnostic: &Diagnostic) -> bool {
+    diagnostic.field.starts_with("spec.parentRefs") || diagnostic.field.is_empty()
+}
+
 /// The host is served, but not on this port and scheme.
 fn no_listener(subject: &Subject<'_>) -> Finding {
+    if let Some(finding) = route_at_fault(subject, is_of_parents) {
+        return finding;
+    }
     let scheme = if subject.protocol == Protocol::Https { "HTTPS" } else { "HTTP" };
     let served: Vec<String> = subject
         .world
@@ -154,6 +173,11 @@ fn no_listener(subject: &Subject<'_>) -> Finding {
 /// The listener is there; says of each rule of the host why it does not take the request.
 fn no_rule(subject: &Subject<'_>, table: &ListenerTable) -> Finding {
     let reasons = why_not(subject);
+    if reasons.is_empty()
+        && let Some(finding) = route_at_fault(subject, is_of_parents)
+    {
+        return finding;
+    }
     let shown = reasons.iter().take(5).cloned().collect::<Vec<_>>().join("; ");
     let detail = match reasons.len() {
         0 => format!("{} takes the host, but no route is attached there for it", table.id()),
@@ -218,9 +242,26 @@ pub fn notes(subject: &Subject<'_>) -> Vec<String> {
             fault(subject, &rule.action).map(|fault| format!("{}: {fault}", rule.id))
         })
         .collect();
+    notes.extend(said_of_routes(subject));
     notes.sort();
     notes.dedup();
     notes
+}
+
+/// Errors of the routes that name the host, and of its contracts: a rule that was left out is in no plan.
+fn said_of_routes(subject: &Subject<'_>) -> Vec<String> {
+    let mut objects = subject.routes();
+    let contracts = &subject.world.compiled.snapshot.governance.contracts;
+    objects.extend(
+        contracts.iter().filter(|c| c.hostname.as_str() == subject.host).map(|c| c.id.clone()),
+    );
+    let diagnostics = subject.world.compiled.diagnostics.iter();
+    diagnostics
+        .filter(|d| {
+            d.is_error() && d.object.as_ref().is_some_and(|object| objects.contains(object))
+        })
+        .filter_map(|d| Some(format!("{}, {}: {}", d.object.as_ref()?, d.field, d.message)))
+        .collect()
 }
 
 fn fault(subject: &Subject<'_>, action: &Action) -> Option<String> {

@@ -145,6 +145,12 @@ pub fn explain(
         pods::judge_services(&subject),
         pods::judge(&subject, evidence),
     ];
+    if subject.is_plain_record() {
+        findings
+            .iter_mut()
+            .skip(usize::from(Link::Routing.number()))
+            .for_each(Finding::skip_for_dns_alone);
+    }
     mark_consequences(&mut findings);
     let broken_owner = findings
         .iter()
@@ -155,9 +161,18 @@ pub fn explain(
         url: subject.url(),
         digest: world.compiled.snapshot.digest.short(),
         owner: broken_owner.or_else(|| subject.owner()),
-        notes: gateway::notes(&subject),
+        notes: notes(&subject, &findings),
         findings,
     }
+}
+
+/// Without what a link says already.
+fn notes(subject: &Subject<'_>, findings: &[Finding]) -> Vec<String> {
+    let mut notes = gateway::notes(subject);
+    let is_said =
+        |note: &str| findings.iter().any(|f| f.state == State::Broken && note.ends_with(&f.detail));
+    notes.retain(|note| !is_said(note));
+    notes
 }
 
 /// What a broken link takes with it. The lower number is not always the cause: a port that is not bound (6) has no
@@ -182,6 +197,11 @@ const TAKES_WITH_IT: &[(Link, &[Link])] = &[
 
 fn mark_consequences(findings: &mut [Finding]) {
     let index = |link: &Link| usize::from(link.number()) - 1;
+    // One fault that shows at two links is said once.
+    let (tls, gateway) = (&findings[index(&Link::Tls)], &findings[index(&Link::Gateway)]);
+    if tls.state == State::Broken && tls.detail == gateway.detail {
+        findings[index(&Link::Gateway)].follow(Link::Tls);
+    }
     for (cause, links) in TAKES_WITH_IT {
         if findings[index(cause)].state != State::Broken {
             continue;
@@ -211,6 +231,10 @@ impl Finding {
             self.state = State::Consequence;
             self.help = format!("mend link {} ({cause}) first", cause.number());
         }
+    }
+
+    fn skip_for_dns_alone(&mut self) {
+        *self = Finding::new(self.link, State::Skipped, "DNS alone answers for the name");
     }
 
     fn help(mut self, help: impl Into<String>) -> Self {

@@ -6,7 +6,7 @@ use crate::{Evidence, Finding, Probed, State};
 use model::edge::{Action, Backend, Target};
 use model::facts::Endpoint;
 use model::id::ServicePort;
-use model::{Kind, Link, ObjectId};
+use model::{Diagnostic, Kind, Link, ObjectId};
 use std::net::SocketAddr;
 
 /// Backends of the rule that takes the request, those with weight.
@@ -67,14 +67,15 @@ pub fn judge_services(subject: &Subject<'_>) -> Finding {
         Target::Service(_) => None,
     });
     if let Some((index, message)) = invalid {
-        let field = backend_field(&matched.route().id, matched.rule.id.index, *index);
         let route = &matched.route().id;
-        let help = subject
-            .diagnostic(route, |d| d.field.starts_with(&field))
-            .map(|d| d.help.clone())
-            .unwrap_or_default();
-        let share = format!("{message}; its share of requests answers 500");
-        return found(State::Broken, share).help(help).about(subject, route, &field);
+        let field = backend_field(route, matched.rule.id.index, *index);
+        let found_by =
+            |d: &Diagnostic| d.field.starts_with(&field) && d.message.contains(&**message);
+        let diagnostic = subject.diagnostic(route, found_by);
+        let place = diagnostic.map_or(&*field, |diagnostic| &diagnostic.field);
+        let help = diagnostic.map(|diagnostic| diagnostic.help.clone()).unwrap_or_default();
+        let detail = format!("{message}; its share of requests answers 500");
+        return found(State::Broken, detail).help(help).about(subject, route, place);
     }
     let names: Vec<String> = services(subject).iter().map(ToString::to_string).collect();
     let finding = found(State::Ok, names.join(", "));

@@ -31,8 +31,12 @@ impl Question {
     /// `shop.example.test`, or `https://shop.example.test:8443/cart?id=1`.
     pub fn parse(text: &str, method: &str) -> Result<Question, BadQuestion> {
         let (scheme, rest) = match text.split_once("://") {
-            Some(("https", rest)) => (Some(Protocol::Https), rest),
-            Some(("http", rest)) => (Some(Protocol::Http), rest),
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => {
+                (Some(Protocol::Https), rest)
+            }
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => {
+                (Some(Protocol::Http), rest)
+            }
             Some((other, _)) => {
                 return Err(BadQuestion(format!(
                     "scheme `{other}` is not served; use http or https"
@@ -86,6 +90,9 @@ mod tests {
                 Some((Some(Protocol::Http), Some(8080), "/a/b", Some("c=d"))),
             ),
             ("shop.example.test?x", Some((None, None, "/", Some("x")))),
+            ("HTTPS://shop.example.test", Some((Some(Protocol::Https), None, "/", None))),
+            ("https://[::1]/", None),
+            ("https://user:pw@shop.example.test/", None),
             ("ftp://shop.example.test", None),
             ("https://", None),
             ("shop.example.test:0", None),

@@ -3,6 +3,7 @@
 use crate::subject::Subject;
 use crate::{DnsAnswer, Evidence, Finding, Probed, State};
 use model::dns::{RecordData, RecordSet, Zone};
+use model::hostname::DnsName;
 use model::{Link, ObjectId};
 use std::net::IpAddr;
 
@@ -29,11 +30,10 @@ pub fn judge(subject: &Subject<'_>, evidence: &Evidence) -> Finding {
             found(State::Broken, format!("our nameserver does not answer: {why}"))
                 .help("see the log of the instance; is the DNS port bound?"),
         ),
-        Probed::Seen(Ok(answer)) if answer.addresses.is_empty() => about(no_record(
-            subject,
-            zone,
-            &format!("our nameserver answers {} without an address", answer.rcode),
-        )),
+        Probed::Seen(Ok(answer)) if answer.addresses.is_empty() => {
+            let detail = format!("our nameserver answers {} without an address", answer.rcode);
+            no_record(subject, zone, &detail).about(subject, &zone.id, &own_record(subject, zone))
+        }
         Probed::Seen(Ok(answer)) => about(found(
             State::Ok,
             format!("{} (ttl {}, zone {})", list(&answer.addresses), answer.ttl, zone.name),
@@ -41,8 +41,32 @@ pub fn judge(subject: &Subject<'_>, evidence: &Evidence) -> Finding {
     }
 }
 
-/// No record because no route is served is not DNS's fault.
+/// No record because no route is served is not DNS's fault; a record of another type is.
 fn no_record(subject: &Subject<'_>, zone: &Zone, detail: &str) -> Finding {
+    let mut written = zone.sets.iter().filter(|set| set.name.as_str() == subject.host);
+    let found = |detail: String, help: &str| {
+        Finding::new(Link::Resolution, State::Broken, detail).help(help)
+    };
+    match written.find_map(|set| match &set.data {
+        RecordData::Cname(target) => {
+            Some((format!("it is an alias of {target}, which has no address here"), "CNAME"))
+        }
+        RecordData::Ns(names) => {
+            let names: Vec<&str> = names.iter().map(DnsName::as_str).collect();
+            Some((format!("it is delegated to {}", names.join(", ")), "NS"))
+        }
+        _ => None,
+    }) {
+        Some((why, kind)) => {
+            return found(
+                why,
+                &format!(
+                    "remove the {kind} record, so that the entry answers, or correct its target"
+                ),
+            );
+        }
+        None => {}
+    }
     let mut finding = Finding::new(Link::Resolution, State::Broken, detail)
         .help(format!("add a record to {}, or a route that serves the name", zone.id));
     if !subject.is_served() {
@@ -117,6 +141,14 @@ fn address(subject: &Subject<'_>, zone: &Zone, answer: &DnsAnswer) -> Finding {
 }
 
 fn elsewhere(subject: &Subject<'_>, zone: &Zone, strange: &[IpAddr]) -> Finding {
+    if subject.is_plain_record() {
+        let detail = format!("{}, as its record says; no route here is for it", list(strange));
+        return Finding::new(Link::Routing, State::Ok, detail).about(
+            subject,
+            &zone.id,
+            &record_field(subject, zone),
+        );
+    }
     let ours = list(&subject.world.entry.advertised);
     let field = record_field(subject, zone);
     Finding::new(
@@ -145,6 +177,13 @@ fn predicted_address(subject: &Subject<'_>, zone: &Zone) -> Finding {
         return Finding::new(Link::Routing, State::Skipped, "not asked");
     }
     elsewhere(subject, zone, &strange)
+}
+
+/// The field of the record of the name itself, or the zone's name.
+fn own_record(subject: &Subject<'_>, zone: &Zone) -> String {
+    let fields = subject.world.inputs.zone(&zone.id.namespace, &zone.id.name);
+    let index = fields.and_then(|(_, zone)| zone.record_index(subject.host));
+    index.map_or_else(|| "spec.name".to_owned(), |index| format!("spec.records[{index}]"))
 }
 
 /// The field of the record that answers, followed through one alias.

@@ -2,6 +2,7 @@
 
 use crate::gateway::{self, Taken};
 use crate::{Question, World};
+use manifest::kinds::gateway::Gateway;
 use model::dns::Zone;
 use model::edge::{Listener, Protocol};
 use model::governance::{Claim, Contract};
@@ -32,7 +33,7 @@ impl<'a> Subject<'a> {
             world,
             question,
             host,
-            contract: snapshot.governance.contract(host),
+            contract: contract(world, host),
             zone: zones.max_by_key(|zone| zone.name.as_str().len()),
             protocol,
             port,
@@ -67,6 +68,14 @@ impl<'a> Subject<'a> {
             .filter(move |listener| listener.protocol == protocol)
     }
 
+    /// A name of one of our zones that nobody routes or promises: DNS alone answers for it.
+    pub fn is_plain_record(&self) -> bool {
+        let is_written = self
+            .zone
+            .is_some_and(|zone| zone.sets.iter().any(|set| set.name.as_str() == self.host));
+        is_written && self.contract.is_none() && self.routes().is_empty() && !self.is_served()
+    }
+
     /// True when some listener serves some route for the host.
     pub fn is_served(&self) -> bool {
         serves(self.world, self.host, |_| true)
@@ -85,36 +94,24 @@ impl<'a> Subject<'a> {
 
     /// Routes that name the host, attached or not: HTTPRoutes first.
     pub fn routes(&self) -> Vec<ObjectId> {
-        let inputs = self.world.inputs;
-        let names = |hosts: &[HostPattern]| hosts.iter().any(|pattern| pattern.matches(self.host));
-        let http = inputs
-            .http_routes()
-            .filter(|(_, route)| names(&route.hostnames))
-            .map(|(object, _)| object.id.clone());
-        let ingress = inputs
-            .ingresses()
-            .filter(|(_, ingress)| {
-                ingress
-                    .rules
-                    .iter()
-                    .any(|r| r.host.as_ref().is_some_and(|h| h.0.matches(self.host)))
-            })
-            .map(|(object, _)| object.id.clone());
-        http.chain(ingress).collect()
+        routes(self.world, self.host)
     }
 
     /// The contract's owner, or the team of the namespace that routes the host.
     pub fn owner(&self) -> Option<Owner> {
-        let governance = &self.world.compiled.snapshot.governance;
-        let routed_in = self.routes().into_iter().next().map(|route| route.namespace);
-        governance.owner(self.host, routed_in.as_deref())
+        let promised = self.contract.and_then(|contract| contract.owner());
+        let routed_in = || self.routes().into_iter().next().map(|route| route.namespace);
+        promised.or_else(|| self.world.compiled.snapshot.governance.team(&routed_in()?))
     }
 
-    /// The contract of the host first: the promise is the owner's whatever object breaks it. Objects of another host's
-    /// namespace belong to that namespace's team.
+    /// What lies in the namespaces that route the host, or in its contract's, is the contract's to answer for; what
+    /// lies elsewhere (a Gateway, a zone) is the team's whose namespace it is.
     pub fn owner_of(&self, object: &ObjectId) -> Option<Owner> {
-        let governance = &self.world.compiled.snapshot.governance;
-        governance.owner(self.host, Some(&object.namespace)).or_else(|| self.owner())
+        let is_own =
+            self.contract.is_some_and(|contract| contract.id.namespace == object.namespace)
+                || self.routes().iter().any(|route| route.namespace == object.namespace);
+        let team = || self.world.compiled.snapshot.governance.team(&object.namespace);
+        if is_own { self.owner() } else { team().or_else(|| self.owner()) }
     }
 
     /// The worst diagnostic about an object.
@@ -130,6 +127,16 @@ impl<'a> Subject<'a> {
             .iter()
             .filter(|d| d.object.as_ref() == Some(object) && relevant(d));
         found.min_by_key(|d| d.severity).filter(|d| d.severity != Severity::Note)
+    }
+
+    /// What says that an object belongs to another controller.
+    pub fn not_ours(&self, object: &ObjectId) -> Option<&'a Diagnostic> {
+        let code = compile::codes::OTHER_CLASS.slug;
+        self.world
+            .compiled
+            .diagnostics
+            .iter()
+            .find(|d| d.code == code && d.object.as_ref() == Some(object))
     }
 
     /// Gateways whose listeners, as written, would take the host on the port.
@@ -164,10 +171,42 @@ fn serves(world: &World<'_>, host: &str, wanted: impl Fn(&Listener) -> bool) -> 
     })
 }
 
-/// HTTPS where a listener serves the host, else HTTP.
+/// HTTPS where a listener is meant to serve the host: what is written counts, so that a listener that is broken is
+/// found and not passed over.
 fn default_scheme(world: &World<'_>, host: &str) -> Protocol {
     let has_https = serves(world, host, |listener| listener.protocol == Protocol::Https);
-    if has_https { Protocol::Https } else { Protocol::Http }
+    if has_https || is_https_written(world, host) { Protocol::Https } else { Protocol::Http }
+}
+
+/// A route of the host names a Gateway with an HTTPS listener for it, or an Ingress has TLS for it.
+fn is_https_written(world: &World<'_>, host: &str) -> bool {
+    let has_listener = |gateway: &Gateway| {
+        gateway.listeners.iter().any(|listener| {
+            &*listener.protocol == "HTTPS"
+                && listener.hostname.as_ref().is_none_or(|pattern| pattern.matches(host))
+        })
+    };
+    let of_gateway = world.inputs.http_routes().any(|(object, route)| {
+        route.hostnames.iter().any(|pattern| pattern.matches(host))
+            && route.parent_refs.iter().any(|parent| {
+                let namespace = parent.namespace.as_ref().unwrap_or(&object.id.namespace);
+                let is_for_http = |gateway: &Gateway| {
+                    let section = parent.section_name.as_ref();
+                    gateway
+                        .listeners
+                        .iter()
+                        .any(|l| Some(&l.name) == section && &*l.protocol != "HTTPS")
+                };
+                world
+                    .inputs
+                    .gateway(namespace, &parent.name)
+                    .is_some_and(|(_, gateway)| has_listener(gateway) && !is_for_http(gateway))
+            })
+    });
+    of_gateway
+        || world.inputs.ingresses().any(|(_, ingress)| {
+            ingress.tls.iter().any(|tls| tls.hosts.iter().any(|pattern| pattern.0.matches(host)))
+        })
 }
 
 /// A port in a URL may be the one that is bound (8443) or the one that is written (443).
@@ -190,4 +229,31 @@ fn port(world: &World<'_>, question: &Question, protocol: Protocol) -> u16 {
             serving.map_or(default, |listener| listener.port)
         }
     }
+}
+
+/// HTTPRoutes first, then Ingresses.
+fn routes(world: &World<'_>, host: &str) -> Vec<ObjectId> {
+    let names = |hosts: &[HostPattern]| hosts.iter().any(|pattern| pattern.matches(host));
+    let http = world.inputs.http_routes().filter(|(_, route)| names(&route.hostnames));
+    let ingress = world.inputs.ingresses().filter(|(_, ingress)| {
+        ingress
+            .rules
+            .iter()
+            .any(|rule| rule.host.as_ref().is_some_and(|pattern| pattern.0.matches(host)))
+    });
+    http.map(|(object, _)| object.id.clone())
+        .chain(ingress.map(|(object, _)| object.id.clone()))
+        .collect()
+}
+
+/// Of several contracts for one host the one beside a route of the host.
+fn contract<'a>(world: &World<'a>, host: &str) -> Option<&'a Node<Contract>> {
+    let contracts = || {
+        world.compiled.snapshot.governance.contracts.iter().filter(|c| c.hostname.as_str() == host)
+    };
+    let routes = routes(world, host);
+    let is_beside = |contract: &&Node<Contract>| {
+        routes.iter().any(|route| route.namespace == contract.id.namespace)
+    };
+    contracts().find(is_beside).or_else(|| contracts().next())
 }

@@ -14,7 +14,7 @@ pub fn judge(subject: &Subject<'_>, evidence: &Evidence, now: i64) -> Finding {
         return found(State::Skipped, "the request is plain HTTP");
     }
     let Some(listener) = listener(subject) else { return no_listener(subject) };
-    let object = certificate_object(listener);
+    let object = certificate_object(subject, listener);
     match &evidence.tls {
         Probed::Seen(Ok(handshake)) => {
             handshake_finding(subject, handshake, now).about(subject, &object, "")
@@ -36,9 +36,13 @@ fn listener<'a>(subject: &Subject<'a>) -> Option<&'a Node<Listener>> {
     of_port.max_by_key(|listener| listener.host.specificity())
 }
 
-/// The Secret, when there is one object to name; else the listener's Gateway or Ingress.
-fn certificate_object(listener: &Listener) -> ObjectId {
-    listener.certificates.first().unwrap_or(&listener.id.object).clone()
+/// The Secret, where a file holds it; else the Gateway or Ingress whose listener names it.
+fn certificate_object(subject: &Subject<'_>, listener: &Listener) -> ObjectId {
+    let secret = listener
+        .certificates
+        .first()
+        .filter(|secret| subject.world.inputs.object(secret).is_some());
+    secret.unwrap_or(&listener.id.object).clone()
 }
 
 fn no_listener(subject: &Subject<'_>) -> Finding {
@@ -96,7 +100,7 @@ fn handshake_finding(subject: &Subject<'_>, handshake: &Handshake, now: i64) -> 
 
 /// Without a handshake: what the plan knows of the certificate.
 fn planned(subject: &Subject<'_>, listener: &Listener, now: i64) -> Finding {
-    let object = certificate_object(listener);
+    let object = certificate_object(subject, listener);
     let found =
         |state, detail: String| Finding::new(Link::Tls, state, detail).about(subject, &object, "");
     if listener.certificates.is_empty() {
@@ -104,7 +108,8 @@ fn planned(subject: &Subject<'_>, listener: &Listener, now: i64) -> Finding {
             .help("name a Secret of type kubernetes.io/tls");
     }
     let certificates = &subject.world.compiled.snapshot.certificates.certificates;
-    let Some(certificate) = certificates.iter().find(|certificate| certificate.secret == object)
+    let Some(certificate) =
+        certificates.iter().find(|c| listener.certificates.first() == Some(&c.secret))
     else {
         return found(State::Skipped, "no handshake was made".to_owned());
     };

@@ -21,10 +21,14 @@ pub struct Zone {
 }
 
 impl Zone {
-    /// Where in `spec.records` the addresses, or the alias, of a name are written.
+    /// Where in `spec.records` the addresses, the alias or the delegation of a name are written. The apex is not asked
+    /// for: its NS come from `spec.nameservers`.
     pub fn record_index(&self, name: &str) -> Option<usize> {
         let leads = |data: &RecordData| {
-            matches!(data, RecordData::A(_) | RecordData::Aaaa(_) | RecordData::Cname(_))
+            matches!(
+                data,
+                RecordData::A(_) | RecordData::Aaaa(_) | RecordData::Cname(_) | RecordData::Ns(_)
+            )
         };
         let mut sets = self.sets.iter().zip(&self.first_records);
         sets.find(|(set, _)| set.name.as_str() == name && leads(&set.data)).map(|(_, index)| *index)
