@@ -45,6 +45,14 @@ pub fn judge(subject: &Subject<'_>, evidence: &Evidence) -> Finding {
     }
 }
 
+/// True when it is known that nothing listens on the port.
+pub fn is_unbound(subject: &Subject<'_>, evidence: &Evidence) -> bool {
+    match &evidence.ports {
+        Probed::Seen(ports) => !matches!(ports.get(&subject.port), Some(PortState::Bound(_))),
+        Probed::Unknown(_) | Probed::Skipped => false,
+    }
+}
+
 fn with_listener(subject: &Subject<'_>, finding: Finding) -> Finding {
     let listener = subject.listeners().find(|listener| listener.port == subject.port);
     match listener {

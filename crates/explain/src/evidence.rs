@@ -48,7 +48,7 @@ pub struct Handshake {
     pub issuer: String,
     pub not_before: i64,
     pub not_after: i64,
-    /// Whether the chain leads to the local CA or a root that the machine trusts; an error says where it ends.
+    /// Whether the chain leads to the local CA; an error says where it ends. Other roots are not ours to judge.
     pub chain: Result<(), String>,
 }
 

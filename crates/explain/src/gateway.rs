@@ -74,9 +74,9 @@ fn rule(subject: &Subject<'_>, matched: &Matched<'_>) -> Finding {
     let route = &matched.route().id;
     let by = format!("{}, {}", matched.listener.id(), matched.rule.id);
     let finding = match &matched.rule.action {
-        Action::Fail { status, message, .. } => {
-            let help =
-                subject.diagnostic(route, |d| d.field.starts_with(&field)).map(|d| d.help.clone());
+        Action::Fail { status, message, why } => {
+            let is_cause = |d: &Diagnostic| d.code == &**why && d.field.starts_with(&field);
+            let help = subject.diagnostic(route, is_cause).map(|d| d.help.clone());
             found(State::Broken, format!("{by} answers {status}: {message}"))
                 .help(help.unwrap_or_default())
         }

@@ -5,7 +5,7 @@
 //! question ── wanted() ──> what to probe ── a shell probes ──> evidence ── explain() ──> nine links
 //! ```
 //!
-//! Not here: probing (`console`), colours (`cutwater`).
+//! Not here: probing (`instance`), colours (`cutwater`).
 #![forbid(unsafe_code)]
 
 mod entry;
@@ -105,15 +105,6 @@ impl Explanation {
             .find(|finding| finding.state == State::Broken)
             .map(|finding| finding.link)
     }
-
-    /// 0 whole, the lowest broken link, or 10 when none is broken but one is unknown.
-    pub fn exit_code(&self) -> u8 {
-        match self.broken() {
-            Some(link) => link.number(),
-            None if self.findings.iter().any(|finding| finding.state == State::Unknown) => 10,
-            None => 0,
-        }
-    }
 }
 
 /// What a shell should probe before it asks [`explain`].
@@ -151,6 +142,10 @@ pub fn explain(
             .skip(usize::from(Link::Routing.number()))
             .for_each(Finding::skip_for_dns_alone);
     }
+    // The lower number is not always the cause: a port that is not bound has no handshake.
+    if entry::is_unbound(&subject, evidence) {
+        findings[usize::from(Link::Tls.number()) - 1].follow(Link::LoadBalancer);
+    }
     mark_consequences(&mut findings);
     let broken_owner = findings
         .iter()
@@ -175,8 +170,7 @@ fn notes(subject: &Subject<'_>, findings: &[Finding]) -> Vec<String> {
     notes
 }
 
-/// What a broken link takes with it. The lower number is not always the cause: a port that is not bound (6) has no
-/// handshake (4).
+/// What a broken link takes with it.
 const TAKES_WITH_IT: &[(Link, &[Link])] = &[
     (
         Link::Name,
@@ -190,7 +184,6 @@ const TAKES_WITH_IT: &[(Link, &[Link])] = &[
             Link::Pod,
         ],
     ),
-    (Link::LoadBalancer, &[Link::Tls]),
     (Link::Resolution, &[Link::Routing]),
     (Link::Service, &[Link::Pod]),
 ];

@@ -7,6 +7,7 @@ use model::edge::{Action, Backend, Target};
 use model::facts::Endpoint;
 use model::id::ServicePort;
 use model::{Diagnostic, Kind, Link, ObjectId};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 /// Backends of the rule that takes the request, those with weight.
@@ -115,27 +116,37 @@ pub fn judge(subject: &Subject<'_>, evidence: &Evidence) -> Finding {
         Probed::Unknown(why) => {
             found(State::Unknown, format!("endpoints could not be probed: {why}"))
         }
-        Probed::Seen(results) => {
-            let refused =
-                |endpoint: &&Endpoint| results.get(&endpoint.address).is_some_and(Result::is_err);
-            for port in &services {
-                let endpoints = usable(subject, port);
-                if endpoints.iter().all(&refused) {
-                    return unreachable(subject, port, &endpoints, results);
-                }
-            }
-            let silent =
-                services.iter().flat_map(|port| usable(subject, port)).filter(refused).count();
-            let detail = match silent {
-                0 => format!("{} ready and reachable", ready(subject, &services)),
-                silent => format!(
-                    "{} ready, {silent} of them refuse connections",
-                    ready(subject, &services)
-                ),
-            };
-            first_slice(subject, services[0], found(State::Ok, detail))
+        Probed::Seen(results) => reached(subject, &services, results),
+    }
+}
+
+/// Only endpoints that were probed are judged: of very many the first are.
+fn reached(
+    subject: &Subject<'_>,
+    services: &[&ServicePort],
+    results: &BTreeMap<SocketAddr, Result<(), String>>,
+) -> Finding {
+    let refuses = |endpoint: &&Endpoint| results.get(&endpoint.address).is_some_and(Result::is_err);
+    for port in services {
+        let mut probed = usable(subject, port);
+        probed.retain(|endpoint| results.contains_key(&endpoint.address));
+        if !probed.is_empty() && probed.iter().all(&refuses) {
+            return unreachable(subject, port, &probed, results);
         }
     }
+    let all = || services.iter().flat_map(|port| usable(subject, port));
+    let silent = all().filter(refuses).count();
+    let untried = all().filter(|endpoint| !results.contains_key(&endpoint.address)).count();
+    let mut detail = format!("{} ready", ready(subject, services));
+    match (silent, untried) {
+        (0, 0) => detail.push_str(" and reachable"),
+        (0, _) => {}
+        (silent, _) => detail.push_str(&format!(", {silent} of them refuse connections")),
+    }
+    if untried > 0 {
+        detail.push_str(&format!(", {untried} not probed"));
+    }
+    first_slice(subject, services[0], Finding::new(Link::Pod, State::Ok, detail))
 }
 
 fn ready(subject: &Subject<'_>, services: &[&ServicePort]) -> String {
@@ -170,7 +181,7 @@ fn unreachable(
     subject: &Subject<'_>,
     port: &ServicePort,
     endpoints: &[&Endpoint],
-    results: &std::collections::BTreeMap<SocketAddr, Result<(), String>>,
+    results: &BTreeMap<SocketAddr, Result<(), String>>,
 ) -> Finding {
     let first = endpoints[0].address;
     let why =

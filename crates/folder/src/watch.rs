@@ -27,6 +27,8 @@ pub struct Watcher {
     excluded: Option<PathBuf>,
     tree: Tree,
     look: Interval,
+    /// Seen and not yet told: kept here, so that a caller who stops waiting loses nothing.
+    pending: Option<Changes>,
 }
 
 /// Watches on the directories as they were when it was made. A change of directories makes a new one: nothing is left
@@ -60,25 +62,30 @@ impl Watcher {
             excluded.map(|path| fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf()));
         let tree = Tree::new(root, excluded.as_deref())?;
         let look = tokio::time::interval(LOOK_INTERVAL);
-        Ok(Watcher { root: root.to_path_buf(), excluded, tree, look })
+        Ok(Watcher { root: root.to_path_buf(), excluded, tree, look, pending: None })
     }
 
     /// Waits for changes, and then for a short time without any.
     pub async fn changed(&mut self) -> Changes {
-        let mut changes = Changes::default();
-        while !self.next(&mut changes).await {}
+        while self.pending.is_none() {
+            self.next().await;
+        }
         let quiet = Duration::from_millis(limits::FOLDER_QUIET_MS);
-        let collect =
-            async { while tokio::time::timeout(quiet, self.next(&mut changes)).await.is_ok() {} };
+        let collect = async { while tokio::time::timeout(quiet, self.next()).await.is_ok() {} };
         let _ = tokio::time::timeout(LONGEST_WAIT, collect).await;
-        changes
+        self.pending.take().unwrap_or_default()
     }
 
-    /// Takes one event, or looks at the folder when none comes; true when its contents may have changed.
-    async fn next(&mut self, changes: &mut Changes) -> bool {
+    /// Takes one event, or looks at the folder when it is time to.
+    async fn next(&mut self) {
         let event = tokio::select! {
             event = self.tree.events.next() => event,
-            _ = self.look.tick() => return identity(&self.root) != self.tree.identity && self.renew(),
+            _ = self.look.tick() => {
+                if identity(&self.root) != self.tree.identity {
+                    self.renew();
+                }
+                return;
+            }
         };
         let meaning = match event {
             Some(Ok(event)) => self.tree.meaning(&event),
@@ -86,21 +93,18 @@ impl Watcher {
             Some(Err(_)) | None => Meaning::Structure,
         };
         match meaning {
-            Meaning::Nothing => false,
-            Meaning::File(path) => {
-                changes.files.insert(path);
-                true
-            }
+            Meaning::Nothing => {}
+            Meaning::File(path) => drop(self.pending.get_or_insert_default().files.insert(path)),
             Meaning::Structure => self.renew(),
         }
     }
 
     /// Watches what is there now. Where the system refuses, the earlier watches stay.
-    fn renew(&mut self) -> bool {
+    fn renew(&mut self) {
+        self.pending.get_or_insert_default();
         if let Ok(tree) = Tree::new(&self.root, self.excluded.as_deref()) {
             self.tree = tree;
         }
-        true
     }
 }
 
@@ -165,12 +169,10 @@ impl Tree {
         if path.is_symlink() || name == "..data" {
             return Meaning::Structure;
         }
-        // A new file counts when it is closed.
-        if !is_manifest(&path) || is(EventMask::CREATE) {
-            Meaning::Nothing
-        } else {
-            Meaning::File(path)
-        }
+        // A new file counts when it is closed; a hard link is whole at once.
+        let is_unfinished = is(EventMask::CREATE)
+            && !fs::metadata(&path).is_ok_and(|metadata| metadata.nlink() > 1);
+        if !is_manifest(&path) || is_unfinished { Meaning::Nothing } else { Meaning::File(path) }
     }
 }
 
@@ -266,5 +268,18 @@ mod tests {
         std::os::unix::fs::symlink("2", at("next")).expect("symlink");
         fs::rename(at("next"), at("current")).expect("rename");
         assert!(is_watched(&mut watcher, &at("current").join("a.yaml")).await);
+    }
+
+    #[tokio::test]
+    async fn a_caller_who_stops_waiting_loses_nothing() {
+        let root = tempfile::tempdir().expect("temp dir");
+        let mut watcher = Watcher::new(root.path(), None).expect("inotify works");
+        let file = root.path().join("a.yaml");
+        fs::write(&file, "a").expect("write");
+        while watcher.pending.is_none() {
+            // Shorter than the quiet time, so that each wait is given up on the way.
+            let _ = tokio::time::timeout(Duration::from_millis(1), watcher.changed()).await;
+        }
+        assert!(soon(&mut watcher).await.files.contains(&file));
     }
 }

@@ -6,7 +6,6 @@ use crate::publisher::Shared;
 use explain::{Evidence, Question};
 use serde_json::Value;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 const NOT_YET: &str = "no snapshot yet: the folder has a mistake, see what `cutwater up` printed";
@@ -19,7 +18,7 @@ impl console::Subject for Admin {
     }
 
     fn ready(&self) -> Result<(), String> {
-        if self.0.is_ready.load(Ordering::Acquire) {
+        if self.0.is_ready() {
             return Ok(());
         }
         Err(match self.0.serving() {
@@ -32,7 +31,7 @@ impl console::Subject for Admin {
 
     fn snapshot(&self) -> Result<Value, String> {
         let serving = self.0.serving().ok_or(NOT_YET)?;
-        Ok(report::plan::to_json(serving.snapshot(), &serving.compiled.statuses))
+        Ok(report::plan::to_json(serving.snapshot(), &serving.draft.compiled.statuses))
     }
 
     async fn explain(&self, question: Question) -> Result<Value, String> {

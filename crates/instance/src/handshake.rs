@@ -6,7 +6,9 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -81,19 +83,25 @@ fn judge_chain(
     .map_err(|_| unknown())?;
     let (leaf, intermediates) = chain.split_first().ok_or_else(unknown)?;
     let now = UnixTime::now();
-    // Names are judged by the explainer: here only the way to the root counts.
-    match verifier.verify_server_cert(
-        leaf,
-        intermediates,
-        &ServerName::try_from("name.invalid").map_err(|_| unknown())?,
-        &[],
-        now,
-    ) {
-        Err(rustls::Error::InvalidCertificate(
-            rustls::CertificateError::UnknownIssuer | rustls::CertificateError::BadSignature,
-        )) => Err(unknown()),
-        _ => Ok(()),
+    let name = ServerName::try_from("name.invalid").map_err(|_| unknown())?;
+    match verifier.verify_server_cert(leaf, intermediates, &name, &[], now) {
+        Ok(_) => Ok(()),
+        Err(rustls::Error::InvalidCertificate(fault)) if is_judged_elsewhere(&fault) => Ok(()),
+        Err(_) => Err(unknown()),
     }
+}
+
+/// Names and times are the explainer's to judge: here only the way to the root counts.
+fn is_judged_elsewhere(fault: &CertificateError) -> bool {
+    matches!(
+        fault,
+        CertificateError::NotValidForName
+            | CertificateError::NotValidForNameContext { .. }
+            | CertificateError::Expired
+            | CertificateError::ExpiredContext { .. }
+            | CertificateError::NotValidYet
+            | CertificateError::NotValidYetContext { .. }
+    )
 }
 
 /// Accepts every chain and keeps it: we look at our own entry, and send nothing.

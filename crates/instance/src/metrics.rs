@@ -65,7 +65,7 @@ pub fn render(shared: &Shared) -> String {
         })
         .collect();
     metric("cutwater_reloads_total", "counter", "Readings of the folder, by result.", &reloads);
-    let ready = i32::from(shared.is_ready.load(Ordering::Relaxed));
+    let ready = i32::from(shared.is_ready());
     metric(
         "cutwater_ready",
         "gauge",
@@ -92,7 +92,7 @@ pub fn render(shared: &Shared) -> String {
     let snapshot = serving.snapshot();
     let info = vec![(format!("{{digest=\"{}\"}}", snapshot.digest.short()), "1".to_owned())];
     metric("cutwater_snapshot_info", "gauge", "The snapshot that is served.", &info);
-    let seconds = format!("{:.6}", serving.compile_time.as_secs_f64());
+    let seconds = format!("{:.6}", serving.draft.compile_time.as_secs_f64());
     metric("cutwater_compile_last_seconds", "gauge", "Time of the last compile.", &plain(seconds));
     let expiry: Vec<_> = snapshot
         .certificates

@@ -3,21 +3,22 @@
 use crate::config::{AccessLogTo, Config, StartError};
 use crate::dns::DnsServer;
 use crate::echo::Echo;
-use crate::keys;
+use crate::keys::Keys;
 use crate::receipt::{Change, Receipt, endpoint_changes};
 use crate::serving::{Draft, Serving};
 use certs::{LocalCa, Serials, StateFolder};
 use edge::{Edge, EdgeView, KeyTable, Recorder, Registry};
 use explain::{Entry, PortState};
 use model::{Digest, Facts, Hostname, Snapshot};
-use publish::Cell;
+use publish::{Cell, Progress};
 use report::serving::Where;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use telemetry::access::{AccessLog, Counts};
 use zone::Zones;
 
@@ -30,8 +31,6 @@ pub struct Shared {
     pub bind: IpAddr,
     pub entry: Entry,
     pub local_ca_pem: String,
-    /// Every worker serves a snapshot.
-    pub is_ready: AtomicBool,
     pub registry: Registry,
     pub nameserver_counters: Arc<nameserver::Counters>,
     pub reloads: AtomicU64,
@@ -45,9 +44,17 @@ struct Visible {
     serving: Option<Arc<Serving>>,
     ports: BTreeMap<u16, PortState>,
     nameserver: Option<SocketAddr>,
+    /// The first view that the workers were given; none before they start, and while they drain.
+    first: Option<(Cell<EdgeView>, u64)>,
 }
 
 impl Shared {
+    /// Every worker has served a snapshot.
+    pub fn is_ready(&self) -> bool {
+        let first = self.lock().first.clone();
+        first.is_some_and(|(views, generation)| views.progress(generation).is_complete())
+    }
+
     pub fn serving(&self) -> Option<Arc<Serving>> {
         self.lock().serving.clone()
     }
@@ -71,7 +78,7 @@ pub struct Publisher {
     admin: SocketAddr,
     ca: LocalCa,
     serials: Serials,
-    keys: KeyTable,
+    keys: Keys,
     views: Cell<EdgeView>,
     zones: Cell<Zones>,
     edge: Option<Edge>,
@@ -91,7 +98,6 @@ impl Publisher {
             bind: config.bind,
             entry: Entry { advertised: config.advertise.clone(), port_offset: config.port_offset },
             local_ca_pem: ca.certificate_pem().to_owned(),
-            is_ready: AtomicBool::new(false),
             registry: Registry::new(config.workers),
             nameserver_counters: Arc::default(),
             reloads: AtomicU64::new(0),
@@ -111,7 +117,7 @@ impl Publisher {
             admin,
             ca,
             serials,
-            keys: KeyTable::default(),
+            keys: Keys::default(),
             views: Cell::new(Arc::new(nothing)),
             zones: Cell::new(Arc::new(Zones::default())),
             edge: None,
@@ -148,47 +154,64 @@ impl Publisher {
 
     /// Brings a draft to every worker and waits until they serve it.
     pub async fn publish(&mut self, draft: Draft, start: Instant) -> Receipt {
+        let draft = Arc::new(draft);
         let previous = self.shared.serving();
-        self.make_keys(&draft);
-        let echo = self.config.echo.then(|| draft.facts.clone());
-        if let Some(facts) = &echo {
-            self.echo.follow(facts).await;
+        if self.config.echo {
+            self.echo.follow(&draft.facts).await;
         }
-        let view = Arc::new(EdgeView::build(
-            &draft.compiled.snapshot,
-            &draft.facts,
-            &self.keys,
-            &self.shared.registry,
-            previous.as_ref().map(|serving| &*serving.view),
-        ));
         let mut faults = self.publish_zones(&draft.compiled.snapshot);
-        let generation = self.views.set(Arc::clone(&view));
-        faults.extend(self.start_edge());
-        let progress = self.views.acknowledged(generation, PATIENCE).await;
-        faults.extend(self.edge.iter().flat_map(Edge::bind_faults).map(|fault| fault.to_string()));
+        let (progress, edge_faults) = self.publish_view(&draft).await;
+        self.zones.acknowledged(self.zones.generation(), PATIENCE).await;
+        faults.extend(edge_faults);
         let elapsed = start.elapsed();
-        self.views.collect();
+        self.collect();
         let change = previous.map(|serving| Change {
             plan: compile::difference(serving.snapshot(), &draft.compiled.snapshot),
-            endpoints: endpoint_changes(&serving.facts, &draft.facts),
+            endpoints: endpoint_changes(&serving.draft.facts, &draft.facts),
         });
-        let digest = draft.compiled.snapshot.digest.short();
-        self.show(draft, view, progress.is_complete() && self.edge.is_some());
         self.shared.reloads.fetch_add(1, Ordering::Relaxed);
-        Receipt { digest, change, progress, elapsed, port_faults: faults }
+        Receipt {
+            digest: draft.compiled.snapshot.digest.short(),
+            change,
+            progress,
+            elapsed,
+            port_faults: faults,
+        }
     }
 
-    fn make_keys(&mut self, draft: &Draft) {
-        let (keys, faults) =
-            keys::table(&draft.reading.inputs, &draft.compiled.snapshot, &self.ca, &self.keys);
-        self.keys = keys;
-        for fault in faults {
+    /// Keys and views for a draft, to every worker.
+    async fn publish_view(&mut self, draft: &Arc<Draft>) -> (Progress, Vec<String>) {
+        let snapshot = &draft.compiled.snapshot;
+        for fault in self.keys.renew(&draft.reading.inputs, snapshot, &self.ca, SystemTime::now()) {
             tracing::warn!("{fault}");
+        }
+        let previous = self.shared.serving();
+        let previous = previous.as_ref().map(|serving| &*serving.view);
+        let registry = &self.shared.registry;
+        let view =
+            Arc::new(EdgeView::build(snapshot, &draft.facts, &self.keys.table, registry, previous));
+        let generation = self.views.set(Arc::clone(&view));
+        let mut faults = self.start_edge(generation);
+        let progress = self.views.acknowledged(generation, PATIENCE).await;
+        faults.extend(self.edge.iter().flat_map(Edge::bind_faults).map(|fault| fault.to_string()));
+        self.show(Serving { draft: Arc::clone(draft), view });
+        (progress, faults)
+    }
+
+    /// Lets go of what nobody reads any more, and renews leaves of the local CA in time.
+    pub async fn keep_house(&mut self) {
+        self.collect();
+        if !self.keys.are_due(SystemTime::now()) {
+            return;
+        }
+        if let Some(serving) = self.shared.serving() {
+            self.publish_view(&serving.draft).await;
+            self.collect();
         }
     }
 
     /// The workers start with the first view, so that its ports are bound before anything is said.
-    fn start_edge(&mut self) -> Vec<String> {
+    fn start_edge(&mut self, generation: u64) -> Vec<String> {
         if self.edge.is_some() {
             return Vec::new();
         }
@@ -202,6 +225,7 @@ impl Publisher {
         match Edge::start(config, &self.views, &self.shared.registry, recorder) {
             Ok(edge) => {
                 self.edge = Some(edge);
+                self.shared.lock().first = Some((self.views.clone(), generation));
                 Vec::new()
             }
             Err(edge::StartError::Bind(faults)) => {
@@ -216,20 +240,19 @@ impl Publisher {
         if snapshot.dns.zones.is_empty() && self.nameserver.is_none() {
             return Vec::new();
         }
-        let mut faults = Vec::new();
-        let mut serials = BTreeMap::new();
-        for zone in &snapshot.dns.zones {
-            let digest = zone.digest().to_string();
-            match self.serials.next(zone.name.as_str(), digest.as_bytes(), SystemTime::now()) {
-                Ok(serial) => drop(serials.insert(zone.name.clone(), serial)),
-                Err(error) => faults.push(error.to_string()),
-            }
-        }
         let previous = self.zones.current();
-        let serial = |zone: &Hostname, _: Digest| serials.get(zone).copied().unwrap_or(1);
+        let faults = RefCell::new(Vec::new());
+        let serial = |zone: &Hostname, content: Digest| {
+            let next =
+                self.serials.next(zone.as_str(), content.to_string().as_bytes(), SystemTime::now());
+            next.unwrap_or_else(|error| {
+                faults.borrow_mut().push(error.to_string());
+                unsaved_serial(&previous, zone)
+            })
+        };
         let zones = Zones::build(&snapshot.dns, &serial, &self.config.advertise, Some(&previous));
+        let mut faults = faults.into_inner();
         self.zones.set(Arc::new(zones));
-        self.zones.collect();
         if self.nameserver.is_none() {
             faults.extend(self.start_nameserver());
         }
@@ -257,19 +280,15 @@ impl Publisher {
     }
 
     /// What readers of the admin address see from now on.
-    fn show(&self, draft: Draft, view: Arc<EdgeView>, is_ready: bool) {
-        let Draft { reading, compiled, facts, compile_time } = draft;
+    fn show(&self, serving: Serving) {
         let ports = self.port_states();
-        let serving = Arc::new(Serving { reading, compiled, facts, view, compile_time });
         let replaced = {
             let mut visible = self.shared.lock();
             visible.ports = ports;
-            visible.serving.replace(serving)
+            visible.serving.replace(Arc::new(serving))
         };
+        // Freed after the lock.
         drop(replaced);
-        if is_ready {
-            self.shared.is_ready.store(true, Ordering::Release);
-        }
     }
 
     fn port_states(&self) -> BTreeMap<u16, PortState> {
@@ -286,8 +305,7 @@ impl Publisher {
         bound.chain(failed).collect()
     }
 
-    /// Lets go of values that nobody reads any more.
-    pub fn collect(&self) {
+    fn collect(&self) {
         self.views.collect();
         self.zones.collect();
     }
@@ -302,7 +320,7 @@ impl Publisher {
             admin: self.admin,
             ca_file: &ca_file,
         };
-        let mut text = report::serving::to_text(serving.snapshot(), &serving.facts, &place);
+        let mut text = report::serving::to_text(serving.snapshot(), &serving.draft.facts, &place);
         if self.config.echo {
             text.push_str(&format!("\necho origin on {} endpoints\n", self.echo.len()));
         }
@@ -311,7 +329,7 @@ impl Publisher {
 
     /// Finishes what runs; returns when all is done or the limit has passed.
     pub async fn drain(&mut self, limit: Duration) {
-        self.shared.is_ready.store(false, Ordering::Release);
+        self.shared.lock().first = None;
         let edge = self.edge.take();
         let nameserver = self.nameserver.take();
         let edge_drained =
@@ -323,7 +341,8 @@ impl Publisher {
             eprintln!("some requests did not end within {} s and were cut off", limit.as_secs());
         }
         if let Some(log) = self.access_log.take() {
-            log.finish();
+            // The writer may wait for a reader that never comes.
+            let _ = tokio::task::spawn_blocking(move || log.finish()).await;
         }
     }
 }
@@ -337,5 +356,15 @@ fn open_log(to: &AccessLogTo) -> Result<Option<AccessLog>, StartError> {
         AccessLogTo::Off => None,
         AccessLogTo::Stdout => Some(AccessLog::to_stdout().map_err(failed(Path::new("-")))?),
         AccessLogTo::File(path) => Some(AccessLog::to_file(path).map_err(failed(path))?),
+    })
+}
+
+/// A serial that could not be saved: the one that is served, so that it never falls; for a new zone the clock's.
+fn unsaved_serial(served: &Zones, zone: &Hostname) -> u32 {
+    let known = served.serials().find(|(name, _)| *name == zone).map(|(_, serial)| serial);
+    known.unwrap_or_else(|| {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        // RFC 1982 arithmetic wraps.
+        since.as_secs() as u32
     })
 }

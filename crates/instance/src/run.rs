@@ -7,7 +7,7 @@ use crate::publisher::Publisher;
 use crate::receipt::Receipt;
 use crate::serving::Draft;
 use folder::{Folder, Reading, Watcher};
-use model::{Diagnostic, limits};
+use model::{Diagnostic, ObjectId, limits};
 use std::collections::HashSet;
 use std::io;
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
-/// How often replaced values are let go, and certificates looked at.
+/// How often replaced values are let go, and certificates looked at for their time.
 const HOUSEKEEPING: Duration = Duration::from_secs(60);
 
 /// Serves until SIGTERM or SIGINT, then drains.
@@ -72,7 +72,8 @@ impl Instance {
     async fn live(&mut self, signals: &mut Signals) -> Result<(), StartError> {
         let reading = self.source.read(&HashSet::new()).map_err(StartError::Folder)?;
         self.first(reading, Instant::now()).await?;
-        let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
+        let mut housekeeping =
+            tokio::time::interval_at(tokio::time::Instant::now() + HOUSEKEEPING, HOUSEKEEPING);
         loop {
             tokio::select! {
                 changes = self.watcher.changed() => self.reload(&changes.files).await?,
@@ -80,7 +81,10 @@ impl Instance {
                     Wish::Reload => self.reload(&self.all_files()).await?,
                     Wish::Stop => return Ok(()),
                 },
-                _ = housekeeping.tick() => self.publisher.collect(),
+                _ = housekeeping.tick() => {
+                    self.publisher.keep_house().await;
+                    self.look_at_findings();
+                }
             }
         }
     }
@@ -136,29 +140,26 @@ impl Instance {
         Ok(())
     }
 
+    /// Traffic first: what is found is printed when the change is live.
     async fn publish(&mut self, reading: Reading, start: Instant) -> Receipt {
         let draft = Draft::compile(reading, self.publisher.serving().as_deref());
-        let now =
-            SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
-        let diagnostics =
-            findings::all_diagnostics(&draft.reading, &draft.compiled, &draft.facts, now);
-        if diagnostics != self.last_diagnostics {
-            self.print_new(&diagnostics, &draft.reading);
-            self.last_diagnostics = diagnostics;
-        }
-        self.publisher.publish(draft, start).await
+        let receipt = self.publisher.publish(draft, start).await;
+        self.look_at_findings();
+        receipt
     }
 
-    /// What was not printed at the last reload.
-    fn print_new(&self, diagnostics: &[Diagnostic], reading: &Reading) {
-        let is_new = |diagnostic: &&Diagnostic| {
-            !self.last_diagnostics.iter().any(|old| {
-                (old.code, &old.object, &old.field, &old.message)
-                    == (diagnostic.code, &diagnostic.object, &diagnostic.field, &diagnostic.message)
-            })
-        };
-        let new: Vec<Diagnostic> = diagnostics.iter().filter(is_new).cloned().collect();
+    /// Prints what was not found at the last look. Time alone brings findings too: a certificate that ends.
+    fn look_at_findings(&mut self) {
+        let Some(serving) = self.publisher.serving() else { return };
+        let Draft { reading, compiled, facts, .. } = &*serving.draft;
+        let now =
+            SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
+        let diagnostics = findings::all_diagnostics(reading, compiled, facts, now);
+        let known: HashSet<_> = self.last_diagnostics.iter().map(identity).collect();
+        let new: Vec<Diagnostic> =
+            diagnostics.iter().filter(|d| !known.contains(&identity(d))).cloned().collect();
         self.print(&new, reading);
+        self.last_diagnostics = diagnostics;
     }
 
     fn print(&self, diagnostics: &[Diagnostic], reading: &Reading) {
@@ -205,6 +206,11 @@ impl Instance {
             }
         }
     }
+}
+
+/// Places move; a finding is the same wherever its line went.
+fn identity(diagnostic: &Diagnostic) -> (&str, Option<&ObjectId>, &str, &str) {
+    (diagnostic.code, diagnostic.object.as_ref(), &diagnostic.field, &diagnostic.message)
 }
 
 struct Signals {

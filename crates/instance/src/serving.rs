@@ -6,22 +6,18 @@ use explain::{Entry, World};
 use folder::Reading;
 use manifest::Object;
 use model::{Facts, Kind, Snapshot};
-use routing::Router;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub struct Serving {
-    pub reading: Reading,
-    pub compiled: Compiled,
-    pub facts: Facts,
+    pub draft: Arc<Draft>,
     pub view: Arc<EdgeView>,
-    pub compile_time: Duration,
 }
 
-/// What the pure part makes of a reading, before anything is published.
+/// What the pure part makes of a reading.
 pub struct Draft {
     pub reading: Reading,
-    pub compiled: Compiled,
+    pub compiled: Arc<Compiled>,
     pub facts: Facts,
     pub compile_time: Duration,
 }
@@ -31,8 +27,10 @@ impl Draft {
     pub fn compile(reading: Reading, previous: Option<&Serving>) -> Draft {
         let start = Instant::now();
         let compiled = match previous {
-            Some(serving) if is_same_plan(&serving.reading, &reading) => serving.compiled.clone(),
-            _ => compile::compile(&reading.inputs, previous.map(Serving::snapshot)),
+            Some(serving) if is_same_plan(&serving.draft.reading, &reading) => {
+                Arc::clone(&serving.draft.compiled)
+            }
+            _ => Arc::new(compile::compile(&reading.inputs, previous.map(Serving::snapshot))),
         };
         let facts = compile::facts(&reading.inputs);
         Draft { reading, compiled, facts, compile_time: start.elapsed() }
@@ -51,20 +49,11 @@ fn is_same_plan(before: &Reading, after: &Reading) -> bool {
 
 impl Serving {
     pub fn snapshot(&self) -> &Snapshot {
-        &self.compiled.snapshot
-    }
-
-    pub fn router(&self) -> &Router {
-        self.view.router()
+        &self.draft.compiled.snapshot
     }
 
     pub fn world<'a>(&'a self, entry: &'a Entry) -> World<'a> {
-        World {
-            compiled: &self.compiled,
-            inputs: &self.reading.inputs,
-            facts: &self.facts,
-            router: self.router(),
-            entry,
-        }
+        let Draft { reading, compiled, facts, .. } = &*self.draft;
+        World { compiled, inputs: &reading.inputs, facts, router: self.view.router(), entry }
     }
 }

@@ -29,7 +29,10 @@ pub fn run(arguments: Up) -> Result<u8> {
         .thread_name("control")
         .enable_all()
         .build()?;
-    match runtime.block_on(instance::run(config)) {
+    let result = runtime.block_on(instance::run(config));
+    // A thread that waits for somebody else (a pipe that nobody reads) does not keep us.
+    runtime.shutdown_background();
+    match result {
         Ok(()) => Ok(0),
         Err(error) => {
             for line in error.to_string().lines() {
