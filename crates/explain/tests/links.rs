@@ -1,0 +1,238 @@
+//! The nine links as a table: one folder, one piece of evidence changed at a time.
+
+use explain::{
+    DnsAnswer, Entry, Evidence, Handshake, PortState, Probed, Question, World, explain, wanted,
+};
+use manifest::{assemble, read_file};
+use model::{HostPattern, Text};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+const NOW: i64 = 1_800_000_000;
+const DAY: i64 = 86_400;
+
+const FOLDER: &str = r#"
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: gw, namespace: edge}
+spec:
+  gatewayClassName: any
+  listeners:
+  - {name: http, port: 80, protocol: HTTP, allowedRoutes: {namespaces: {from: All}}}
+  - name: https
+    port: 443
+    protocol: HTTPS
+    tls: {certificateRefs: [{name: cert}]}
+    allowedRoutes: {namespaces: {from: All}}
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: edge, labels: {team: platform}}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: shop, namespace: shop}
+spec:
+  parentRefs: [{name: gw, namespace: edge}]
+  hostnames: [shop.example.test]
+  rules:
+  - matches: [{path: {value: /moved}}]
+    filters: [{type: RequestRedirect, requestRedirect: {hostname: new.example.test}}]
+  - matches: [{path: {value: /off}}]
+    backendRefs: [{name: web, port: 80, weight: 0}]
+  - matches: [{path: {value: /web}}]
+    backendRefs: [{name: web, port: 80}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: shop}
+spec: {ports: [{port: 80}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web-1, namespace: shop, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+ports: [{port: 9000}]
+endpoints: [{addresses: [127.0.0.1]}, {addresses: [127.0.0.2]}]
+---
+apiVersion: cutwater.dev/v1alpha1
+kind: Zone
+metadata: {name: zone, namespace: edge}
+spec:
+  name: example.test
+  records: [{name: mail, type: A, values: [192.0.2.25]}]
+---
+apiVersion: cutwater.dev/v1alpha1
+kind: EndpointContract
+metadata: {name: shop, namespace: shop}
+spec: {hostname: shop.example.test, ownerTeam: storefront}
+"#;
+
+/// Everything as it should be.
+fn healthy() -> Evidence {
+    let address: SocketAddr = ([127, 0, 0, 1], 8443).into();
+    Evidence {
+        dns: Probed::Seen(Ok(DnsAnswer {
+            rcode: "NOERROR".into(),
+            addresses: vec![address.ip()],
+            ttl: 60,
+        })),
+        ports: Probed::Seen(
+            [(80, PortState::Bound(address)), (443, PortState::Bound(address))].into(),
+        ),
+        tls: Probed::Seen(Ok(Handshake {
+            version: "TLS 1.3".into(),
+            names: vec![HostPattern::parse("shop.example.test").expect("a name")],
+            issuer: "test".into(),
+            not_before: NOW - DAY,
+            not_after: NOW + 60 * DAY,
+            chain: Ok(()),
+        })),
+        endpoints: Probed::Seen(endpoints(&[(1, true), (2, true)])),
+    }
+}
+
+fn endpoints(answers: &[(u8, bool)]) -> BTreeMap<SocketAddr, Result<(), String>> {
+    let answer = |is_open: bool| if is_open { Ok(()) } else { Err("refused".to_owned()) };
+    answers
+        .iter()
+        .map(|(last, is_open)| (([127, 0, 0, *last], 9000).into(), answer(*is_open)))
+        .collect()
+}
+
+/// One letter a link: ok, Broken, consequence, skipped, unknown.
+fn states(url: &str, evidence: &Evidence) -> (String, explain::Explanation) {
+    let (name, text): (Text, Text) = ("a.yaml".into(), FOLDER.into());
+    let read = Arc::new(read_file(&name, &text));
+    let reading = assemble(&[(name, text, read)]);
+    assert!(!reading.holds_back(), "{:?}", reading.diagnostics);
+    let compiled = compile::compile(&reading.inputs, None);
+    let facts = compile::facts(&reading.inputs);
+    let router = routing::Router::build(&compiled.snapshot.edge, None);
+    let entry = Entry { advertised: vec![[127, 0, 0, 1].into()], port_offset: 8000 };
+    let world = World {
+        compiled: &compiled,
+        inputs: &reading.inputs,
+        facts: &facts,
+        router: &router,
+        entry: &entry,
+    };
+    let question = Question::parse(url, "GET").expect("a URL");
+    let explanation = explain(&world, &question, evidence, NOW);
+    let letters = explanation.findings.iter().map(|finding| match finding.state {
+        explain::State::Ok => 'o',
+        explain::State::Broken => 'B',
+        explain::State::Consequence => 'c',
+        explain::State::Skipped => 's',
+        explain::State::Unknown => 'u',
+    });
+    (letters.collect(), explanation)
+}
+
+#[track_caller]
+fn check(url: &str, change: impl FnOnce(&mut Evidence), expected: &str) {
+    let mut evidence = healthy();
+    change(&mut evidence);
+    let (found, explanation) = states(url, &evidence);
+    assert_eq!(found, expected, "{url}\n{:#}", explain::to_json(&explanation));
+}
+
+const WEB: &str = "https://shop.example.test/web";
+
+fn handshake(evidence: &mut Evidence) -> &mut Handshake {
+    match &mut evidence.tls {
+        Probed::Seen(Ok(handshake)) => handshake,
+        other => panic!("the evidence has a handshake: {other:?}"),
+    }
+}
+
+#[test]
+fn whole_and_without_probes() {
+    check(WEB, |_| {}, "ooooooooo");
+    check(WEB, |evidence| *evidence = Evidence::default(), "osssosoos");
+    check("http://shop.example.test/web", |_| {}, "ooosooooo");
+    check("https://shop.example.test:8443/web", |_| {}, "ooooooooo");
+}
+
+#[test]
+fn one_fault_at_a_time() {
+    check("https://shop.exampel.test/web", |_| {}, "Bcscsocss");
+    check(WEB, |e| e.dns = Probed::Seen(Err("timed out".into())), "oBcoooooo");
+    check(WEB, |e| e.dns = Probed::Unknown("no socket".into()), "ouuoooooo");
+    let elsewhere =
+        DnsAnswer { rcode: "NOERROR".into(), addresses: vec![[192, 0, 2, 1].into()], ttl: 60 };
+    check(WEB, |e| e.dns = Probed::Seen(Ok(elsewhere)), "ooBoooooo");
+    check(WEB, |e| e.tls = Probed::Seen(Err("reset".into())), "oooBooooo");
+    check(WEB, |e| handshake(e).not_after = NOW - DAY, "oooBooooo");
+    check(WEB, |e| handshake(e).not_before = NOW + DAY, "oooBooooo");
+    check(WEB, |e| handshake(e).names.clear(), "oooBooooo");
+    check(WEB, |e| handshake(e).chain = Err("another CA".into()), "ooooooooo");
+    check("https://shop.example.test/nothing", |_| {}, "oooosoBss");
+    check(WEB, |e| e.endpoints = Probed::Seen(endpoints(&[(1, false), (2, false)])), "ooooooooB");
+    check(WEB, |e| e.endpoints = Probed::Seen(endpoints(&[(1, false), (2, true)])), "ooooooooo");
+    // Not every endpoint is probed: those that were decide.
+    check(WEB, |e| e.endpoints = Probed::Seen(endpoints(&[(1, false)])), "ooooooooB");
+    check(WEB, |e| e.endpoints = Probed::Unknown("too many open files".into()), "oooooooou");
+}
+
+#[test]
+fn causes_and_consequences() {
+    let taken = |e: &mut Evidence| {
+        e.ports = Probed::Seen([(443, PortState::Failed("port 8443 is in use".into()))].into());
+        e.tls = Probed::Seen(Err("the other program answers".into()));
+    };
+    check(WEB, taken, "ooocoBooo");
+    // A weight of zero holds back; it does not spoil a certificate.
+    check("https://shop.example.test/off", |e| handshake(e).not_after = NOW - DAY, "oooBoBoss");
+    check("https://shop.example.test/moved", |_| {}, "oooooooss");
+    check(
+        "http://mail.example.test/",
+        |e| {
+            let answer = DnsAnswer {
+                rcode: "NOERROR".into(),
+                addresses: vec![[192, 0, 2, 25].into()],
+                ttl: 60,
+            };
+            e.dns = Probed::Seen(Ok(answer));
+        },
+        "ooossssss",
+    );
+}
+
+#[test]
+fn owners_follow_the_namespace_of_the_object() {
+    let (_, explanation) = states(WEB, &healthy());
+    let owners: Vec<Option<&str>> =
+        explanation.findings.iter().map(|f| f.owner.as_ref().map(|owner| &*owner.team)).collect();
+    assert_eq!(owners[0], Some("storefront"), "the contract's");
+    assert_eq!(owners[1], Some("platform"), "the zone's");
+    assert_eq!(owners[5], Some("platform"), "the Gateway's");
+    assert_eq!(owners[6], Some("storefront"), "the route's");
+    assert_eq!(owners[8], Some("storefront"), "the endpoints'");
+}
+
+#[test]
+fn a_shell_is_asked_for_what_decides() {
+    let (name, text): (Text, Text) = ("a.yaml".into(), FOLDER.into());
+    let read = Arc::new(read_file(&name, &text));
+    let reading = assemble(&[(name, text, read)]);
+    let compiled = compile::compile(&reading.inputs, None);
+    let facts = compile::facts(&reading.inputs);
+    let router = routing::Router::build(&compiled.snapshot.edge, None);
+    let entry = Entry::default();
+    let world = World {
+        compiled: &compiled,
+        inputs: &reading.inputs,
+        facts: &facts,
+        router: &router,
+        entry: &entry,
+    };
+    let ask = |url: &str| wanted(&world, &Question::parse(url, "GET").expect("a URL"));
+    let web = ask(WEB);
+    assert_eq!(web.dns.as_deref(), Some("shop.example.test"));
+    assert_eq!(web.tls, Some((443, "shop.example.test".to_owned())));
+    assert_eq!(web.endpoints.len(), 2);
+    let elsewhere = ask("http://shop.other.test/moved");
+    assert_eq!((elsewhere.dns, elsewhere.tls), (None, None));
+}
