@@ -43,11 +43,22 @@ pub fn judge(subject: &Subject<'_>, evidence: &Evidence) -> Finding {
 
 /// No record because no route is served is not DNS's fault; a record of another type is.
 fn no_record(subject: &Subject<'_>, zone: &Zone, detail: &str) -> Finding {
-    let mut written = zone.sets.iter().filter(|set| set.name.as_str() == subject.host);
-    let found = |detail: String, help: &str| {
-        Finding::new(Link::Resolution, State::Broken, detail).help(help)
-    };
-    match written.find_map(|set| match &set.data {
+    if let Some((why, kind)) = leads_away(zone, subject.host) {
+        let help =
+            format!("remove the {kind} record, so that the entry answers, or correct its target");
+        return Finding::new(Link::Resolution, State::Broken, why).help(help);
+    }
+    let mut finding = Finding::new(Link::Resolution, State::Broken, detail)
+        .help(format!("add a record to {}, or a route that serves the name", zone.id));
+    if !subject.is_served() {
+        finding.follow(Link::Gateway);
+    }
+    finding
+}
+
+/// An alias or a delegation at the name itself, with its type.
+fn leads_away(zone: &Zone, host: &str) -> Option<(String, &'static str)> {
+    zone.sets.iter().filter(|set| set.name.as_str() == host).find_map(|set| match &set.data {
         RecordData::Cname(target) => {
             Some((format!("it is an alias of {target}, which has no address here"), "CNAME"))
         }
@@ -56,23 +67,7 @@ fn no_record(subject: &Subject<'_>, zone: &Zone, detail: &str) -> Finding {
             Some((format!("it is delegated to {}", names.join(", ")), "NS"))
         }
         _ => None,
-    }) {
-        Some((why, kind)) => {
-            return found(
-                why,
-                &format!(
-                    "remove the {kind} record, so that the entry answers, or correct its target"
-                ),
-            );
-        }
-        None => {}
-    }
-    let mut finding = Finding::new(Link::Resolution, State::Broken, detail)
-        .help(format!("add a record to {}, or a route that serves the name", zone.id));
-    if !subject.is_served() {
-        finding.follow(Link::Gateway);
-    }
-    finding
+    })
 }
 
 /// No zone of ours holds the name.
