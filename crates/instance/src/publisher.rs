@@ -24,6 +24,8 @@ use zone::Zones;
 
 /// Workers that do not answer by then are named as missing; they may be busy with one long poll.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// The access log's writer, at the end.
+const LOG_PATIENCE: Duration = Duration::from_secs(2);
 const DNS_PORT: u16 = 53;
 
 /// What the admin address reads.
@@ -342,7 +344,10 @@ impl Publisher {
         }
         if let Some(log) = self.access_log.take() {
             // The writer may wait for a reader that never comes.
-            let _ = tokio::task::spawn_blocking(move || log.finish()).await;
+            let written = tokio::task::spawn_blocking(move || log.finish(LOG_PATIENCE)).await;
+            if matches!(written, Ok(false)) {
+                eprintln!("the access log was not written to its end: nobody takes it");
+            }
         }
     }
 }

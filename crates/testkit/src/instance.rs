@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::sleep;
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::client::Entry;
 use crate::message::{self, Kind};
-use crate::ports::Slot;
+use crate::ports::{Slot, free_port};
 
 const START: Duration = Duration::from_secs(20);
 const STOP: Duration = Duration::from_secs(15);
@@ -267,14 +267,6 @@ pub fn page(port: u16, path: &str) -> Result<(u16, String), String> {
         .ok_or_else(|| format!("{path} answered less than a whole response"))?;
     let status = message.status().ok_or_else(|| message.start_line.clone())?;
     Ok((status, String::from_utf8_lossy(&message.body).into_owned()))
-}
-
-/// A port of this machine that nobody uses at this moment.
-pub fn free_port() -> Result<u16, String> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-        .and_then(|listener| listener.local_addr())
-        .map(|address| address.port())
-        .map_err(|error| error.to_string())
 }
 
 fn read_lossy(path: &Path) -> String {

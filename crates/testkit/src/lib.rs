@@ -29,5 +29,6 @@ mod wire;
 pub use client::Entry;
 pub use failure::Failure;
 pub use instance::{Finished, Instance};
+pub use ports::free_port;
 pub use runner::{Outcome, run_file};
 pub use scenario::Scenario;
