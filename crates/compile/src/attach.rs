@@ -6,12 +6,12 @@ use crate::namespaces::Namespaces;
 use crate::report::{Problem, Report};
 use crate::routes::RouteDraft;
 use crate::status::{self, Verdict};
-use manifest::Inputs;
-use manifest::kinds::gateway::ParentReference;
+use manifest::kinds::gateway::{HttpRoute, ParentReference};
+use manifest::{Inputs, Object};
 use model::edge::Attachment;
+use model::hash::HashMap;
 use model::status::ParentStatus;
 use model::{HostPattern, Kind, ObjectId, Text};
-use std::collections::HashMap;
 
 /// Gateways by namespace and name.
 pub(crate) struct Parents<'a, 'd> {
@@ -19,6 +19,14 @@ pub(crate) struct Parents<'a, 'd> {
     gateways: &'d mut [GatewayDraft<'a>],
     by_name: HashMap<(&'a str, &'a str), usize>,
     namespaces: Namespaces<'a>,
+}
+
+/// A route with what it came to by itself.
+#[derive(Clone, Copy)]
+pub(crate) struct Drafted<'a> {
+    pub object: &'a Object,
+    pub spec: &'a HttpRoute,
+    pub draft: &'a RouteDraft,
 }
 
 /// What a parentRef came to.
@@ -44,7 +52,7 @@ impl<'a, 'd> Parents<'a, 'd> {
     }
 
     /// Attaches a route to every listener that takes it. Routes come in order of age.
-    pub fn attach(&mut self, route: &RouteDraft<'a>, report: &mut Report) -> Vec<ParentStatus> {
+    pub fn attach(&mut self, route: &Drafted, report: &mut Report) -> Vec<ParentStatus> {
         let id = &route.object.id;
         if route.spec.parent_refs.is_empty() {
             report
@@ -53,8 +61,7 @@ impl<'a, 'd> Parents<'a, 'd> {
         }
         let mut statuses = Vec::with_capacity(route.spec.parent_refs.len());
         for (index, reference) in route.spec.parent_refs.iter().enumerate() {
-            let field = format!("spec.parentRefs[{index}]");
-            let outcome = self.attach_to(route, reference, &field, report);
+            let outcome = self.attach_to(route, reference, index, report);
             let refused = match outcome {
                 Outcome::Elsewhere => continue,
                 Outcome::Attached => None,
@@ -62,7 +69,7 @@ impl<'a, 'd> Parents<'a, 'd> {
             };
             let namespace = reference.namespace.as_ref().unwrap_or(&id.namespace);
             let parent = ObjectId::new(Kind::GATEWAY, namespace.clone(), reference.name.clone());
-            let conditions = status::route_conditions(&route.verdict, refused);
+            let conditions = status::route_conditions(&route.draft.verdict, refused);
             statuses.push(ParentStatus {
                 parent,
                 section: reference.section_name.clone(),
@@ -75,20 +82,21 @@ impl<'a, 'd> Parents<'a, 'd> {
 
     fn attach_to(
         &mut self,
-        route: &RouteDraft<'a>,
-        reference: &'a ParentReference,
-        field: &str,
+        route: &Drafted,
+        reference: &ParentReference,
+        index: usize,
         report: &mut Report,
     ) -> Outcome {
         let id = &route.object.id;
+        let field = || format!("spec.parentRefs[{index}]");
         if &*reference.group != "gateway.networking.k8s.io" || &*reference.kind != Kind::GATEWAY.0 {
             let message = format!("a parent of kind {} is not served", reference.kind);
-            report.add(&codes::PARENT_KIND, id, format!("{field}.kind"), message);
+            report.add(&codes::PARENT_KIND, id, format!("{}.kind", field()), message);
             return Outcome::Elsewhere;
         }
         let namespace = reference.namespace.as_ref().unwrap_or(&id.namespace);
         let Some(&gateway) = self.by_name.get(&(&**namespace, &*reference.name)) else {
-            self.report_absent(id, namespace, reference, field, report);
+            self.report_absent(id, namespace, reference, &field(), report);
             return Outcome::Elsewhere;
         };
         let listeners = &mut self.gateways[gateway].listeners;
@@ -99,7 +107,7 @@ impl<'a, 'd> Parents<'a, 'd> {
                     .add(
                         problem.code,
                         id,
-                        format!("{field}{}", problem.field),
+                        format!("{}{}", field(), problem.field),
                         format!(
                             "{id} does not attach to Gateway {namespace}/{}: {}",
                             reference.name, problem.message
@@ -137,7 +145,7 @@ impl<'a, 'd> Parents<'a, 'd> {
 fn take<'a>(
     namespaces: &mut Namespaces<'a>,
     listeners: &mut [ListenerDraft<'a>],
-    route: &RouteDraft<'a>,
+    route: &Drafted,
     reference: &ParentReference,
 ) -> Result<(), Problem> {
     let from = &route.object.id.namespace;
@@ -199,7 +207,7 @@ impl Step {
     fn problem(
         self,
         listeners: &[ListenerDraft],
-        route: &RouteDraft,
+        route: &Drafted,
         reference: &ParentReference,
     ) -> Problem {
         let names = |text: fn(&ListenerDraft) -> String| {
@@ -250,11 +258,11 @@ fn hosts(hosts: &[HostPattern]) -> String {
 }
 
 /// One attachment for each host that both want, the most specific hostname of the route first.
-fn attachments(listener: &HostPattern, route: &RouteDraft) -> Vec<Attachment> {
+fn attachments(listener: &HostPattern, route: &Drafted) -> Vec<Attachment> {
     let attachment = |host: HostPattern, original: &HostPattern| Attachment {
         host,
         original: original.clone(),
-        route: route.node.clone(),
+        route: route.draft.node.clone(),
     };
     match route.spec.hostnames.as_slice() {
         [] => vec![attachment(listener.clone(), &HostPattern::Any)],

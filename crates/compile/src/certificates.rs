@@ -9,8 +9,9 @@ use manifest::Inputs;
 use manifest::kinds::gateway::ObjectReference;
 use model::certificates::{Certificate, CertificatePlan, Leaf, Source};
 use model::edge::{Listener, Protocol};
+use model::hash::HashSet;
 use model::{HostPattern, Kind, Node, ObjectId};
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 const REASON: &str = "InvalidCertificateRef";
 

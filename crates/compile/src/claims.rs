@@ -4,8 +4,8 @@ use crate::listeners::GatewayDraft;
 use model::dns::{RecordData, Zone};
 use model::edge::Listener;
 use model::governance::{Claim, Verdict, Visibility};
+use model::hash::HashMap;
 use model::{HostPattern, Node, ObjectId};
-use std::collections::{HashMap, HashSet};
 
 /// A listener's lost claim to its host: the host, the Gateway, and who holds it.
 pub(crate) struct Lost {
@@ -34,19 +34,21 @@ pub(crate) fn claims(
     visibilities: &HashMap<&str, Visibility>,
 ) -> Vec<Claim> {
     let attachments = listeners.iter().flat_map(|listener| &listener.attachments);
-    let mut seen: HashSet<(&HostPattern, &ObjectId)> = HashSet::new();
-    let granted: Vec<(HostPattern, ObjectId)> = attachments
-        .filter(|attachment| attachment.host != HostPattern::Any)
-        .filter(|attachment| seen.insert((&attachment.host, &attachment.route.id)))
-        .map(|attachment| (attachment.host.clone(), attachment.route.id.clone()))
-        .chain(zones.iter().flat_map(records))
+    let mut routed: Vec<(&HostPattern, &ObjectId)> = attachments
+        .map(|attachment| (&attachment.host, &attachment.route.id))
+        .filter(|(host, _)| **host != HostPattern::Any)
         .collect();
+    routed.sort_unstable();
+    routed.dedup();
+    let granted = routed
+        .into_iter()
+        .map(|(host, by)| (host.clone(), by.clone()))
+        .chain(zones.iter().flat_map(records));
     let visibility = |host: &HostPattern| match host {
         HostPattern::Exact(name) => visibilities.get(name.as_str()).copied(),
         _ => None,
     };
     let mut claims: Vec<Claim> = granted
-        .into_iter()
         .map(|(host, by)| (host, by, Verdict::Granted))
         .chain(lost.into_iter().map(|l| (l.host, l.by, Verdict::InConflict { with: l.with })))
         .map(|(host, by, verdict)| Claim { visibility: visibility(&host), host, by, verdict })

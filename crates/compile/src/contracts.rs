@@ -7,9 +7,10 @@ use manifest::Inputs;
 use manifest::kinds::cutwater::EndpointContract;
 use model::edge::{Action, Listener, Target};
 use model::governance::{Contract, Visibility};
+use model::hash::{HashMap, HashSet};
 use model::hostname::is_within;
-use model::{HostPattern, Kind, Node, ObjectId, Owner, Text};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use model::{HostPattern, Hostname, Kind, Node, ObjectId, Owner, Text};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Labels of a namespace that name its team, the first that is there counts.
 const TEAM_LABELS: &[&str] = &["cutwater.dev/team", "platform.example.com/team", "team"];
@@ -24,7 +25,7 @@ pub(crate) struct Owners {
 
 impl Owners {
     pub fn of(contracts: &[Node<Contract>], teams: &BTreeMap<Text, Owner>) -> Self {
-        let mut hosts = HashMap::new();
+        let mut hosts = HashMap::default();
         for contract in contracts {
             if let Some(owner) = contract.owner() {
                 hosts.entry(contract.hostname.text()).or_insert(owner);
@@ -115,7 +116,7 @@ pub(crate) fn check(
                 .related("the other contract", &first.id, "");
         }
         check_zone(contract, &host, report);
-        match served.backends.get(contract.hostname.as_str()) {
+        match served.services(&contract.hostname) {
             None => {
                 report
                     .add(
@@ -127,7 +128,7 @@ pub(crate) fn check(
                     .host(&host)
                     .help("attach a route with this hostname, or correct it");
             }
-            Some(backends) => check_backend(contract, &host, backends, report),
+            Some(backends) => check_backend(contract, &host, &backends, report),
         }
     }
 }
@@ -154,7 +155,7 @@ fn check_zone(contract: &Contract, host: &HostPattern, report: &mut Report) {
 fn check_backend(
     contract: &Contract,
     host: &HostPattern,
-    backends: &BTreeSet<ObjectId>,
+    backends: &BTreeSet<&ObjectId>,
     report: &mut Report,
 ) {
     let Some(written) = &contract.backend_service else { return };
@@ -164,7 +165,7 @@ fn check_backend(
     let is_named = |service: &ObjectId| {
         *service.name == *name && namespace.is_none_or(|namespace| *service.namespace == *namespace)
     };
-    if backends.iter().any(is_named) {
+    if backends.iter().copied().any(is_named) {
         return;
     }
     let shown: Vec<String> =
@@ -183,35 +184,50 @@ fn check_backend(
         .help("correct the contract or the route");
 }
 
-/// The Services behind each host that a contract names.
-struct ServedHosts<'a> {
-    backends: HashMap<&'a str, BTreeSet<ObjectId>>,
+/// The Services behind each host pattern that is served and may concern a contract.
+struct ServedHosts<'a>(HashMap<PatternKey<'a>, BTreeSet<ObjectId>>);
+
+/// A host pattern that is found without making a [`HostPattern`].
+#[derive(PartialEq, Eq, Hash)]
+enum PatternKey<'a> {
+    Exact(&'a str),
+    OneLabel(&'a str),
+    Wildcard(&'a str),
+    Any,
 }
 
 impl<'a> ServedHosts<'a> {
-    fn of(contracts: &'a [Node<Contract>], listeners: &[Node<Listener>]) -> Self {
-        let mut served = ServedHosts { backends: HashMap::new() };
-        let wanted: HashMap<&str, &'a str> =
-            contracts.iter().map(|c| (c.hostname.as_str(), c.hostname.as_str())).collect();
-        if wanted.is_empty() {
+    fn of(contracts: &'a [Node<Contract>], listeners: &'a [Node<Listener>]) -> Self {
+        let mut served = ServedHosts(HashMap::default());
+        let promised: HashSet<&str> = contracts.iter().map(|c| c.hostname.as_str()).collect();
+        if promised.is_empty() {
             return served;
         }
         for attachment in listeners.iter().flat_map(|listener| &listener.attachments) {
-            let services = || attachment.route.rules.iter().flat_map(|rule| services(&rule.action));
-            match &attachment.host {
-                HostPattern::Exact(name) => {
-                    if let Some(host) = wanted.get(name.as_str()) {
-                        served.backends.entry(host).or_default().extend(services());
-                    }
-                }
-                wide => {
-                    for host in wanted.values().filter(|host| wide.matches(host)) {
-                        served.backends.entry(host).or_default().extend(services());
-                    }
-                }
-            }
+            let key = match &attachment.host {
+                HostPattern::Exact(name) if !promised.contains(name.as_str()) => continue,
+                HostPattern::Exact(name) => PatternKey::Exact(name.as_str()),
+                HostPattern::OneLabel(suffix) => PatternKey::OneLabel(suffix.as_str()),
+                HostPattern::Wildcard(suffix) => PatternKey::Wildcard(suffix.as_str()),
+                HostPattern::Any => PatternKey::Any,
+            };
+            let rules = attachment.route.rules.iter();
+            served.0.entry(key).or_default().extend(rules.flat_map(|rule| services(&rule.action)));
         }
         served
+    }
+
+    /// None when nobody serves the host.
+    fn services<'s>(&'s self, host: &'s Hostname) -> Option<BTreeSet<&'s ObjectId>> {
+        let parents = std::iter::successors(host.parent(), |name| {
+            name.split_once('.').map(|(_, parent)| parent)
+        });
+        let patterns = [PatternKey::Exact(host.as_str()), PatternKey::Any]
+            .into_iter()
+            .chain(host.parent().map(PatternKey::OneLabel))
+            .chain(parents.map(PatternKey::Wildcard));
+        let found: Vec<_> = patterns.filter_map(|pattern| self.0.get(&pattern)).collect();
+        (!found.is_empty()).then(|| found.into_iter().flatten().collect())
     }
 }
 

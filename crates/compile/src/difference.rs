@@ -1,10 +1,10 @@
-//! What differs between two snapshots, in the words that people use. Equal parts are skipped by digest.
+//! What differs between two snapshots, in the words that people use. Equal parts are skipped by identity or digest.
 
 use model::certificates::Certificate;
-use model::edge::{Action, EdgePlan, Target};
+use model::edge::{Action, Attachment, EdgePlan, Listener, Protocol, Target};
+use model::hash::{HashMap, HashSet};
 use model::id::{ListenerId, ServicePort};
 use model::{Digest, HostPattern, Kind, Node, ObjectId, Snapshot};
-use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::hash::Hash;
 
@@ -35,11 +35,13 @@ pub struct Difference {
 pub fn difference(old: &Snapshot, new: &Snapshot) -> Difference {
     let mut found = Difference::default();
     if old.edge != new.edge {
-        let (old, new) = (&*old.edge, &*new.edge);
-        found.hosts = Change::between(&hosts(old), &hosts(new), ToString::to_string);
-        found.routes = Change::between(&routes(old), &routes(new), |id| route_name(id));
-        found.listeners = Change::between(&listeners(old), &listeners(new), |id| id.to_string());
-        found.backends = Change::between(&backends(old), &backends(new), |port| port.to_string());
+        let (old, new) = Parts::of(&old.edge, &new.edge);
+        found.hosts = Change::between(&old.hosts(&new), &new.hosts(&old), ToString::to_string);
+        found.routes = Change::between(&old.routes(&new), &new.routes(&old), |id| route_name(id));
+        found.listeners =
+            Change::between(&old.listeners(&new), &new.listeners(&old), ToString::to_string);
+        found.backends =
+            Change::between(&old.backends(&new), &new.backends(&old), ToString::to_string);
     }
     if old.certificates != new.certificates {
         let parts = |snapshot: &Snapshot| table(&snapshot.certificates.certificates, secret_name);
@@ -58,11 +60,11 @@ pub fn difference(old: &Snapshot, new: &Snapshot) -> Difference {
     found
 }
 
-/// What there is, with the digests of what it is made of.
-type Table<K> = HashMap<K, Vec<Digest>>;
+/// What there is, with what it is made of.
+type Table<K, V> = HashMap<K, Vec<V>>;
 
-fn table<T>(nodes: &[Node<T>], name: impl Fn(&T) -> String) -> Table<String> {
-    let mut table = Table::new();
+fn table<T>(nodes: &[Node<T>], name: impl Fn(&T) -> String) -> Table<String, Digest> {
+    let mut table = Table::default();
     for node in nodes {
         table.entry(name(node)).or_default().push(node.digest());
     }
@@ -73,30 +75,136 @@ fn secret_name(certificate: &Certificate) -> String {
     format!("{}/{}", certificate.secret.namespace, certificate.secret.name)
 }
 
-/// Hosts with what serves them: listener and routes, in order.
-fn hosts(edge: &EdgePlan) -> Table<&HostPattern> {
-    let mut hosts: Table<&HostPattern> = HashMap::new();
-    for listener in &edge.listeners {
-        let entry = Digest::of(&(listener.port, listener.protocol, &listener.certificates));
-        for attachment in &listener.attachments {
-            let parts = hosts.entry(&attachment.host).or_default();
-            parts.extend([entry, attachment.route.digest()]);
-        }
-    }
-    hosts
+/// A plan of the edge with those of its parts that do not stand equal in the other plan. What is named in neither
+/// plan's parts is made of the same in both, so tables hold only what is named there.
+struct Parts<'a> {
+    edge: &'a EdgePlan,
+    listeners: Vec<&'a Listener>,
+    attachments: Vec<&'a Attachment>,
 }
 
-/// An Ingress has one route a host.
-fn routes(edge: &EdgePlan) -> Table<&ObjectId> {
-    let mut routes: Table<&ObjectId> = HashMap::new();
-    let mut seen = HashSet::new();
-    for attachment in edge.listeners.iter().flat_map(|listener| &listener.attachments) {
-        if seen.insert(attachment.route.address()) {
-            routes.entry(&attachment.route.id).or_default().push(attachment.route.digest());
+impl<'a> Parts<'a> {
+    fn of(old: &'a EdgePlan, new: &'a EdgePlan) -> (Parts<'a>, Parts<'a>) {
+        let parts = |edge| Parts { edge, listeners: Vec::new(), attachments: Vec::new() };
+        let (mut old, mut new) = (parts(old), parts(new));
+        let (before, after) = unequal(&old.edge.listeners, &new.edge.listeners);
+        let are_paired = before.len() == after.len()
+            && before
+                .iter()
+                .zip(&after)
+                .all(|(a, b)| (&a.id, &a.host, own(a)) == (&b.id, &b.host, own(b)));
+        if are_paired {
+            for (before, after) in before.iter().zip(&after) {
+                let (before, after) = unequal(&before.attachments, &after.attachments);
+                old.attachments.extend(before);
+                new.attachments.extend(after);
+            }
+        } else {
+            old.take_whole(before);
+            new.take_whole(after);
         }
+        (old, new)
     }
-    routes.values_mut().for_each(|digests| digests.sort());
-    routes
+
+    fn take_whole(&mut self, listeners: Vec<&'a Node<Listener>>) {
+        self.attachments = listeners.iter().flat_map(|listener| &listener.attachments).collect();
+        self.listeners = listeners.into_iter().map(|listener| &**listener).collect();
+    }
+
+    /// Hosts with what serves them: listener and routes, in order.
+    fn hosts(&self, other: &Self) -> Table<&'a HostPattern, (Own<'a>, Digest)> {
+        let both = self.attachments.iter().chain(&other.attachments);
+        let named: HashSet<&HostPattern> = both.map(|attachment| &attachment.host).collect();
+        let mut hosts = Table::default();
+        for listener in &self.edge.listeners {
+            for attachment in &listener.attachments {
+                if named.contains(&attachment.host) {
+                    let part = (own(listener), attachment.route.digest());
+                    hosts.entry(&attachment.host).or_insert_with(Vec::new).push(part);
+                }
+            }
+        }
+        hosts
+    }
+
+    /// An Ingress has one route a host.
+    fn routes(&self, other: &Self) -> Table<&'a ObjectId, Digest> {
+        let both = self.attachments.iter().chain(&other.attachments);
+        let named: HashSet<&ObjectId> = both.map(|attachment| &attachment.route.id).collect();
+        let mut routes: Table<&ObjectId, Digest> = Table::default();
+        let mut seen = HashSet::default();
+        for attachment in self.all_attachments() {
+            let route = &attachment.route;
+            if named.contains(&route.id) && seen.insert(route.address()) {
+                routes.entry(&route.id).or_default().push(route.digest());
+            }
+        }
+        routes.values_mut().for_each(|digests| digests.sort());
+        routes
+    }
+
+    /// Without attachments: those count as routes and hosts. One Ingress makes a listener a host.
+    fn listeners(&self, other: &Self) -> Table<&'a ListenerId, (&'a HostPattern, Own<'a>)> {
+        let both = self.listeners.iter().chain(&other.listeners);
+        let named: HashSet<&ListenerId> = both.map(|listener| &listener.id).collect();
+        let mut listeners = Table::default();
+        for listener in self.edge.listeners.iter().filter(|l| named.contains(&l.id)) {
+            let part = (&listener.host, own(listener));
+            listeners.entry(&listener.id).or_insert_with(Vec::new).push(part);
+        }
+        listeners
+    }
+
+    /// Ports that the parts of one plan name and those of the other do not, where the whole plan has them.
+    fn backends(&self, other: &Self) -> Table<&'a ServicePort, ()> {
+        let (ours, others): (HashSet<_>, HashSet<_>) = (
+            self.attachments.iter().flat_map(|attachment| ports(attachment)).collect(),
+            other.attachments.iter().flat_map(|attachment| ports(attachment)).collect(),
+        );
+        if ours == others {
+            return Table::default();
+        }
+        self.all_attachments()
+            .flat_map(ports)
+            .filter(|port| ours.contains(port) != others.contains(port))
+            .map(|port| (port, Vec::new()))
+            .collect()
+    }
+
+    fn all_attachments(&self) -> impl Iterator<Item = &'a Attachment> + use<'a> {
+        self.edge.listeners.iter().flat_map(|listener| &listener.attachments)
+    }
+}
+
+/// Where two lists differ. What they have in common at the start and at the end is left out, and where the rest is
+/// equally long, what stands equal at its place in it.
+fn unequal<'a, T: PartialEq>(old: &'a [T], new: &'a [T]) -> (Vec<&'a T>, Vec<&'a T>) {
+    let start = old.iter().zip(new).take_while(|(a, b)| a == b).count();
+    let (old, new) = (&old[start..], &new[start..]);
+    let end = old.iter().rev().zip(new.iter().rev()).take_while(|(a, b)| a == b).count();
+    let (old, new) = (&old[..old.len() - end], &new[..new.len() - end]);
+    match old.len() == new.len() {
+        true => old.iter().zip(new).filter(|(a, b)| a != b).unzip(),
+        false => (old.iter().collect(), new.iter().collect()),
+    }
+}
+
+/// What a listener is beside its name, its host and its routes.
+type Own<'a> = (u16, Protocol, &'a [ObjectId]);
+
+fn own(listener: &Listener) -> Own<'_> {
+    (listener.port, listener.protocol, &listener.certificates)
+}
+
+fn ports(attachment: &Attachment) -> impl Iterator<Item = &ServicePort> {
+    let backends = attachment.route.rules.iter().flat_map(|rule| match &rule.action {
+        Action::Forward(backends) => backends.as_slice(),
+        _ => &[],
+    });
+    backends.filter_map(|backend| match &backend.target {
+        Target::Service(port) => Some(port),
+        Target::Invalid { .. } => None,
+    })
 }
 
 fn route_name(id: &ObjectId) -> String {
@@ -106,39 +214,19 @@ fn route_name(id: &ObjectId) -> String {
     }
 }
 
-/// Without attachments: those count as routes and hosts. One Ingress makes a listener a host.
-fn listeners(edge: &EdgePlan) -> Table<&ListenerId> {
-    let mut listeners: Table<&ListenerId> = HashMap::new();
-    for listener in &edge.listeners {
-        let own = (listener.port, listener.protocol, &listener.host, &listener.certificates);
-        listeners.entry(&listener.id).or_default().push(Digest::of(&own));
-    }
-    listeners
-}
-
-fn backends(edge: &EdgePlan) -> Table<&ServicePort> {
-    let attachments = edge.listeners.iter().flat_map(|listener| &listener.attachments);
-    let mut ports = HashMap::new();
-    for rule in attachments.flat_map(|attachment| &attachment.route.rules) {
-        if let Action::Forward(backends) = &rule.action {
-            ports.extend(backends.iter().filter_map(|backend| match &backend.target {
-                Target::Service(port) => Some((port, Vec::new())),
-                Target::Invalid { .. } => None,
-            }));
-        }
-    }
-    ports
-}
-
 impl Change {
-    fn between<K: Eq + Hash>(old: &Table<K>, new: &Table<K>, shown: impl Fn(&K) -> String) -> Self {
+    fn between<K: Eq + Hash, V: PartialEq>(
+        old: &Table<K, V>,
+        new: &Table<K, V>,
+        shown: impl Fn(&K) -> String,
+    ) -> Self {
         let names = |keys: &mut dyn Iterator<Item = &K>| {
             let mut names: Vec<String> = keys.map(&shown).collect();
             names.sort();
             names
         };
         let differs =
-            |(key, parts): &(&K, &Vec<Digest>)| old.get(key).is_some_and(|before| before != *parts);
+            |(key, parts): &(&K, &Vec<V>)| old.get(key).is_some_and(|before| before != *parts);
         Change {
             added: names(&mut new.keys().filter(|key| !old.contains_key(key))),
             removed: names(&mut old.keys().filter(|key| !new.contains_key(key))),

@@ -8,9 +8,9 @@
 
 use crate::listeners::GatewayDraft;
 use model::edge::{Attachment, Listener, Protocol};
+use model::hash::HashMap;
 use model::id::ListenerId;
 use model::{HostPattern, ObjectId, Text};
-use std::collections::HashMap;
 
 #[derive(Default)]
 pub(crate) struct Entries {
@@ -124,7 +124,7 @@ impl Entries {
 
 impl Inheritance {
     fn of(attachments: &[Attachment]) -> Self {
-        let mut index = Inheritance { exact: HashMap::new(), wide: Vec::new() };
+        let mut index = Inheritance { exact: HashMap::default(), wide: Vec::new() };
         for (number, attachment) in attachments.iter().enumerate() {
             match &attachment.host {
                 HostPattern::Exact(name) => {

@@ -5,9 +5,10 @@ use manifest::kinds::kubernetes::{
     EndpointSlice, IpProtocol, Service, ServicePortSpec, ServiceType, SliceEndpoint,
 };
 use model::facts::{Endpoint, EndpointSet};
+use model::hash::HashMap;
 use model::id::ServicePort;
 use model::{Facts, ObjectId, Text};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ type Slices<'a> = HashMap<(&'a str, &'a str), Vec<(&'a ObjectId, &'a EndpointSli
 /// Endpoints of every Service that has EndpointSlices. A Service's selector is not looked at: whoever writes the
 /// slices has done that. An ExternalName Service has none (see [`crate::codes::EXTERNAL_NAME`]).
 pub fn facts(inputs: &Inputs) -> Facts {
-    let mut slices: Slices = HashMap::new();
+    let mut slices: Slices = HashMap::default();
     for (object, slice) in inputs.endpoint_slices() {
         if let Some(service) = &slice.service {
             slices.entry((&object.id.namespace, service)).or_default().push((&object.id, slice));

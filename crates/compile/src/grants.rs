@@ -2,7 +2,7 @@
 
 use manifest::Inputs;
 use model::ObjectId;
-use std::collections::{HashMap, HashSet};
+use model::hash::{HashMap, HashSet};
 
 const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";
 

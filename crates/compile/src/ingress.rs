@@ -23,7 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// What is the same for every Ingress.
 pub(crate) struct Front<'a> {
     pub references: References<'a>,
-    pub earlier: &'a Earlier,
+    pub earlier: &'a Earlier<'a>,
 }
 
 impl Front<'_> {

@@ -19,6 +19,7 @@ mod classes;
 pub mod codes;
 mod contracts;
 mod difference;
+mod drafts;
 mod entries;
 mod expiry;
 mod facts;
@@ -37,10 +38,11 @@ mod zones;
 
 pub use advise::advise;
 pub use difference::{Change, Difference, difference};
+pub use drafts::Drafts;
 pub use expiry::certificate_findings;
 pub use facts::facts;
 
-use attach::Parents;
+use attach::{Drafted, Parents};
 use backends::References;
 use entries::Entries;
 use grants::Grants;
@@ -66,9 +68,14 @@ pub struct Compiled {
 
 /// Compiles a snapshot. `previous` decides nothing: parts that are equal keep its nodes, so that readers skip them.
 pub fn compile(inputs: &Inputs, previous: Option<&Snapshot>) -> Compiled {
+    compile_with(inputs, previous, &mut Drafts::default())
+}
+
+/// The same result for less work, where `drafts` comes from the compile that made `previous`.
+pub fn compile_with(inputs: &Inputs, previous: Option<&Snapshot>, drafts: &mut Drafts) -> Compiled {
     let mut report = Report::default();
     let earlier = Earlier::of(previous);
-    let edge = edge(inputs, &earlier, &mut report);
+    let edge = edge(inputs, &earlier, drafts, &mut report);
     let listeners = edge.listeners;
     let certificates = certificates::plan(&listeners, inputs, &earlier);
     let zones = zones::plan(inputs, &listeners, &earlier, &mut report);
@@ -99,13 +106,14 @@ struct Edge {
 }
 
 /// Both front ends, in one table of listeners.
-fn edge(inputs: &Inputs, earlier: &Earlier, report: &mut Report) -> Edge {
+fn edge(inputs: &Inputs, earlier: &Earlier, drafts: &mut Drafts, report: &mut Report) -> Edge {
     let grants = Grants::of(inputs);
     let references = References { inputs, grants: &grants };
     let gateways = classes::our_gateways(inputs, report);
     let ingresses = classes::our_ingresses(inputs, report);
     let mut gateways = listeners::drafts(gateways, inputs, &grants, report);
-    let mut statuses = attach_routes(inputs, &mut gateways, references, earlier, report);
+    let parents = Parents::of(inputs, &mut gateways);
+    let mut statuses = attach_routes(parents, references, drafts, earlier, report);
     statuses.extend(status::classes(inputs));
     statuses.extend(gateways.iter().map(status::gateway));
     statuses.sort_by(|a, b| a.object.cmp(&b.object));
@@ -121,21 +129,22 @@ fn edge(inputs: &Inputs, earlier: &Earlier, report: &mut Report) -> Edge {
 }
 
 /// The oldest route first: attachments are in order of precedence.
-fn attach_routes<'a>(
-    inputs: &'a Inputs,
-    gateways: &mut [listeners::GatewayDraft<'a>],
+fn attach_routes(
+    mut parents: Parents,
     references: References,
+    drafts: &mut Drafts,
     earlier: &Earlier,
     report: &mut Report,
 ) -> Vec<ObjectStatus> {
-    let mut routes: Vec<_> = inputs.http_routes().collect();
+    let mut routes: Vec<_> = references.inputs.http_routes().collect();
     routes.sort_by(|a, b| classes::age(a.0).cmp(&classes::age(b.0)));
-    let mut parents = Parents::of(inputs, gateways);
-    routes
-        .into_iter()
-        .filter_map(|(object, spec)| {
-            let draft = routes::draft(object, spec, references, earlier, report);
-            let parents = parents.attach(&draft, report);
+    drafts
+        .of(&routes, references, earlier)
+        .zip(&routes)
+        .filter_map(|(draft, (object, spec))| {
+            report.join(&draft.report);
+            let route = Drafted { object, spec, draft };
+            let parents = parents.attach(&route, report);
             (!parents.is_empty()).then(|| status::route(&object.id, parents))
         })
         .collect()

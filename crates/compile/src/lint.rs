@@ -6,12 +6,12 @@ use crate::ingress;
 use crate::report::Report;
 use manifest::Inputs;
 use model::edge::{Attachment, Condition, FrontEnd, Listener, Match, PathMatch, Rank, Rule};
+use model::hash::{HashMap, HashSet};
 use model::{HostPattern, Kind, Node, ObjectId};
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
 
 pub(crate) fn check(listeners: &[Node<Listener>], inputs: &Inputs, report: &mut Report) {
-    let mut said = HashSet::new();
+    let mut said = HashSet::default();
     for listener in listeners {
         if listener.attachments.is_empty() {
             let message = format!("{} has no routes; it answers 404", listener.id);
@@ -57,7 +57,8 @@ fn find_shadowed<'a>(
     said: &mut HashSet<(&'a ObjectId, u32, usize)>,
     report: &mut Report,
 ) {
-    let mut first: HashMap<Key<'a>, Place<'a>> = HashMap::with_capacity(listener.attachments.len());
+    let mut first: HashMap<Key<'a>, Place<'a>> =
+        HashMap::with_capacity_and_hasher(listener.attachments.len(), Default::default());
     let mut shadowed: Vec<(Place<'a>, Place<'a>)> = Vec::new();
     for attachment in &listener.attachments {
         for rule in &attachment.route.rules {

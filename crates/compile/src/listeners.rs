@@ -8,9 +8,9 @@ use crate::report::{Problem, Report};
 use manifest::kinds::gateway::{self, Gateway, TlsMode};
 use manifest::{Inputs, Object};
 use model::edge::{Attachment, Protocol};
+use model::hash::HashMap;
 use model::id::ListenerId;
 use model::{HostPattern, ObjectId};
-use std::collections::HashMap;
 use std::sync::Arc;
 
 pub(crate) struct GatewayDraft<'a> {
@@ -192,8 +192,8 @@ fn resolve_certificates(
 /// Within one Gateway nobody wins (Gateway API, "Handling indistinct Listeners"); between Gateways the older keeps its
 /// listener. `drafts` are sorted by age.
 fn find_conflicts(drafts: &mut [GatewayDraft], report: &mut Report) {
-    let mut ports: HashMap<u16, (Protocol, ListenerId)> = HashMap::new();
-    let mut hosts: HashMap<(u16, HostPattern), ListenerId> = HashMap::new();
+    let mut ports: HashMap<u16, (Protocol, ListenerId)> = HashMap::default();
+    let mut hosts: HashMap<(u16, HostPattern), ListenerId> = HashMap::default();
     for gateway in drafts {
         find_own_conflicts(&mut gateway.listeners);
         for listener in &mut gateway.listeners {
@@ -233,8 +233,8 @@ fn find_conflicts(drafts: &mut [GatewayDraft], report: &mut Report) {
 }
 
 fn find_own_conflicts(listeners: &mut [ListenerDraft]) {
-    let mut hosts: HashMap<(u16, HostPattern), Vec<usize>> = HashMap::new();
-    let mut ports: HashMap<u16, Vec<usize>> = HashMap::new();
+    let mut hosts: HashMap<(u16, HostPattern), Vec<usize>> = HashMap::default();
+    let mut ports: HashMap<u16, Vec<usize>> = HashMap::default();
     for (index, listener) in listeners.iter().enumerate() {
         if listener.served().is_some() {
             ports.entry(listener.spec.port).or_default().push(index);

@@ -19,7 +19,7 @@ use manifest::kinds::gateway::{
 use manifest::kinds::kubernetes::{HttpIngressPath, IngressPathType};
 use model::Text;
 use model::edge::{Condition, Match, PathMatch, Rank, ValueMatch};
-use std::collections::HashSet;
+use model::hash::HashSet;
 use std::fmt::Write;
 
 const UNSUPPORTED: &str = "UnsupportedValue";
@@ -62,7 +62,7 @@ fn of_match(spec: &HttpRouteMatch) -> Result<Match, Problem> {
     };
     let mut conditions = Vec::new();
     conditions.extend(spec.method.map(|method| Condition::Method(method.name().into())));
-    let mut seen = HashSet::new();
+    let mut seen = HashSet::default();
     for (index, header) in spec.headers.iter().enumerate() {
         let name: Text = header.name.to_ascii_lowercase().into();
         // Of equivalent names only the first counts (HTTPRouteMatch, headers).

@@ -3,7 +3,8 @@
 use manifest::Inputs;
 use manifest::kinds::gateway::{FromNamespaces, LabelOperator, LabelSelector, Listener};
 use model::Text;
-use std::collections::{BTreeMap, HashMap};
+use model::hash::HashMap;
+use std::collections::BTreeMap;
 
 /// Label that every namespace has, whether or not it is written.
 const NAME_LABEL: &str = "kubernetes.io/metadata.name";
@@ -16,7 +17,7 @@ pub(crate) struct Namespaces<'a> {
 
 impl<'a> Namespaces<'a> {
     pub fn of(inputs: &'a Inputs) -> Self {
-        Namespaces { inputs, judged: HashMap::new() }
+        Namespaces { inputs, judged: HashMap::default() }
     }
 
     pub fn allow(&mut self, listener: &'a Listener, own: &Text, from: &Text) -> bool {

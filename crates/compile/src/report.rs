@@ -3,11 +3,12 @@
 use crate::contracts::Owners;
 use model::{Code, Diagnostic, HostPattern, ObjectId, Origins, diagnostic};
 
-#[derive(Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Report {
     findings: Vec<Finding>,
 }
 
+#[derive(Clone, Debug)]
 pub(crate) struct Finding {
     diagnostic: Diagnostic,
     /// Whose contract tells the owner.
@@ -67,6 +68,11 @@ impl Report {
     pub fn problem(&mut self, object: &ObjectId, problem: &Problem) {
         self.add(problem.code, object, problem.field.clone(), problem.message.clone())
             .help(problem.help.clone());
+    }
+
+    /// Repeats what another report says.
+    pub fn join(&mut self, other: &Report) {
+        self.findings.extend_from_slice(&other.findings);
     }
 
     pub fn finish(self, origins: &Origins, owners: &Owners) -> Vec<Diagnostic> {

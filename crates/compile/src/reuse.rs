@@ -8,20 +8,20 @@ use model::edge::{EdgePlan, Listener, Route};
 use model::governance::{Contract, GovernancePlan};
 
 #[derive(Default)]
-pub(crate) struct Earlier {
-    pub routes: Reuse<Route>,
-    pub listeners: Reuse<Listener>,
-    pub edge: Reuse<EdgePlan>,
-    pub zones: Reuse<Zone>,
-    pub dns: Reuse<DnsPlan>,
-    pub certificates: Reuse<Certificate>,
-    pub certificate_plan: Reuse<CertificatePlan>,
-    pub contracts: Reuse<Contract>,
-    pub governance: Reuse<GovernancePlan>,
+pub(crate) struct Earlier<'a> {
+    pub routes: Reuse<'a, Route>,
+    pub listeners: Reuse<'a, Listener>,
+    pub edge: Reuse<'a, EdgePlan>,
+    pub zones: Reuse<'a, Zone>,
+    pub dns: Reuse<'a, DnsPlan>,
+    pub certificates: Reuse<'a, Certificate>,
+    pub certificate_plan: Reuse<'a, CertificatePlan>,
+    pub contracts: Reuse<'a, Contract>,
+    pub governance: Reuse<'a, GovernancePlan>,
 }
 
-impl Earlier {
-    pub fn of(previous: Option<&Snapshot>) -> Self {
+impl<'a> Earlier<'a> {
+    pub fn of(previous: Option<&'a Snapshot>) -> Self {
         let Some(previous) = previous else { return Earlier::default() };
         let attachments = previous.edge.listeners.iter().flat_map(|l| &l.attachments);
         Earlier {

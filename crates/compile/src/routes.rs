@@ -11,14 +11,14 @@ use manifest::kinds::gateway::{HttpBackendRef, HttpRoute, HttpRouteRule, HttpRou
 use model::edge::{Action, FrontEnd, Route, Rule, Timeouts};
 use model::id::RuleId;
 use model::{Node, ObjectId};
-use std::sync::Arc;
 use std::time::Duration;
 
-pub(crate) struct RouteDraft<'a> {
-    pub object: &'a Arc<Object>,
-    pub spec: &'a HttpRoute,
+/// What a route comes to by itself, before anybody asks where it attaches.
+#[derive(Clone, Debug)]
+pub(crate) struct RouteDraft {
     pub node: Node<Route>,
     pub verdict: RouteVerdict,
+    pub report: Report,
 }
 
 /// What a route without `rules` has (HTTPRouteSpec, rules).
@@ -31,7 +31,7 @@ const RULE_FOR_EVERYTHING: HttpRouteRule = HttpRouteRule {
 };
 
 /// What the rules say about the route's conditions.
-#[derive(Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct RouteVerdict {
     pub rules: usize,
     pub failed: usize,
@@ -40,24 +40,24 @@ pub(crate) struct RouteVerdict {
     pub unresolved: Option<Problem>,
 }
 
-pub(crate) fn draft<'a>(
-    object: &'a Arc<Object>,
-    spec: &'a HttpRoute,
+pub(crate) fn draft(
+    object: &Object,
+    spec: &HttpRoute,
     references: References,
     earlier: &Earlier,
-    report: &mut Report,
-) -> RouteDraft<'a> {
-    let mut verdict = RouteVerdict::default();
+) -> RouteDraft {
+    let (mut verdict, mut report) = (RouteVerdict::default(), Report::default());
     let mut rules = Vec::with_capacity(spec.rules.len());
     let default = [RULE_FOR_EVERYTHING];
     let specs = if spec.rules.is_empty() { &default } else { spec.rules.as_slice() };
     for (index, rule) in specs.iter().enumerate() {
-        let mut draft = RuleDraft { route: &object.id, index, report, verdict: &mut verdict };
+        let (report, verdict) = (&mut report, &mut verdict);
+        let mut draft = RuleDraft { route: &object.id, index, report, verdict };
         rules.extend(draft.rule(rule, references));
     }
     let id = object.id.clone();
-    let route = Route { id, front_end: FrontEnd::GatewayApi, rules };
-    RouteDraft { object, spec, node: earlier.routes.node(route), verdict }
+    let node = earlier.routes.node(Route { id, front_end: FrontEnd::GatewayApi, rules });
+    RouteDraft { node, verdict, report }
 }
 
 /// One rule on its way into the plan.

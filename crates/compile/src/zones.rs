@@ -8,9 +8,10 @@ use manifest::kinds::cutwater;
 use manifest::{Inputs, Object};
 use model::dns::{RecordData, RecordSet, Zone};
 use model::edge::Listener;
+use model::hash::{HashMap, HashSet};
 use model::hostname::DnsName;
 use model::{HostPattern, Node, ObjectId};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Sorted by name.
@@ -48,7 +49,7 @@ struct Published<'a> {
 
 /// Every host once, with the first listener that serves it.
 fn published(listeners: &[Node<Listener>]) -> BTreeMap<&HostPattern, Published<'_>> {
-    let mut hosts: HashMap<&HostPattern, Published> = HashMap::new();
+    let mut hosts: HashMap<&HostPattern, Published> = HashMap::default();
     for listener in listeners {
         for attachment in &listener.attachments {
             hosts.entry(&attachment.host).or_insert(Published {

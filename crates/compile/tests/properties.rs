@@ -2,10 +2,13 @@
 
 mod support;
 
-use compile::{Compiled, compile};
-use model::{Diagnostic, Snapshot};
+use compile::{Change, Compiled, Drafts, compile, compile_with};
+use manifest::{FileRead, assemble, read_file};
+use model::edge::{Action, Target};
+use model::{Diagnostic, Snapshot, Text};
 use proptest::prelude::*;
-use std::sync::LazyLock;
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
 use support::{Files, files, names, read};
 
 static FIXTURES: LazyLock<Vec<Files>> =
@@ -146,6 +149,44 @@ proptest! {
         prop_assert_eq!(said(&a), said(&b));
     }
 
+    /// A folder that is edited file by file, as a folder on disk is: what was read of the other files is kept.
+    #[test]
+    fn kept_drafts_decide_nothing(
+        fixture in any::<prop::sample::Index>(),
+        edits in prop::collection::vec((any::<prop::sample::Index>(), edit()), 1..24),
+    ) {
+        let straight = documents(fixture.get(&FIXTURES));
+        let mut folder: Vec<ReadText> = straight.iter().enumerate().map(read_one).collect();
+        let mut drafts = Drafts::default();
+        let mut previous = compile_with(&assemble(&folder).inputs, None, &mut drafts);
+        for (at, edit) in edits {
+            let at = at.index(straight.len());
+            let text = match edit {
+                Edit::Remove => String::new(),
+                Edit::Restore => straight[at].clone(),
+                Edit::Damage(line, how) => damaged(&straight[at], &line, how),
+                Edit::Borrow(from, document) => {
+                    document.get(&documents(from.get(&FIXTURES))).clone()
+                }
+            };
+            folder[at] = read_one((at, &text));
+            let inputs = assemble(&folder).inputs;
+            let next = compile_with(&inputs, Some(&previous.snapshot), &mut drafts);
+            prop_assert_eq!(&next, &compile(&inputs, None));
+            let difference = compile::difference(&previous.snapshot, &next.snapshot);
+            let change = plain_change(&hosts(&previous.snapshot), &hosts(&next.snapshot));
+            prop_assert_eq!(&difference.hosts, &change);
+            let change = plain_change(&ports(&previous.snapshot), &ports(&next.snapshot));
+            prop_assert_eq!(&difference.backends, &change);
+            let kept = identities(&next.snapshot);
+            let lent = identities(&compile(&inputs, Some(&previous.snapshot)).snapshot);
+            let old = identities(&previous.snapshot);
+            let shared = |all: &[usize]| all.iter().filter(|n| old.contains(n)).count();
+            prop_assert_eq!(shared(&kept), shared(&lent));
+            previous = next;
+        }
+    }
+
     #[test]
     fn damaged_folders_compile(
         picks in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>()), 1..12),
@@ -168,6 +209,69 @@ proptest! {
             prop_assert!(compile::codes::ALL.iter().any(|code| code.slug == found.code));
         }
     }
+}
+
+/// Hosts with what serves them, written out.
+fn hosts(snapshot: &Snapshot) -> BTreeMap<String, String> {
+    let mut hosts = BTreeMap::new();
+    for listener in &snapshot.edge.listeners {
+        let own = (listener.port, listener.protocol, &listener.certificates);
+        for found in &listener.attachments {
+            let parts: &mut String = hosts.entry(found.host.to_string()).or_default();
+            parts.push_str(&format!("{own:?} {:?}\n", found.route));
+        }
+    }
+    hosts
+}
+
+fn ports(snapshot: &Snapshot) -> BTreeMap<String, String> {
+    let attachments = snapshot.edge.listeners.iter().flat_map(|l| &l.attachments);
+    let mut ports = BTreeMap::new();
+    for rule in attachments.flat_map(|attachment| &attachment.route.rules) {
+        let Action::Forward(backends) = &rule.action else { continue };
+        for backend in backends {
+            if let Target::Service(port) = &backend.target {
+                ports.insert(port.to_string(), String::new());
+            }
+        }
+    }
+    ports
+}
+
+fn plain_change(old: &BTreeMap<String, String>, new: &BTreeMap<String, String>) -> Change {
+    let differs = |name: &&String| old.get(*name).is_some_and(|before| *before != new[*name]);
+    Change {
+        added: new.keys().filter(|name| !old.contains_key(*name)).cloned().collect(),
+        removed: old.keys().filter(|name| !new.contains_key(*name)).cloned().collect(),
+        changed: new.keys().filter(differs).cloned().collect(),
+    }
+}
+
+type ReadText = (Text, Text, Arc<FileRead>);
+
+fn read_one((number, text): (usize, &String)) -> ReadText {
+    let (name, text): (Text, Text) = (format!("{number:04}.yaml").into(), text.as_str().into());
+    let read = Arc::new(read_file(&name, &text));
+    (name, text, read)
+}
+
+#[derive(Clone, Debug)]
+enum Edit {
+    Remove,
+    Restore,
+    Damage(prop::sample::Index, u8),
+    /// A document of another fixture in place of this one.
+    Borrow(prop::sample::Index, prop::sample::Index),
+}
+
+fn edit() -> impl Strategy<Value = Edit> {
+    prop_oneof![
+        Just(Edit::Remove),
+        Just(Edit::Restore),
+        (any::<prop::sample::Index>(), 0u8..6).prop_map(|(line, how)| Edit::Damage(line, how)),
+        any::<(prop::sample::Index, prop::sample::Index)>()
+            .prop_map(|(from, document)| Edit::Borrow(from, document)),
+    ]
 }
 
 /// One line removed, doubled, or with another value.

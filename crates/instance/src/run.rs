@@ -6,6 +6,7 @@ use crate::findings;
 use crate::publisher::Publisher;
 use crate::receipt::Receipt;
 use crate::serving::Draft;
+use compile::Drafts;
 use folder::{Folder, Reading, Watcher};
 use model::{Diagnostic, ObjectId, limits};
 use std::collections::HashSet;
@@ -49,6 +50,8 @@ struct Instance {
     source: Folder,
     watcher: Watcher,
     publisher: Publisher,
+    /// What the last compile can use again.
+    drafts: Drafts,
     /// Said once; a folder that is away is not complained about at every look.
     last_complaint: Option<String>,
     last_diagnostics: Vec<Diagnostic>,
@@ -64,6 +67,7 @@ impl Instance {
             source,
             watcher,
             publisher,
+            drafts: Drafts::default(),
             last_complaint: None,
             last_diagnostics: Vec::new(),
         })
@@ -142,7 +146,7 @@ impl Instance {
 
     /// Traffic first: what is found is printed when the change is live.
     async fn publish(&mut self, reading: Reading, start: Instant) -> Receipt {
-        let draft = Draft::compile(reading, self.publisher.serving().as_deref());
+        let draft = Draft::compile(reading, self.publisher.serving().as_deref(), &mut self.drafts);
         let receipt = self.publisher.publish(draft, start).await;
         self.look_at_findings();
         receipt

@@ -1,6 +1,6 @@
 //! One good state: what was read, what it compiled to, and the tables that readers use.
 
-use compile::Compiled;
+use compile::{Compiled, Drafts};
 use edge::EdgeView;
 use explain::{Entry, World};
 use folder::Reading;
@@ -24,13 +24,17 @@ pub struct Draft {
 
 impl Draft {
     /// Endpoints compile nothing: when they alone changed, the earlier plan stands.
-    pub fn compile(reading: Reading, previous: Option<&Serving>) -> Draft {
+    pub fn compile(reading: Reading, previous: Option<&Serving>, drafts: &mut Drafts) -> Draft {
         let start = Instant::now();
         let compiled = match previous {
             Some(serving) if is_same_plan(&serving.draft.reading, &reading) => {
                 Arc::clone(&serving.draft.compiled)
             }
-            _ => Arc::new(compile::compile(&reading.inputs, previous.map(Serving::snapshot))),
+            _ => Arc::new(compile::compile_with(
+                &reading.inputs,
+                previous.map(Serving::snapshot),
+                drafts,
+            )),
         };
         let facts = compile::facts(&reading.inputs);
         Draft { reading, compiled, facts, compile_time: start.elapsed() }

@@ -76,7 +76,7 @@ pub fn assemble(files: &[(Text, Text, Arc<FileRead>)]) -> Reading {
     let mut origins = Origins::default();
     let mut objects: HashMap<&ObjectId, &ReadObject> = HashMap::new();
     for (index, (name, text, read)) in sorted.into_iter().enumerate() {
-        origins.files.push(SourceFile { name: name.clone(), text: text.clone() });
+        origins.files.push(SourceFile::new(name.clone(), text.clone()));
         reading.diagnostics.extend(read.diagnostics.iter().cloned());
         for (kind, count) in &read.foreign {
             *reading.foreign.entry(kind.clone()).or_default() += count;

@@ -121,7 +121,8 @@ fn the_example_shop_is_clean() {
 /// The conformance suite's own manifests hold no mistake that this crate may refuse, but for one broken certificate.
 #[test]
 fn the_conformance_suite_is_read() {
-    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/suites/gateway-api/tests");
+    let tests =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/suites/gateway-api/tests");
     if !tests.exists() {
         println!("skipped: {} is not on this machine", tests.display());
         return;

@@ -7,8 +7,8 @@
 //! The bytes hashed are those of `std::hash::Hash`: the same on every replica that runs the same build on a 64-bit
 //! little-endian machine, and on no other promise (docs/decisions/0002).
 
+use crate::hash::HashMap;
 use sha2::{Digest as _, Sha256};
-use std::collections::HashMap;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::ops::Deref;
@@ -20,9 +20,9 @@ pub struct Digest([u8; 32]);
 
 impl Digest {
     pub fn of<T: Hash + ?Sized>(value: &T) -> Digest {
-        let mut hasher = Sha256Hasher(Sha256::new());
+        let mut hasher = Sha256Hasher::default();
         value.hash(&mut hasher);
-        Digest(hasher.0.finalize().into())
+        hasher.digest()
     }
 
     pub fn of_bytes(bytes: &[u8]) -> Digest {
@@ -47,11 +47,46 @@ impl fmt::Debug for Digest {
     }
 }
 
-struct Sha256Hasher(Sha256);
+/// Gathers the many short writes of `Hash` before it hashes them.
+struct Sha256Hasher {
+    state: Sha256,
+    gathered: [u8; GATHERED_BYTES],
+    len: usize,
+}
+
+const GATHERED_BYTES: usize = 1024;
+
+impl Default for Sha256Hasher {
+    fn default() -> Self {
+        Sha256Hasher { state: Sha256::new(), gathered: [0; GATHERED_BYTES], len: 0 }
+    }
+}
+
+impl Sha256Hasher {
+    fn flush(&mut self) {
+        self.state.update(&self.gathered[..self.len]);
+        self.len = 0;
+    }
+
+    fn digest(mut self) -> Digest {
+        self.flush();
+        Digest(self.state.finalize().into())
+    }
+}
 
 impl Hasher for Sha256Hasher {
+    #[inline]
     fn write(&mut self, bytes: &[u8]) {
-        self.0.update(bytes);
+        if bytes.len() > GATHERED_BYTES - self.len {
+            self.flush();
+        }
+        match self.gathered.get_mut(self.len..self.len + bytes.len()) {
+            Some(free) => {
+                free.copy_from_slice(bytes);
+                self.len += bytes.len();
+            }
+            None => self.state.update(bytes),
+        }
     }
 
     /// Never asked: the digest is taken from the state itself.
@@ -105,7 +140,7 @@ impl<T> Deref for Node<T> {
 
 impl<T> PartialEq for Node<T> {
     fn eq(&self, other: &Self) -> bool {
-        self.0.digest == other.0.digest
+        self.is(other) || self.0.digest == other.0.digest
     }
 }
 
@@ -124,26 +159,23 @@ impl<T: fmt::Debug> fmt::Debug for Node<T> {
 }
 
 /// Nodes of the previous snapshot by digest: equal parts keep their identity.
-pub struct Reuse<T>(HashMap<Digest, Node<T>>);
+pub struct Reuse<'a, T>(HashMap<Digest, &'a Node<T>>);
 
-impl<T> Default for Reuse<T> {
+impl<T> Default for Reuse<'_, T> {
     fn default() -> Self {
-        Reuse(HashMap::new())
+        Reuse(HashMap::default())
     }
 }
 
-impl<T: Hash> Reuse<T> {
-    pub fn from_nodes<'a>(nodes: impl IntoIterator<Item = &'a Node<T>>) -> Self
-    where
-        T: 'a,
-    {
-        Reuse(nodes.into_iter().map(|node| (node.digest(), node.clone())).collect())
+impl<'a, T: Hash> Reuse<'a, T> {
+    pub fn from_nodes(nodes: impl IntoIterator<Item = &'a Node<T>>) -> Self {
+        Reuse(nodes.into_iter().map(|node| (node.digest(), node)).collect())
     }
 
     /// The earlier node if an equal one exists, else a new one.
     pub fn node(&self, value: T) -> Node<T> {
         let node = Node::new(value);
-        self.0.get(&node.digest()).cloned().unwrap_or(node)
+        self.0.get(&node.digest()).map_or(node, |earlier| Node::clone(earlier))
     }
 }
 
@@ -160,6 +192,16 @@ mod tests {
         let reuse = Reuse::from_nodes([&first]);
         assert!(reuse.node(vec!["a", "b"]).is(&first));
         assert_ne!(reuse.node(vec!["ab"]), first);
+    }
+
+    #[test]
+    fn gathering_changes_no_digest() {
+        for parts in [&[3, 1020, 1, 1][..], &[0, 1024, 0], &[1025], &[7; 400], &[900, 2000, 5]] {
+            let bytes: Vec<Vec<u8>> = parts.iter().map(|len| vec![*len as u8; *len]).collect();
+            let mut hasher = Sha256Hasher::default();
+            bytes.iter().for_each(|bytes| hasher.write(bytes));
+            assert_eq!(hasher.digest(), Digest::of_bytes(&bytes.concat()), "{parts:?}");
+        }
     }
 
     #[test]

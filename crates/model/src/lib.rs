@@ -12,6 +12,7 @@ pub mod dns;
 pub mod edge;
 pub mod facts;
 pub mod governance;
+pub mod hash;
 pub mod hostname;
 pub mod id;
 pub mod limits;

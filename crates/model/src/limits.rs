@@ -56,3 +56,10 @@ pub const DNS_EDNS_BYTES: usize = 1_232;
 pub const DNS_TCP_CONNECTIONS: usize = 1_024;
 /// A DNS connection without a query, RFC 7766 section 6.2.3.
 pub const DNS_TCP_IDLE_MS: u64 = 10_000;
+
+/// Interim responses (1xx) to one request; their heads together may have [`HEAD_BYTES`].
+pub const INTERIM_RESPONSES: usize = 16;
+/// What HTTP/2 decodes of a header list before it gives up; what is longer than [`HEAD_BYTES`] is refused with a body.
+pub const HTTP2_HEADER_LIST_BYTES: usize = 4 * HEAD_BYTES;
+/// A tunnel without a byte, once draining has begun.
+pub const TUNNEL_DRAIN_IDLE_MS: u64 = 5_000;

@@ -3,6 +3,7 @@
 
 use crate::{ObjectId, Text};
 use std::collections::HashMap;
+use std::sync::OnceLock;
 
 /// A span of a file that a person can open. Lines and columns count from 1, columns in characters.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,7 +28,20 @@ pub struct Origins {
 pub struct SourceFile {
     pub name: Text,
     pub text: Text,
+    /// Made when the first place is asked for: most files have nothing to report.
+    marks: OnceLock<Box<[Mark]>>,
 }
+
+/// A byte whose line and column are known, so that nobody counts from the start of the file.
+#[derive(Clone, Copy, Debug)]
+struct Mark {
+    byte: u32,
+    line: u32,
+    column: u32,
+}
+
+/// Long lines (JSON on one line) have marks within.
+const MARK_EVERY_BYTES: usize = 1024;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ObjectOrigin {
@@ -83,7 +97,7 @@ impl Origins {
 
     pub fn place_of_span(&self, file: u32, start: u32, end: u32) -> Option<Place> {
         let source = self.files.get(file as usize)?;
-        Some(place_in(&source.name, &source.text, start, end))
+        Some(source.place(start, end))
     }
 
     pub fn source(&self, name: &str) -> Option<&SourceFile> {
@@ -91,18 +105,48 @@ impl Origins {
     }
 }
 
-/// Line and column of a byte span.
-pub fn place_in(name: &Text, text: &str, start: u32, end: u32) -> Place {
-    let at = floor_char_boundary(text, start as usize);
-    let before = &text[..at];
-    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-    Place {
-        file: name.clone(),
-        line: before.bytes().filter(|b| *b == b'\n').count() as u32 + 1,
-        column: before[line_start..].chars().count() as u32 + 1,
-        start: at as u32,
-        end: floor_char_boundary(text, (end as usize).max(at)) as u32,
+impl SourceFile {
+    pub fn new(name: Text, text: Text) -> Self {
+        SourceFile { name, text, marks: OnceLock::new() }
     }
+
+    /// Line and column of a byte span.
+    pub fn place(&self, start: u32, end: u32) -> Place {
+        let text = &*self.text;
+        let at = floor_char_boundary(text, start as usize);
+        let marks = self.marks.get_or_init(|| marks(text));
+        let passed = marks.partition_point(|mark| mark.byte as usize <= at);
+        let mark = marks[..passed].last().copied().unwrap_or(Mark::START);
+        Place {
+            file: self.name.clone(),
+            line: mark.line,
+            column: mark.column + text[mark.byte as usize..at].chars().count() as u32,
+            start: at as u32,
+            end: floor_char_boundary(text, (end as usize).max(at)) as u32,
+        }
+    }
+}
+
+impl Mark {
+    const START: Mark = Mark { byte: 0, line: 1, column: 1 };
+}
+
+/// One at the start of each line, and more in long lines.
+fn marks(text: &str) -> Box<[Mark]> {
+    let mut marks = vec![Mark::START];
+    let (mut line, mut column, mut last) = (1, 1, 0);
+    for (byte, character) in text.char_indices() {
+        if byte - last >= MARK_EVERY_BYTES {
+            marks.push(Mark { byte: byte as u32, line, column });
+            last = byte;
+        }
+        column += 1;
+        if character == '\n' {
+            (line, column, last) = (line + 1, 1, byte + 1);
+            marks.push(Mark { byte: last as u32, line, column });
+        }
+    }
+    marks.into()
 }
 
 fn floor_char_boundary(text: &str, at: usize) -> usize {
@@ -129,11 +173,29 @@ mod tests {
             span("spec.ports[0].port", "80"),
         ]);
         let mut origins = Origins::default();
-        origins.files.push(SourceFile { name: "a.yaml".into(), text: text.into() });
+        origins.files.push(SourceFile::new("a.yaml".into(), text.into()));
         origins.objects.insert(object.clone(), ObjectOrigin::File { file: 0, fields });
         let at = |field: &str| origins.place(&object, field).map(|p| (p.line, p.column));
         assert_eq!(at("spec.ports[0].port"), Some((4, 11)));
         assert_eq!(at("spec.ports[0].name"), Some((4, 5)));
         assert_eq!(at("metadata.labels"), Some((1, 1)));
+    }
+
+    #[test]
+    fn lines_and_columns_are_those_of_a_count_from_the_start() {
+        let long = "pört: ".repeat(700);
+        for text in [String::new(), "\n\n".to_owned(), format!("a\r\nb{long}\n\n  {long}")] {
+            let file = SourceFile::new("a.json".into(), text.as_str().into());
+            for at in 0..text.len() + 2 {
+                let found = file.place(at as u32, at as u32 + 1);
+                let before = &text[..found.start as usize];
+                let newlines = before.matches('\n').count();
+                let column = before.rsplit('\n').next().map_or(0, |line| line.chars().count());
+                assert_eq!((found.line, found.column), (newlines as u32 + 1, column as u32 + 1));
+                assert!(
+                    found.start as usize <= at && at < found.start as usize + 2 || at > text.len()
+                );
+            }
+        }
     }
 }

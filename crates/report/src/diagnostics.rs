@@ -162,17 +162,32 @@ fn sarif_result(diagnostic: &Diagnostic) -> Value {
     });
     if let Some(place) = &diagnostic.place {
         result["locations"] = json!([{"physicalLocation": {
-            "artifactLocation": {"uri": &*place.file},
+            "artifactLocation": {"uri": relative_reference(&place.file)},
             "region": {"startLine": place.line, "startColumn": place.column},
         }}]);
     }
     result
 }
 
+/// A path as a URI reference: what is neither unreserved nor a slash is percent-encoded (RFC 3986 section 2.1), so
+/// also a colon, which in a first segment would end a scheme (section 4.2).
+fn relative_reference(path: &str) -> String {
+    let mut out = String::with_capacity(path.len());
+    for byte in path.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
+                out.push(char::from(byte));
+            }
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::origin::{SourceFile, place_in};
+    use model::origin::SourceFile;
     use model::{Kind, ObjectId};
 
     const CODE: Code =
@@ -183,10 +198,10 @@ mod tests {
         let start = text.find("prots").expect("in the text") as u32;
         let file: model::Text = "a.yaml".into();
         let mut origins = Origins::default();
-        origins.files.push(SourceFile { name: file.clone(), text: text.into() });
+        origins.files.push(SourceFile::new(file, text.into()));
         let diagnostic = Diagnostic::new(&CODE, "unknown field `prots`")
             .at(&ObjectId::new(Kind::SERVICE, "shop", "cart"), "spec.prots")
-            .place(Some(place_in(&file, text, start, start + 5)))
+            .place(origins.place_of_span(0, start, start + 5))
             .help("did you mean `ports`?");
         (vec![diagnostic], origins)
     }
@@ -225,6 +240,15 @@ mod tests {
         let result = &value["runs"][0]["results"][0];
         assert_eq!(result["ruleId"], "unknown-field");
         assert_eq!(result["locations"][0]["physicalLocation"]["region"]["startLine"], 3);
+    }
+
+    #[test]
+    fn a_path_becomes_a_uri_reference() {
+        let check = |path: &str, expected: &str| assert_eq!(relative_reference(path), expected);
+        check("shop/cart-1_a~.yaml", "shop/cart-1_a~.yaml");
+        check("a b/100%.yaml", "a%20b/100%25.yaml");
+        check("c:d?e#f.yaml", "c%3Ad%3Fe%23f.yaml");
+        check("\u{fc}ber.yaml", "%C3%BCber.yaml");
     }
 
     #[test]

@@ -3,9 +3,10 @@
 use model::certificates::Source;
 use model::edge::{Action, Listener, Protocol, Target};
 use model::id::ServicePort;
-use model::{Facts, HostPattern, Snapshot};
+use model::{Facts, HostPattern, ObjectId, Snapshot};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Where this instance listens, and the file that its local CA is printed to.
 pub struct Where<'a> {
@@ -19,17 +20,30 @@ pub struct Where<'a> {
 /// One hostname, over all listeners.
 #[derive(Default)]
 struct Host {
-    ports: BTreeSet<(u16, bool)>,
+    /// A pattern is nothing that a client could ask for.
+    is_exact: bool,
+    entries: BTreeMap<(u16, Protocol), Trust>,
     services: BTreeSet<ServicePort>,
     has_redirect: bool,
-    certificate: Option<String>,
+    certificates: BTreeSet<String>,
+    zone: Option<String>,
+}
+
+/// What a client must trust at an entry.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Trust {
+    /// The local CA, whichever certificate is chosen.
+    #[default]
+    LocalCa,
+    /// Whoever issued the certificate of a Secret.
+    Issuer,
 }
 
 pub fn to_text(snapshot: &Snapshot, facts: &Facts, place: &Where<'_>) -> String {
     let hosts = hosts(snapshot);
     let mut out = String::new();
     for (name, host) in &hosts {
-        out.push_str(&host_text(name, host, snapshot, facts, place));
+        out.push_str(&host_text(name, host, facts, place));
     }
     if hosts.is_empty() {
         out.push_str("  nothing yet: no route is attached to a listener\n");
@@ -41,14 +55,22 @@ pub fn to_text(snapshot: &Snapshot, facts: &Facts, place: &Where<'_>) -> String 
 fn hosts(snapshot: &Snapshot) -> BTreeMap<String, Host> {
     let mut hosts: BTreeMap<String, Host> = BTreeMap::new();
     for listener in &snapshot.edge.listeners {
+        let certificates = certificates(snapshot, listener);
         for attachment in &listener.attachments {
-            let host = hosts.entry(attachment.host.to_string()).or_default();
-            host.ports.insert((listener.port, listener.protocol == Protocol::Https));
+            let name = attachment.host.to_string();
+            let zone = zone(snapshot, &name);
+            let host = hosts.entry(name).or_default();
+            host.is_exact = matches!(attachment.host, HostPattern::Exact(_));
+            host.zone = zone;
+            let trust = host.entries.entry((listener.port, listener.protocol)).or_default();
+            for (text, needs) in &certificates {
+                host.certificates.insert(text.clone());
+                if *needs == Trust::Issuer {
+                    *trust = Trust::Issuer;
+                }
+            }
             for rule in &attachment.route.rules {
                 collect_action(host, &rule.action);
-            }
-            if let Some(text) = certificate(snapshot, listener, &attachment.host) {
-                host.certificate = Some(text);
             }
         }
     }
@@ -68,28 +90,30 @@ fn collect_action(host: &mut Host, action: &Action) {
     }
 }
 
-fn certificate(snapshot: &Snapshot, listener: &Listener, _: &HostPattern) -> Option<String> {
-    let secret = listener.certificates.first()?;
-    let found = snapshot
-        .certificates
-        .certificates
-        .iter()
-        .find(|certificate| certificate.secret == *secret)?;
-    Some(match &found.source {
-        Source::Secret(leaf) => format!("{secret}, issued by {}", leaf.issuer),
-        Source::Missing { .. } => "local CA".to_owned(),
-    })
+fn certificates(snapshot: &Snapshot, listener: &Listener) -> Vec<(String, Trust)> {
+    let planned = |secret: &ObjectId| {
+        snapshot.certificates.certificates.iter().find(|planned| planned.secret == *secret)
+    };
+    let describe = |secret: &ObjectId| {
+        Some(match &planned(secret)?.source {
+            Source::Secret(leaf) => (format!("{secret}, issued by {}", leaf.issuer), Trust::Issuer),
+            Source::Missing { .. } => ("local CA".to_owned(), Trust::LocalCa),
+        })
+    };
+    listener.certificates.iter().filter_map(describe).collect()
 }
 
-fn host_text(
-    name: &str,
-    host: &Host,
-    snapshot: &Snapshot,
-    facts: &Facts,
-    place: &Where<'_>,
-) -> String {
+/// The closest zone around a name.
+fn zone(snapshot: &Snapshot, name: &str) -> Option<String> {
+    let name = name.trim_start_matches("*.");
+    let names = snapshot.dns.zones.iter().map(|zone| zone.name.as_str());
+    let around = names.filter(|zone| model::hostname::is_within(name, zone));
+    around.max_by_key(|zone| zone.len()).map(str::to_owned)
+}
+
+fn host_text(name: &str, host: &Host, facts: &Facts, place: &Where<'_>) -> String {
     let urls: Vec<String> =
-        host.ports.iter().map(|(port, is_tls)| url(name, *port, *is_tls, place)).collect();
+        host.entries.keys().map(|(port, protocol)| url(name, *port, *protocol, place)).collect();
     let backends: Vec<String> = host
         .services
         .iter()
@@ -107,70 +131,111 @@ fn host_text(
         (true, false) => "none".to_owned(),
         (false, _) => backends.join(", "),
     };
-    let zones = snapshot.dns.zones.iter().filter(|zone| {
-        model::hostname::is_within(name.trim_start_matches("*."), zone.name.as_str())
-    });
-    let zone =
-        zones.max_by_key(|zone| zone.name.as_str().len()).map_or("none", |zone| zone.name.as_str());
+    let certificates: Vec<&str> = host.certificates.iter().map(String::as_str).collect();
+    let certificates =
+        if certificates.is_empty() { "none".to_owned() } else { certificates.join(", ") };
     format!(
-        "  {name}\n    {}\n    backends     {backends}\n    certificate  {}\n    zone         {zone}\n",
+        "  {name}\n    {}\n    backends     {backends}\n    certificate  {certificates}\n    zone         {}\n",
         urls.join("  "),
-        host.certificate.as_deref().unwrap_or("none"),
+        host.zone.as_deref().unwrap_or("none"),
     )
 }
 
-fn url(name: &str, port: u16, is_tls: bool, place: &Where<'_>) -> String {
-    let (scheme, standard) = if is_tls { ("https", 443) } else { ("http", 80) };
+fn url(name: &str, port: u16, protocol: Protocol, place: &Where<'_>) -> String {
+    let (scheme, standard) = match protocol {
+        Protocol::Https => ("https", 443),
+        Protocol::Http => ("http", 80),
+    };
     let bound = port.saturating_add(place.port_offset);
     let shown = if bound == standard { String::new() } else { format!(":{bound}") };
     format!("{scheme}://{name}{shown}/")
 }
 
-/// Lines that work as printed: for the first exact hostname of each kind.
+/// Lines that work as printed, each for the first exact hostname that it can work for.
 fn commands(hosts: &BTreeMap<String, Host>, place: &Where<'_>) -> String {
-    let exact = || hosts.iter().filter(|(name, _)| !name.starts_with('*'));
-    let with = |is_tls: bool| {
-        exact().find_map(|(name, host)| {
-            host.ports
-                .iter()
-                .find(|(_, tls)| *tls == is_tls)
-                .map(|(port, _)| (name.as_str(), *port))
-        })
-    };
-    let client =
-        if place.bind.is_unspecified() { "127.0.0.1".to_owned() } else { place.bind.to_string() };
+    let exact: Vec<(&str, &Host)> = hosts
+        .iter()
+        .filter(|(_, host)| host.is_exact)
+        .map(|(name, host)| (name.as_str(), host))
+        .collect();
     let mut lines = Vec::new();
-    if let Some((name, port)) = with(true) {
-        let bound = port.saturating_add(place.port_offset);
-        lines.push(format!(
-            "curl --resolve {name}:{bound}:{client} --cacert {} {}",
-            place.ca_file,
-            url(name, port, true, place)
-        ));
-    }
-    if let Some((name, port)) = with(false) {
-        let bound = port.saturating_add(place.port_offset);
-        lines.push(format!(
-            "curl --resolve {name}:{bound}:{client} {}",
-            url(name, port, false, place)
-        ));
-    }
-    if let Some((name, _)) = exact().next() {
-        if let Some(dns) = place.dns {
-            lines.push(format!("dig @{client} -p {} {name}", dns.port()));
-        }
-        let admin = if place.admin.to_string() == "127.0.0.1:9180" {
-            String::new()
-        } else {
-            format!(" --admin {}", place.admin)
-        };
-        lines.push(format!("cutwater explain {name}{admin}"));
+    lines.extend(over_tls(&exact, place));
+    lines.extend(in_clear(&exact, place));
+    lines.extend(asks_dns(&exact, place));
+    if let Some((name, _)) = exact.first() {
+        lines.push(format!("cutwater explain {name}{}", admin_option(place.admin)));
     }
     if lines.is_empty() {
         return String::new();
     }
-    format!(
-        "\ntry\n{}\n",
-        lines.iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")
-    )
+    let shown: String = lines.iter().map(|line| format!("  {line}\n")).collect();
+    format!("\ntry\n{shown}")
+}
+
+/// With the local CA where a hostname has its certificate from there: that file is at hand.
+fn over_tls(exact: &[(&str, &Host)], place: &Where<'_>) -> Vec<String> {
+    if let Some((name, port)) = entry(exact, Protocol::Https, Trust::LocalCa) {
+        let trust = format!("--cacert {} ", quoted(place.ca_file));
+        return vec![curl(name, port, Protocol::Https, &trust, place)];
+    }
+    let Some((name, port)) = entry(exact, Protocol::Https, Trust::Issuer) else {
+        return Vec::new();
+    };
+    vec![
+        "# no hostname has its certificate from the local CA: this needs an issuer that curl trusts"
+            .to_owned(),
+        curl(name, port, Protocol::Https, "", place),
+    ]
+}
+
+fn in_clear(exact: &[(&str, &Host)], place: &Where<'_>) -> Option<String> {
+    let (name, port) = entry(exact, Protocol::Http, Trust::LocalCa)?;
+    Some(curl(name, port, Protocol::Http, "", place))
+}
+
+fn entry<'a>(exact: &[(&'a str, &Host)], of: Protocol, trust: Trust) -> Option<(&'a str, u16)> {
+    exact.iter().find_map(|(name, host)| {
+        let mut entries = host.entries.iter();
+        let found = entries.find(|((_, protocol), needs)| *protocol == of && **needs == trust);
+        found.map(|((port, _), _)| (*name, *port))
+    })
+}
+
+fn curl(name: &str, port: u16, protocol: Protocol, trust: &str, place: &Where<'_>) -> String {
+    let bound = port.saturating_add(place.port_offset);
+    let address = match reachable(place.bind) {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("[{address}]"),
+    };
+    format!("curl --resolve {name}:{bound}:{address} {trust}{}", url(name, port, protocol, place))
+}
+
+/// A name outside every zone would be refused.
+fn asks_dns(exact: &[(&str, &Host)], place: &Where<'_>) -> Option<String> {
+    let dns = place.dns?;
+    let (name, _) = exact.iter().find(|(_, host)| host.zone.is_some())?;
+    Some(format!("dig @{} -p {} {name}", reachable(dns.ip()), dns.port()))
+}
+
+fn admin_option(admin: SocketAddr) -> String {
+    let admin = SocketAddr::new(reachable(admin.ip()), admin.port());
+    if admin.to_string() == "127.0.0.1:9180" { String::new() } else { format!(" --admin {admin}") }
+}
+
+/// An address that a client on this machine can connect to.
+fn reachable(bound: IpAddr) -> IpAddr {
+    match bound {
+        IpAddr::V4(address) if address.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(address) if address.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        other => other,
+    }
+}
+
+/// One word of a POSIX shell.
+fn quoted(word: &str) -> Cow<'_, str> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,=".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        return Cow::Borrowed(word);
+    }
+    Cow::Owned(format!("'{}'", word.replace('\'', r"'\''")))
 }

@@ -1,0 +1,145 @@
+//! What is printed of a whole snapshot, made from manifests as the program makes it.
+
+use model::{Facts, Snapshot, Text};
+use report::serving::{Where, to_text};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+const PAIR: &str = include_str!("pair.yaml");
+const OBJECTS: &str = include_str!("objects.yaml");
+
+struct Made {
+    compiled: compile::Compiled,
+    facts: Facts,
+}
+
+fn made(texts: &[&str]) -> Made {
+    let parts: Vec<_> = texts
+        .iter()
+        .enumerate()
+        .map(|(index, text)| {
+            let name: Text = format!("{index}.yaml").into();
+            let read = Arc::new(manifest::read_file(&name, text));
+            (name, Text::from(*text), read)
+        })
+        .collect();
+    let reading = manifest::assemble(&parts);
+    assert_eq!(reading.diagnostics.len(), 0, "{:?}", reading.diagnostics);
+    let facts = compile::facts(&reading.inputs);
+    Made { compiled: compile::compile(&reading.inputs, None), facts }
+}
+
+fn place(bind: &str) -> Where<'static> {
+    let bind: IpAddr = bind.parse().expect("an address");
+    Where {
+        bind,
+        port_offset: 8000,
+        dns: Some((bind, 8053).into()),
+        admin: (bind, 9180).into(),
+        ca_file: "/state of it/ca.pem",
+    }
+}
+
+fn commands(snapshot: &Snapshot, facts: &Facts, place: &Where<'_>) -> String {
+    let text = to_text(snapshot, facts, place);
+    text.split_once("\ntry\n").map(|(_, lines)| lines.to_owned()).unwrap_or_default()
+}
+
+#[test]
+fn the_whole_text() {
+    let Made { compiled, facts } = made(&[OBJECTS, PAIR]);
+    let expected = "  *.wild.test
+    http://*.wild.test:8080/
+    backends     redirect
+    certificate  none
+    zone         none
+  a.test
+    https://a.test:8443/
+    backends     shop/web:80 (1 of 2 ready)
+    certificate  Secret shop/good, issued by CN=test
+    zone         none
+  shop.example.test
+    http://shop.example.test:8080/  https://shop.example.test:8443/
+    backends     shop/web:80 (1 of 2 ready)
+    certificate  local CA
+    zone         example.test
+
+try
+  curl --resolve shop.example.test:8443:127.0.0.1 --cacert '/state of it/ca.pem' https://shop.example.test:8443/
+  curl --resolve shop.example.test:8080:127.0.0.1 http://shop.example.test:8080/
+  dig @127.0.0.1 -p 8053 shop.example.test
+  cutwater explain a.test
+";
+    assert_eq!(to_text(&compiled.snapshot, &facts, &place("127.0.0.1")), expected);
+}
+
+#[test]
+fn lines_reach_whatever_was_bound() {
+    let Made { compiled, facts } = made(&[OBJECTS, PAIR]);
+    let check = |bind: &str, in_curl: &str, in_dig: &str, admin: &str| {
+        let lines = commands(&compiled.snapshot, &facts, &place(bind));
+        assert!(lines.contains(&format!(":8080:{in_curl} http://")), "{lines}");
+        assert!(lines.contains(&format!("dig @{in_dig} -p 8053 ")), "{lines}");
+        assert!(lines.ends_with(&format!("cutwater explain a.test{admin}\n")), "{lines}");
+    };
+    check("0.0.0.0", "127.0.0.1", "127.0.0.1", "");
+    check("::", "[::1]", "::1", " --admin [::1]:9180");
+    check("2001:db8::7", "[2001:db8::7]", "2001:db8::7", " --admin [2001:db8::7]:9180");
+    check("192.0.2.1", "192.0.2.1", "192.0.2.1", " --admin 192.0.2.1:9180");
+}
+
+#[test]
+fn without_a_local_certificate_a_zone_or_a_route() {
+    let gateway_and_pair = OBJECTS.split("\n---\n").filter(|object| {
+        ["kind: Gateway\n", "kind: Service\n", "name: signed\n"].iter().any(|p| object.contains(p))
+    });
+    let signed = gateway_and_pair.collect::<Vec<_>>().join("\n---\n");
+    let Made { compiled, facts } = made(&[&signed, PAIR]);
+    let expected = "  # no hostname has its certificate from the local CA: this needs an issuer that curl trusts
+  curl --resolve a.test:8443:127.0.0.1 https://a.test:8443/
+  cutwater explain a.test
+";
+    assert_eq!(commands(&compiled.snapshot, &facts, &place("127.0.0.1")), expected);
+    let nothing = to_text(&Snapshot::default(), &Facts::default(), &place("127.0.0.1"));
+    assert_eq!(nothing, "  nothing yet: no route is attached to a listener\n");
+}
+
+#[test]
+fn the_plan_has_every_section_and_no_key() {
+    let Made { compiled, .. } = made(&[OBJECTS, PAIR]);
+    let plan = report::plan::to_json(&compiled.snapshot, &compiled.statuses);
+    let has = |pointer: &str| {
+        let value = plan.pointer(pointer).unwrap_or_else(|| panic!("{pointer} is absent"));
+        let is_empty = value
+            .as_array()
+            .map_or_else(|| value.as_str().is_some_and(str::is_empty), |list| list.is_empty());
+        assert!(!is_empty, "{pointer} is empty");
+    };
+    for pointer in [
+        "/digest",
+        "/sections/edge",
+        "/sections/dns",
+        "/sections/certificates",
+        "/sections/governance",
+        "/edge/listeners",
+        "/edge/routes",
+        "/dns/zones",
+        "/dns/zones/0/sets",
+        "/certificates",
+        "/governance/contracts",
+        "/governance/claims",
+        "/governance/teams",
+        "/status",
+    ] {
+        has(pointer);
+    }
+    assert_eq!(plan["certificates"][0]["secret"], "Secret shop/good");
+    let text = plan.to_string();
+    let (_, key) = PAIR.split_once("-----BEGIN PRIVATE KEY-----").expect("the pair has a key");
+    let lines: Vec<&str> = key.lines().map(str::trim).filter(|line| line.len() > 40).collect();
+    assert_eq!(lines.len(), 3, "the key's lines are looked for one by one");
+    for line in lines {
+        assert!(!text.contains(line), "a line of the key is in the plan");
+    }
+    assert!(!text.contains("PRIVATE KEY"), "a key is in the plan");
+}
