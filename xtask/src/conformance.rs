@@ -1,8 +1,9 @@
 //! Suites that nobody on the project wrote.
 
-use crate::setup::{cargo, in_ci, root};
-use anyhow::{Result, bail};
-use std::path::PathBuf;
+use crate::setup::{cargo, in_ci, line, root};
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
 
 struct Suite {
     name: &'static str,
@@ -11,57 +12,138 @@ struct Suite {
     data: &'static str,
 }
 
-/// Each suite is an example program of its crate: `DIR [--json FILE]`, exit 1 on any failed case.
+/// Each suite is an example program of its crate: `DIR --json FILE`, exit 0 or, with any failed case, 1.
 const SUITES: &[Suite] = &[
     Suite { name: "http", package: "h1", example: "llhttp", data: "llhttp" },
     Suite { name: "dns", package: "testkit", example: "rfc8906", data: "rfc8906" },
 ];
 
+/// Plays every chosen suite, whatever became of the one before; the file is written in any case.
 pub fn run(arguments: &[String]) -> Result<()> {
-    let (names, json) = split(arguments)?;
-    let chosen: Vec<&Suite> = match names.as_slice() {
-        [] => SUITES.iter().collect(),
-        [name] => SUITES.iter().filter(|suite| suite.name == name.as_str()).collect(),
-        _ => bail!("one suite at a time"),
-    };
-    if chosen.is_empty() {
-        bail!(
-            "no such suite; known: {}",
-            SUITES.iter().map(|s| s.name).collect::<Vec<_>>().join(", ")
-        );
+    let request = Request::parse(arguments)?;
+    let tallies: Vec<Tally> = request.suites.iter().map(|suite| play(suite)).collect();
+    let sum = Tally::sum(tallies);
+    if let Some(file) = &request.json {
+        let text = format!("{:#}\n", sum.to_json(request.name));
+        std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
     }
-    if json.is_some() && chosen.len() != 1 {
-        bail!("--json needs the name of one suite");
-    }
-    chosen.into_iter().try_for_each(|suite| play(suite, json.as_deref()))
+    sum.verdict(in_ci())
 }
 
-fn split(arguments: &[String]) -> Result<(Vec<String>, Option<String>)> {
-    let mut names = Vec::new();
-    let mut json = None;
-    let mut rest = arguments.iter();
-    while let Some(argument) = rest.next() {
-        match argument.as_str() {
-            "--json" => match rest.next() {
-                Some(file) => json = Some(file.clone()),
-                None => bail!("--json needs a FILE"),
-            },
-            name => names.push(name.to_owned()),
+/// What was asked for.
+struct Request {
+    name: &'static str,
+    suites: Vec<&'static Suite>,
+    json: Option<PathBuf>,
+}
+
+impl Request {
+    fn parse(arguments: &[String]) -> Result<Request> {
+        let mut request = Request { name: "all", suites: SUITES.iter().collect(), json: None };
+        let mut rest = arguments.iter();
+        while let Some(argument) = rest.next() {
+            match argument.as_str() {
+                "--json" => request.json = Some(rest.next().context("--json needs a FILE")?.into()),
+                flag if flag.starts_with('-') => bail!("unknown option `{flag}`; known: --json"),
+                _ if request.name != "all" => bail!("one suite at a time, or none for all"),
+                name => {
+                    let suite = find(name)?;
+                    request.name = suite.name;
+                    request.suites = vec![suite];
+                }
+            }
         }
+        Ok(request)
     }
-    Ok((names, json))
 }
 
-fn play(suite: &Suite, json: Option<&str>) -> Result<()> {
+fn find(name: &str) -> Result<&'static Suite> {
+    SUITES.iter().find(|suite| suite.name == name).with_context(|| {
+        let known: Vec<&str> = SUITES.iter().map(|suite| suite.name).collect();
+        format!("no suite `{name}`; known: {}", known.join(", "))
+    })
+}
+
+/// What came of suites.
+#[derive(Debug, Default, PartialEq)]
+struct Tally {
+    passed: u64,
+    failed: u64,
+    /// Objects of `case` and `reason`.
+    skipped: Vec<Value>,
+    /// Suites whose data is not here: no fault on a developer's machine.
+    absent: Vec<String>,
+    /// Suites that could not be played to their end.
+    broken: Vec<String>,
+}
+
+impl Tally {
+    fn sum(tallies: Vec<Tally>) -> Tally {
+        tallies.into_iter().fold(Tally::default(), |mut sum, tally| {
+            sum.passed = sum.passed.saturating_add(tally.passed);
+            sum.failed = sum.failed.saturating_add(tally.failed);
+            sum.skipped.extend(tally.skipped);
+            sum.absent.extend(tally.absent);
+            sum.broken.extend(tally.broken);
+            sum
+        })
+    }
+
+    /// As a suite's program wrote it.
+    fn from_json(text: &str) -> Option<Tally> {
+        let value: Value = serde_json::from_str(text).ok()?;
+        Some(Tally {
+            passed: value["passed"].as_u64()?,
+            failed: value["failed"].as_u64()?,
+            skipped: value["skipped"].as_array()?.clone(),
+            ..Tally::default()
+        })
+    }
+
+    fn absent(suite: &str, reason: String) -> Tally {
+        let skipped = vec![json!({"case": suite, "reason": &reason})];
+        Tally { skipped, absent: vec![reason], ..Tally::default() }
+    }
+
+    fn broken(suite: &str, reason: String) -> Tally {
+        let skipped = vec![json!({"case": suite, "reason": &reason})];
+        Tally { skipped, broken: vec![reason], ..Tally::default() }
+    }
+
+    fn to_json(&self, name: &str) -> Value {
+        json!({"name": name, "passed": self.passed, "failed": self.failed, "skipped": self.skipped})
+    }
+
+    fn verdict(&self, is_ci: bool) -> Result<()> {
+        let mut faults = self.broken.clone();
+        if is_ci {
+            faults.extend_from_slice(&self.absent);
+        }
+        if self.failed > 0 {
+            faults.push(format!("{} case(s) failed", self.failed));
+        }
+        if faults.is_empty() { Ok(()) } else { bail!("conformance: {}", faults.join("; ")) }
+    }
+}
+
+fn play(suite: &Suite) -> Tally {
     let data = suites().join(suite.data);
     if !data.is_dir() {
-        let reason = format!("conformance {}: {} is absent", suite.name, data.display());
-        if in_ci() {
-            bail!("{reason}");
-        }
-        eprintln!("skipped: {reason}");
-        return Ok(());
+        let reason = format!("{} is absent", data.display());
+        eprintln!("skipped: conformance {}: {reason}", suite.name);
+        return Tally::absent(suite.name, reason);
     }
+    let report = std::env::temp_dir().join(format!("xtask-{}-{}", std::process::id(), suite.name));
+    let tally = measure(suite, &data, &report);
+    // It is not there when the suite broke; a file left over in the folder for such harms nobody.
+    let _ = std::fs::remove_file(&report);
+    tally.unwrap_or_else(|error| {
+        eprintln!("error: conformance {}: {error:#}", suite.name);
+        Tally::broken(suite.name, format!("{}: {error:#}", suite.name))
+    })
+}
+
+fn measure(suite: &Suite, data: &Path, report: &Path) -> Result<Tally> {
     if suite.package == "testkit" {
         // These play against the real binary.
         crate::setup::run(cargo().args(["build", "--quiet", "-p", "cutwater"]))?;
@@ -70,15 +152,72 @@ fn play(suite: &Suite, json: Option<&str>) -> Result<()> {
     let mut command = cargo();
     command
         .args(["run", "--quiet", "-p", suite.package, "--example", suite.example, "--"])
-        .arg(data);
-    if let Some(file) = json {
-        command.arg("--json").arg(std::path::absolute(file)?);
+        .arg(data)
+        .arg("--json")
+        .arg(report);
+    eprintln!("+ {}", line(&command));
+    let status = command.status().with_context(|| format!("cannot start `{}`", line(&command)))?;
+    let ended = || format!("`{}` ended without a result: {status}", line(&command));
+    let text = std::fs::read_to_string(report).with_context(ended)?;
+    let tally = Tally::from_json(&text).with_context(ended)?;
+    if status.success() != (tally.failed == 0) {
+        bail!("{status}, though {} case(s) failed", tally.failed);
     }
-    crate::setup::run(&mut command)
+    Ok(tally)
 }
 
 /// Test data that lies beside the checkout.
 fn suites() -> PathBuf {
     std::env::var_os("CUTWATER_SUITES")
         .map_or_else(|| root().join("../shared/suites"), PathBuf::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(arguments: &[&str]) -> Result<(&'static str, usize, Option<PathBuf>)> {
+        let arguments: Vec<String> = arguments.iter().map(|a| (*a).to_owned()).collect();
+        Request::parse(&arguments).map(|r| (r.name, r.suites.len(), r.json))
+    }
+
+    #[test]
+    fn a_file_may_be_asked_for_with_and_without_a_name() {
+        let file = || Some(PathBuf::from("out.json"));
+        let all = SUITES.len();
+        assert_eq!(request(&[]).expect("all"), ("all", all, None));
+        assert_eq!(request(&["--json", "out.json"]).expect("all"), ("all", all, file()));
+        assert_eq!(request(&["dns", "--json", "out.json"]).expect("dns"), ("dns", 1, file()));
+        assert_eq!(request(&["--json", "out.json", "http"]).expect("http"), ("http", 1, file()));
+        for wrong in [&["tls"][..], &["--json"], &["http", "dns"], &["--jsn", "out.json"]] {
+            assert!(request(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn what_misses_is_skipped_with_its_reason_beside_the_numbers_of_the_rest() {
+        let skipped = r#"[{"case": "lenient", "reason": "asks for less"}]"#;
+        let played =
+            Tally::from_json(&format!(r#"{{"passed": 5, "failed": 0, "skipped": {skipped}}}"#))
+                .expect("the shape of a result");
+        let sum = Tally::sum(vec![Tally::absent("http", "DIR is absent".to_owned()), played]);
+        let expected = json!({"name": "all", "passed": 5, "failed": 0, "skipped": [
+            {"case": "http", "reason": "DIR is absent"},
+            {"case": "lenient", "reason": "asks for less"},
+        ]});
+        assert_eq!(sum.to_json("all"), expected);
+        assert!(sum.verdict(false).is_ok());
+        assert!(sum.verdict(true).is_err(), "in CI every suite must be there");
+    }
+
+    #[test]
+    fn a_failed_case_and_a_broken_suite_fail_everywhere() {
+        let failed = Tally { failed: 1, ..Tally::default() };
+        let broken = Tally::broken("dns", "no python".to_owned());
+        for is_ci in [false, true] {
+            assert!(failed.verdict(is_ci).is_err());
+            assert!(broken.verdict(is_ci).is_err());
+        }
+        assert_eq!(Tally::from_json(r#"{"passed": 5}"#), None);
+    }
 }

@@ -70,25 +70,25 @@ fn parse(arguments: &[String]) -> Result<(Option<String>, u32)> {
     let mut rest = arguments.iter();
     while let Some(argument) = rest.next() {
         match argument.as_str() {
-            "--seconds" => {
-                seconds = rest
-                    .next()
-                    .context("--seconds needs N")?
-                    .parse()
-                    .context("--seconds needs a number")?
+            "--seconds" => seconds = number(argument, rest.next(), 1)?,
+            "--minutes" => seconds = number(argument, rest.next(), 60)?,
+            flag if flag.starts_with('-') => {
+                bail!("unknown option `{flag}`; known: --seconds N, --minutes N")
             }
-            "--minutes" => {
-                seconds = 60
-                    * rest
-                        .next()
-                        .context("--minutes needs N")?
-                        .parse::<u32>()
-                        .context("--minutes needs a number")?;
-            }
-            other => name = Some(other.to_owned()),
+            _ if name.is_some() => bail!("one fuzz target at a time, or none for all"),
+            target => name = Some(target.to_owned()),
         }
     }
     Ok((name, seconds))
+}
+
+/// In seconds. 0 would be no bound at all: libFuzzer takes it so.
+fn number(flag: &str, value: Option<&String>, unit: u32) -> Result<u32> {
+    let value = value.with_context(|| format!("{flag} needs a number"))?;
+    let seconds = value.parse::<u32>().ok().and_then(|n| n.checked_mul(unit)).filter(|&n| n > 0);
+    seconds.with_context(|| {
+        format!("{flag} needs a number from 1 to {}, not `{value}`", u32::MAX / unit)
+    })
 }
 
 /// Why fuzzing cannot run here.
@@ -108,4 +108,28 @@ fn targets() -> Result<Vec<String>> {
         .collect();
     names.sort();
     Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(arguments: &[&str], expected: Option<(Option<&str>, u32)>) {
+        let owned: Vec<String> = arguments.iter().map(|a| (*a).to_owned()).collect();
+        let found = parse(&owned).ok();
+        let expected = expected.map(|(name, seconds)| (name.map(str::to_owned), seconds));
+        assert_eq!(found, expected, "{arguments:?}");
+    }
+
+    #[test]
+    fn arguments() {
+        check(&[], Some((None, DEFAULT_SECONDS)));
+        check(&["request_head", "--seconds", "3"], Some((Some("request_head"), 3)));
+        check(&["--minutes", "2"], Some((None, 120)));
+        check(&["--minutes", "71582789"], None);
+        check(&["--seconds", "0"], None);
+        check(&["--seconds"], None);
+        check(&["--second", "3"], None);
+        check(&["one", "two"], None);
+    }
 }

@@ -18,8 +18,9 @@ usage: cargo xtask VERB
   ci                                format, clippy, tidy, tests, docs, conformance, short fuzzing
   tidy                              the floors, purity, forbidden crates, file sizes
   bench [NAME] [--json FILE]        measure beside peers (edge)
-  conformance [NAME] [--json FILE]  suites of others (http, dns)
+  conformance [NAME] [--json FILE]  suites of others (http, dns; default: all)
   fuzz [NAME] [--seconds N]         run fuzz targets (default: all, 10 s each)
+       [--minutes N]                the same for N minutes each
   full                              everything, for an evening
 ";
 

@@ -54,13 +54,24 @@ pub fn run() -> Result<()> {
     Ok(())
 }
 
-/// What cargo would build with `ring` in it. `cargo tree` says nothing where the crate is only an unused option.
+/// What cargo would build with `ring` in it.
 fn ring() -> Result<Option<String>> {
     let output = cargo().args(["tree", "--workspace", "--invert", "ring"]).output()?;
     let found = String::from_utf8_lossy(&output.stdout);
-    Ok((!found.trim().is_empty()).then(|| {
-        format!("`ring` is in the dependency graph; every TLS crate must use aws-lc-rs:\n{found}")
-    }))
+    judge_tree(output.status.success(), &found, &String::from_utf8_lossy(&output.stderr))
+}
+
+/// `cargo tree` prints nothing where the crate is only an unused option, and fails where the lock file has no such
+/// crate; any other failure says nothing of the graph.
+fn judge_tree(is_success: bool, found: &str, errors: &str) -> Result<Option<String>> {
+    match (is_success, found.trim().is_empty()) {
+        (true, true) => Ok(None),
+        (true, false) => Ok(Some(format!(
+            "`ring` is in the dependency graph; every TLS crate must use aws-lc-rs:\n{found}"
+        ))),
+        (false, _) if errors.contains("did not match any packages") => Ok(None),
+        (false, _) => bail!("cargo tree failed: {errors}"),
+    }
 }
 
 /// Clocks, files, sockets and threads of the standard library, banned in pure crates by clippy/pure/clippy.toml.
@@ -173,7 +184,8 @@ struct Package {
     dependencies: Vec<String>,
 }
 
-/// The resolved graph of normal and build dependencies; dev-dependencies are free.
+/// The resolved graph of normal dependencies. Those of build scripts and of tests are free: they do not run in the
+/// product.
 struct Graph {
     packages: BTreeMap<String, Package>,
 }
@@ -250,33 +262,58 @@ fn is_normal(dependency: &Value) -> bool {
         .is_some_and(|kinds| kinds.iter().any(|kind| kind["kind"].is_null()))
 }
 
-/// Sizes of source files, and `forbid(unsafe_code)` in every library.
+/// Sizes of source files, and no unsafe code in any crate of ours.
 fn sources(floors: &Floors) -> Result<Vec<String>> {
     let mut faults = Vec::new();
-    for name in floors.floor.keys() {
-        let source = root().join("crates").join(name).join("src");
+    for name in floors.floor.keys().chain(&floors.beside) {
+        let inside = root().join("crates").join(name);
+        let folder = if inside.is_dir() { inside } else { root().join(name) };
+        let source = folder.join("src");
         for file in rust_files(&source)? {
             let text = std::fs::read_to_string(&file)?;
             let shown = file.strip_prefix(root()).unwrap_or(&file).display().to_string();
-            let lines = text.lines().count();
-            if lines > MAX_FILE_LINES {
-                faults.push(format!(
-                    "{shown} has {lines} lines; split it by idea (limit {MAX_FILE_LINES})"
-                ));
-            }
-            if !text.starts_with("//!") {
-                faults.push(format!(
-                    "{shown} does not open with a comment that says what lives here"
-                ));
-            }
             let is_root = file.parent() == Some(&source)
                 && matches!(file.file_name().and_then(|n| n.to_str()), Some("lib.rs" | "main.rs"));
-            if is_root && !text.contains("#![forbid(unsafe_code)]") {
-                faults.push(format!("{shown} lacks #![forbid(unsafe_code)]"));
+            faults.extend(source_faults(&shown, &text, is_root));
+        }
+        if UNSAFE_MODULES.iter().any(|(owner, _)| owner == name) {
+            let manifest = std::fs::read_to_string(folder.join("Cargo.toml"))?;
+            if !has_workspace_lints(&manifest) {
+                faults.push(format!("`{name}` lacks `workspace = true` under [lints]"));
             }
         }
     }
     Ok(faults)
+}
+
+/// Crates that cannot forbid unsafe code, with the one module that allows it. The workspace's lint denies it elsewhere.
+const UNSAFE_MODULES: &[(&str, &str)] = &[("bench", "bench/src/sys.rs")];
+
+fn source_faults(shown: &str, text: &str, is_root: bool) -> Vec<String> {
+    let mut faults = Vec::new();
+    let lines = text.lines().count();
+    if lines > MAX_FILE_LINES {
+        faults
+            .push(format!("{shown} has {lines} lines; split it by idea (limit {MAX_FILE_LINES})"));
+    }
+    if !text.starts_with("//!") {
+        faults.push(format!("{shown} does not open with a comment that says what lives here"));
+    }
+    let has = |attribute: &str| text.lines().any(|line| line.trim_start().starts_with(attribute));
+    let may_deny = UNSAFE_MODULES.iter().any(|(owner, _)| shown.starts_with(&format!("{owner}/")));
+    if is_root && !may_deny && !has("#![forbid(unsafe_code)]") {
+        faults.push(format!("{shown} lacks #![forbid(unsafe_code)]"));
+    }
+    let is_exempt = UNSAFE_MODULES.iter().any(|(_, module)| *module == shown);
+    if !is_exempt && (has("#![allow(unsafe_code)]") || has("#[allow(unsafe_code)]")) {
+        faults.push(format!("{shown} allows unsafe code; only the modules of UNSAFE_MODULES may"));
+    }
+    faults
+}
+
+fn has_workspace_lints(manifest: &str) -> bool {
+    let mut lines = manifest.lines().map(str::trim).skip_while(|line| *line != "[lints]").skip(1);
+    lines.by_ref().take_while(|line| !line.starts_with('[')).any(|line| line == "workspace = true")
 }
 
 fn rust_files(directory: &Path) -> Result<Vec<PathBuf>> {
@@ -350,5 +387,49 @@ mod tests {
         let faults = purity(&floors(), &graph);
         assert_eq!(faults.len(), 1, "{faults:?}");
         assert!(faults[0].contains("`zone` reaches `tokio`"));
+    }
+
+    #[test]
+    fn a_failure_of_cargo_tree_is_no_absence() {
+        let absent = "error: package ID specification `ring` did not match any packages";
+        let judge = |is_success, found, errors| judge_tree(is_success, found, errors).ok();
+        assert_eq!(judge(true, "", ""), Some(None));
+        assert_eq!(judge(false, "", absent), Some(None));
+        assert_eq!(judge(false, "", "error: failed to parse Cargo.lock"), None);
+        let found = judge(true, "ring v0.17.8\n", "").flatten().expect("a fault");
+        assert!(found.contains("ring v0.17.8"), "{found}");
+    }
+
+    #[test]
+    fn dependencies_of_build_scripts_and_tests_are_free() {
+        let kinds = |kinds: Value| serde_json::json!({"pkg": "a", "dep_kinds": kinds});
+        let check = |given: Value, expected: bool| assert_eq!(is_normal(&given), expected);
+        check(kinds(serde_json::json!([{"kind": null}])), true);
+        check(kinds(serde_json::json!([{"kind": "dev"}, {"kind": null}])), true);
+        check(kinds(serde_json::json!([{"kind": "build"}])), false);
+        check(kinds(serde_json::json!([{"kind": "dev"}])), false);
+    }
+
+    #[test]
+    fn faults_of_source_files() {
+        let forbids = "//! What.\n#![forbid(unsafe_code)]\n";
+        let allows = "//! What.\n#![allow(unsafe_code)]\n";
+        let check = |shown: &str, text: &str, is_root: bool, expected: &[&str]| {
+            let faults = source_faults(shown, text, is_root);
+            assert_eq!(faults.len(), expected.len(), "{faults:?}");
+            for (fault, part) in faults.iter().zip(expected) {
+                assert!(fault.contains(part), "{fault}");
+            }
+        };
+        check("xtask/src/main.rs", forbids, true, &[]);
+        check("xtask/src/main.rs", "//! What.\n", true, &["lacks #![forbid"]);
+        check("xtask/src/tidy.rs", "fn x() {}\n", false, &["does not open with"]);
+        check("xtask/src/tidy.rs", &"//!\n".repeat(801), false, &["has 801 lines"]);
+        check("bench/src/main.rs", "//! What.\n", true, &[]);
+        check("bench/src/sys.rs", allows, false, &[]);
+        check("bench/src/http.rs", allows, false, &["allows unsafe code"]);
+        check("crates/edge/src/lib.rs", "//! No #![forbid(unsafe_code)] here.\n", true, &["lacks"]);
+        assert!(has_workspace_lints("[lints]\nworkspace = true\n"));
+        assert!(!has_workspace_lints("[lints]\n[package]\nworkspace = true\n"));
     }
 }

@@ -131,9 +131,11 @@ impl<'a, 'd> Parents<'a, 'd> {
         if self.inputs.gateway(namespace, &reference.name).is_some() {
             return;
         }
-        let elsewhere = self.gateways.iter().find(|g| g.object.id.name == reference.name);
-        let help = match elsewhere {
-            Some(found) => format!("did you mean namespace {}?", found.object.id.namespace),
+        let ids = self.gateways.iter().map(|gateway| &gateway.object.id);
+        let near: Vec<&str> =
+            ids.filter(|id| id.namespace == *namespace).map(|id| &*id.name).collect();
+        let help = match manifest::suggest::nearest(&reference.name, near) {
+            Some(found) => format!("did you mean {found}?"),
             None => "write the Gateway, or correct the name".to_owned(),
         };
         let message = format!("Gateway {namespace}/{} does not exist", reference.name);
@@ -152,6 +154,7 @@ fn take<'a>(
     let mut furthest = Step::Named;
     let mut served = false;
     let mut unserved: Option<&Text> = None;
+    let mut refusal: Option<(String, String)> = None;
     for listener in listeners.iter_mut() {
         let named = reference.section_name.as_ref().is_none_or(|name| *name == listener.spec.name)
             && reference.port.is_none_or(|port| port == listener.spec.port);
@@ -165,6 +168,7 @@ fn take<'a>(
         furthest = furthest.max(Step::Namespace);
         let own = &listener.id.object.namespace;
         if !namespaces.allow(listener.spec, own, from) {
+            refusal.get_or_insert_with(|| namespaces.refusal(listener.spec, own, from));
             continue;
         }
         furthest = furthest.max(Step::Hosts);
@@ -172,10 +176,17 @@ fn take<'a>(
         if attachments.is_empty() {
             continue;
         }
-        listener.attached_routes += 1;
+        // Two parentRefs of a route may meet one listener.
+        let is_first = listener.newest_route.as_ref() != Some(&route.object.id);
+        if is_first {
+            listener.newest_route = Some(route.object.id.clone());
+            listener.attached_routes += 1;
+        }
         match listener.served() {
             Some(_) => {
-                listener.attachments.extend(attachments);
+                if is_first {
+                    listener.attachments.extend(attachments);
+                }
                 served = true;
             }
             None => unserved = Some(&listener.spec.name),
@@ -190,7 +201,7 @@ fn take<'a>(
             format!("its listener {name} is not served"),
         )
         .help("mend the listener")),
-        (false, None) => Err(furthest.problem(listeners, route, reference)),
+        (false, None) => Err(furthest.problem(listeners, route, reference, refusal)),
     }
 }
 
@@ -209,11 +220,15 @@ impl Step {
         listeners: &[ListenerDraft],
         route: &Drafted,
         reference: &ParentReference,
+        refusal: Option<(String, String)>,
     ) -> Problem {
         let names = |text: fn(&ListenerDraft) -> String| {
             listeners.iter().map(text).collect::<Vec<_>>().join(", ")
         };
-        let namespace = &route.object.id.namespace;
+        let named = |l: &&ListenerDraft| {
+            !l.takes_routes && reference.section_name.as_ref().is_none_or(|n| *n == l.spec.name)
+        };
+        let refusing: Vec<String> = listeners.iter().filter(named).map(kinds).collect();
         let (reason, field, message, help) = match self {
             Step::Named => {
                 let section =
@@ -233,15 +248,13 @@ impl Step {
             Step::Kind => (
                 "NotAllowedByListeners",
                 "",
-                "no listener takes HTTPRoutes".to_owned(),
+                format!("no listener takes HTTPRoutes ({})", refusing.join(", ")),
                 "use a listener of protocol HTTP or HTTPS that allows kind HTTPRoute".to_owned(),
             ),
-            Step::Namespace => (
-                "NotAllowedByListeners",
-                "",
-                format!("no listener allows HTTPRoutes of namespace {namespace}"),
-                "set `allowedRoutes.namespaces` of the listener".to_owned(),
-            ),
+            Step::Namespace => {
+                let (message, help) = refusal.unwrap_or_default();
+                ("NotAllowedByListeners", "", message, help)
+            }
             Step::Hosts => (
                 "NoMatchingListenerHostname",
                 "",
@@ -250,6 +263,18 @@ impl Step {
             ),
         };
         Problem::new(&codes::ATTACHED_NOWHERE, reason, field, message).help(help)
+    }
+}
+
+/// What a listener takes instead of HTTPRoutes.
+fn kinds(listener: &ListenerDraft) -> String {
+    let allowed = listener.spec.allowed_routes.as_ref().map_or(&[][..], |routes| &routes.kinds);
+    let kinds: Vec<&str> = allowed.iter().map(|kind| &*kind.kind).collect();
+    match kinds.is_empty() {
+        true => {
+            format!("listener {} is of protocol {}", listener.spec.name, listener.spec.protocol)
+        }
+        false => format!("listener {} takes only {}", listener.spec.name, kinds.join(", ")),
     }
 }
 

@@ -4,11 +4,11 @@
 use crate::codes;
 use crate::grants::{self, Grants};
 use crate::report::Problem;
-use manifest::Inputs;
 use manifest::kinds::gateway::HttpBackendRef;
 use manifest::kinds::kubernetes::{
     IngressServiceBackend, IpProtocol, Service, ServicePortSpec, ServiceType,
 };
+use manifest::{Inputs, suggest};
 use model::edge::{Backend, Target};
 use model::id::ServicePort;
 use model::{Kind, ObjectId};
@@ -92,21 +92,38 @@ impl References<'_> {
         Ok(spec)
     }
 
-    /// A Service of the same name elsewhere is the likeliest mistake.
+    /// The Service of the namespace whose name is nearest, else what there is.
     fn similar(&self, id: &ObjectId) -> String {
-        let elsewhere = self.inputs.services().find(|(object, _)| object.id.name == id.name);
-        match elsewhere {
-            Some((object, _)) => format!(
-                "a Service {} exists in namespace {}; set `namespace` and grant the reference",
-                object.id.name, object.id.namespace
-            ),
-            None => format!("write the Service, or correct the name \"{}\"", id.name),
+        let names: Vec<&str> = self
+            .inputs
+            .services()
+            .filter(|(object, _)| object.id.namespace == id.namespace)
+            .map(|(object, _)| &*object.id.name)
+            .collect();
+        if let Some(near) = suggest::nearest(&id.name, names.iter().copied()) {
+            return format!("did you mean {near}?");
+        }
+        let shown = &names[..names.len().min(SHOWN_SERVICES)];
+        let more = if names.len() > SHOWN_SERVICES { ", ..." } else { "" };
+        match shown.is_empty() {
+            true => format!("write the Service; namespace {} has none", id.namespace),
+            false => format!("Services of namespace {}: {}{more}", id.namespace, shown.join(", ")),
         }
     }
 }
 
+/// Services of a namespace that a help names.
+const SHOWN_SERVICES: usize = 10;
+
 fn no_port(field: &str, message: String, service: &Service) -> Problem {
-    let ports: Vec<String> = service.ports.iter().map(|port| port.port.to_string()).collect();
+    let ports: Vec<String> = service
+        .ports
+        .iter()
+        .map(|port| match &port.name {
+            Some(name) => format!("{} ({name})", port.port),
+            None => port.port.to_string(),
+        })
+        .collect();
     let help = match ports.is_empty() {
         true => "the Service has no ports".to_owned(),
         false => format!("its ports: {}", ports.join(", ")),

@@ -10,6 +10,7 @@ use manifest::kinds::gateway::ObjectReference;
 use model::certificates::{Certificate, CertificatePlan, Leaf, Source};
 use model::edge::{Listener, Protocol};
 use model::hash::HashSet;
+use model::limits::LOCAL_CERTIFICATE_NAMES;
 use model::{HostPattern, Kind, Node, ObjectId};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,7 +32,8 @@ pub(crate) fn resolve(
     if !matches!(&*reference.group, "" | "core") || &*reference.kind != Kind::SECRET.0 {
         let kind = &reference.kind;
         let message = format!("a certificate comes from a Secret, not from a {kind}");
-        return Err(Problem::new(&codes::BAD_CERTIFICATE_REFERENCE, REASON, "kind", message));
+        let problem = Problem::new(&codes::BAD_CERTIFICATE_REFERENCE, REASON, "kind", message);
+        return Err(problem.help("name a Secret of type kubernetes.io/tls"));
     }
     let namespace = reference.namespace.as_ref().unwrap_or(&from.namespace);
     let secret = ObjectId::new(Kind::SECRET, namespace.clone(), reference.name.clone());
@@ -104,7 +106,29 @@ fn wanted_hosts(listeners: &[&Listener]) -> Vec<HostPattern> {
         hosts.insert(own);
     }
     hosts.remove(&HostPattern::Any);
-    hosts.into_iter().collect()
+    bounded(hosts)
+}
+
+/// Names of one certificate are few: beyond the bound, siblings share the wildcard of their parent, and what is still
+/// beyond is left out.
+fn bounded(hosts: BTreeSet<HostPattern>) -> Vec<HostPattern> {
+    if hosts.len() <= LOCAL_CERTIFICATE_NAMES {
+        return hosts.into_iter().collect();
+    }
+    let shared: BTreeSet<HostPattern> = hosts.into_iter().map(wildcard_of_parent).collect();
+    shared.into_iter().take(LOCAL_CERTIFICATE_NAMES).collect()
+}
+
+/// Never of a top-level domain: clients refuse such a wildcard.
+fn wildcard_of_parent(host: HostPattern) -> HostPattern {
+    let parent = match &host {
+        HostPattern::Exact(name) => name.parent().filter(|parent| parent.contains('.')),
+        _ => None,
+    };
+    match parent.and_then(|parent| model::Hostname::parse(parent).ok()) {
+        Some(parent) => HostPattern::OneLabel(parent),
+        None => host,
+    }
 }
 
 fn one_label(host: &HostPattern) -> HostPattern {
@@ -158,5 +182,29 @@ fn report_misfit(listener: &Listener, host: &HostPattern, field: &str, report: &
         .help(format!("use a certificate with the name {host}"));
     if let Some(secret) = listener.certificates.first() {
         finding.related("the certificate", secret, "");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_a_local_certificate_are_bounded() {
+        let names = |count: usize, of: fn(usize) -> String| {
+            let hosts = (0..count).map(|n| HostPattern::parse(&of(n)).expect("a hostname"));
+            bounded(hosts.collect())
+        };
+        let limit = LOCAL_CERTIFICATE_NAMES;
+        assert_eq!(names(limit, |n| format!("h{n}.example.test")).len(), limit);
+        let shared = names(limit + 1, |n| format!("h{n}.example.test"));
+        assert_eq!(shared.iter().map(ToString::to_string).collect::<Vec<_>>().len(), 1);
+        assert!(matches!(&shared[0], HostPattern::OneLabel(_)), "{shared:?}");
+        assert_eq!(names(limit + 1, |n| format!("a.h{n}.test")).len(), limit);
+        assert!(
+            names(limit + 1, |n| format!("h{n}.test"))
+                .iter()
+                .all(|host| matches!(host, HostPattern::Exact(_)))
+        );
     }
 }

@@ -21,7 +21,7 @@ pub(crate) fn lost(drafts: &[GatewayDraft]) -> Vec<Lost> {
         .filter_map(|listener| {
             let conflict = listener.conflict.as_ref()?;
             let (host, by) = (listener.host.clone(), listener.id.object.clone());
-            Some(Lost { host, by, with: conflict.with.clone() })
+            Some(Lost { host, by, with: conflict.with.object.clone() })
         })
         .collect()
 }

@@ -111,5 +111,6 @@ fn not_ours(report: &mut Report, object: &Object, field: &str, class: &ObjectId,
             field,
             format!("{class} belongs to controller \"{controller}\"; {} is left to it", object.id),
         )
-        .related("the class", class, "");
+        .related("the class", class, "")
+        .help("to have it served here, name a class of ours");
 }

@@ -2,15 +2,19 @@
 //!
 //! A Gateway's listener stands as written. An Ingress asks for a host on port 80 or 443:
 //! * where a listener of that port and host is there already, its routes and certificates join it;
-//! * else a listener is made for it. A wider listener of a Gateway (`*.example.test`, or any host) no longer takes
-//!   requests for the host then, so what its routes want there is attached to the new listener too. Both front ends
-//!   stay in one match table, and neither hides the other.
+//! * else a listener is made for it. A wider listener (`*.example.test`, or any host) no longer takes requests for the
+//!   host then, so what its routes want there is attached to the new listener too, once all entries are known: from
+//!   Gateways the routes of the most specific wider listener, as its isolation wants; from Ingresses the rules of all
+//!   wider entries, since a rule without host and a default backend are for every host that an Ingress serves.
+//!   Both front ends stay in one match table, neither hides the other, and no name decides what is served.
+//!
+//! A Gateway's listener inherits nothing: who wrote it did not ask for the routes of others.
 
 use crate::listeners::GatewayDraft;
-use model::edge::{Attachment, Listener, Protocol};
+use model::edge::{Attachment, FrontEnd, Listener, Protocol};
 use model::hash::HashMap;
 use model::id::ListenerId;
-use model::{HostPattern, ObjectId, Text};
+use model::{HostPattern, Hostname, ObjectId, Text};
 
 #[derive(Default)]
 pub(crate) struct Entries {
@@ -19,7 +23,6 @@ pub(crate) struct Entries {
     protocols: HashMap<u16, Protocol>,
     /// The first of them are Gateways'.
     gateways: usize,
-    inherited: HashMap<usize, Inheritance>,
 }
 
 /// Attachments of a wider listener by what they can pass on.
@@ -67,23 +70,28 @@ impl Entries {
         }
         let index = match self.by_host.get(&(port, host.clone())) {
             Some(index) => *index,
-            None => {
-                let attachments = self.inherit(port, host);
-                self.push(Listener {
-                    id: ListenerId { object: ingress.clone(), section: section.into() },
-                    port,
-                    protocol,
-                    host: host.clone(),
-                    certificates: Vec::new(),
-                    attachments,
-                })
-            }
+            None => self.push(Listener {
+                id: ListenerId { object: ingress.clone(), section: section.into() },
+                port,
+                protocol,
+                host: host.clone(),
+                certificates: Vec::new(),
+                attachments: Vec::new(),
+            }),
         };
         Ok(&mut self.listeners[index])
     }
 
     /// Sorted as the plan wants them.
     pub fn finish(mut self) -> Vec<Listener> {
+        let mut heirs = Heirs { entries: &self, of_gateways: HashMap::default() };
+        let inherited: Vec<Inherited> =
+            (self.gateways..self.listeners.len()).map(|index| heirs.inherit(index)).collect();
+        for (listener, inherited) in self.listeners[self.gateways..].iter_mut().zip(inherited) {
+            // Where ranks are equal the Gateway API comes first.
+            listener.attachments.splice(0..0, inherited.of_gateway);
+            listener.attachments.extend(inherited.of_ingresses);
+        }
         let key = |l: &Listener| (l.port, l.protocol, l.host.clone(), l.id.clone());
         self.listeners.sort_by_cached_key(key);
         self.listeners
@@ -97,29 +105,99 @@ impl Entries {
         index
     }
 
-    /// What the most specific wider listener would have served for the host.
-    fn inherit(&mut self, port: u16, host: &HostPattern) -> Vec<Attachment> {
-        let wider = (0..self.gateways)
-            .filter(|&index| {
-                let listener = &self.listeners[index];
-                listener.port == port && listener.host.covers(host)
-            })
-            .max_by_key(|&index| self.listeners[index].host.specificity());
-        let Some(wider) = wider else { return Vec::new() };
-        let attachments = &self.listeners[wider].attachments;
-        let narrowed = |attachment: &Attachment| {
-            let host = attachment.host.intersect(host)?;
-            Some(Attachment { host, ..attachment.clone() })
-        };
+    /// Listeners whose hosts include all of `host`, the most specific first; not the one for `host` itself.
+    fn wider(&self, port: u16, host: &HostPattern) -> Vec<usize> {
+        let mut patterns = Vec::new();
+        let mut parent = host.base().map(|name| name.as_str());
+        match host {
+            HostPattern::Exact(name) => {
+                parent = name.parent();
+                patterns.extend(
+                    parent.and_then(|name| Hostname::parse(name).ok()).map(HostPattern::OneLabel),
+                );
+            }
+            HostPattern::Wildcard(name) => parent = name.parent(),
+            HostPattern::OneLabel(_) | HostPattern::Any => {}
+        }
+        while let Some(name) = parent {
+            patterns.extend(Hostname::parse(name).ok().map(HostPattern::Wildcard));
+            parent = name.split_once('.').map(|(_, rest)| rest);
+        }
+        if *host != HostPattern::Any {
+            patterns.push(HostPattern::Any);
+        }
+        patterns
+            .into_iter()
+            .filter_map(|pattern| self.by_host.get(&(port, pattern)).copied())
+            .collect()
+    }
+}
+
+/// Works out what listeners that were made for an Ingress take over; reads only what was there before.
+struct Heirs<'e> {
+    entries: &'e Entries,
+    of_gateways: HashMap<usize, Inheritance>,
+}
+
+struct Inherited {
+    of_gateway: Vec<Attachment>,
+    of_ingresses: Vec<Attachment>,
+}
+
+impl Heirs<'_> {
+    fn inherit(&mut self, index: usize) -> Inherited {
+        let heir = &self.entries.listeners[index];
+        let wider = self.entries.wider(heir.port, &heir.host);
+        let gateway = wider.iter().find(|wider| **wider < self.entries.gateways);
+        let of_gateway =
+            gateway.map(|gateway| self.of_gateway(*gateway, &heir.host)).unwrap_or_default();
+        let mut of_ingresses: Vec<Attachment> = Vec::new();
+        // A default backend without TLS of its own is for the hosts of others that have TLS, too.
+        let plain = (heir.protocol == Protocol::Https)
+            .then(|| self.entries.by_host.get(&(80, HostPattern::Any)));
+        for source in wider.iter().chain(plain.flatten()) {
+            for attachment in &self.entries.listeners[*source].attachments {
+                let is_there = |other: &Attachment| other.route.id == attachment.route.id;
+                if attachment.route.front_end != FrontEnd::Ingress
+                    || heir.attachments.iter().any(is_there)
+                    || of_ingresses.iter().any(is_there)
+                {
+                    continue;
+                }
+                of_ingresses.extend(narrowed(attachment, &heir.host));
+            }
+        }
+        Inherited { of_gateway, of_ingresses }
+    }
+
+    /// What a Gateway's routes want of the host.
+    fn of_gateway(&mut self, gateway: usize, host: &HostPattern) -> Vec<Attachment> {
+        let attachments = &self.entries.listeners[gateway].attachments;
+        let is_of_gateway =
+            |attachment: &&Attachment| attachment.route.front_end == FrontEnd::GatewayApi;
         let HostPattern::Exact(name) = host else {
-            return attachments.iter().filter_map(narrowed).collect();
+            return attachments
+                .iter()
+                .filter(is_of_gateway)
+                .filter_map(|a| narrowed(a, host))
+                .collect();
         };
-        let index = self.inherited.entry(wider).or_insert_with(|| Inheritance::of(attachments));
+        let index = self.of_gateways.entry(gateway).or_insert_with(|| Inheritance::of(attachments));
         let exact = index.exact.get(name.as_str()).into_iter().flatten();
         let mut found: Vec<usize> = exact.chain(&index.wide).copied().collect();
         found.sort_unstable();
-        found.into_iter().filter_map(|index| narrowed(&attachments[index])).collect()
+        found
+            .into_iter()
+            .map(|at| &attachments[at])
+            .filter(is_of_gateway)
+            .filter_map(|a| narrowed(a, host))
+            .collect()
     }
+}
+
+fn narrowed(attachment: &Attachment, host: &HostPattern) -> Option<Attachment> {
+    let host = attachment.host.intersect(host)?;
+    Some(Attachment { host, ..attachment.clone() })
 }
 
 impl Inheritance {

@@ -99,17 +99,20 @@ fn incompatible(message: impl Into<String>) -> Problem {
 }
 
 /// Headers that frame a message or belong to one connection (RFC 9110 section 7.6.1): an edit could make two parties
-/// disagree about where a message ends.
+/// disagree about where a message ends. Also what the edge itself decides (Expect, X-Request-Id): it drops such edits.
 const UNTOUCHABLE: &[&str] = &[
     "connection",
     "content-length",
+    "expect",
     "host",
+    "http2-settings",
     "keep-alive",
     "proxy-connection",
     "te",
     "trailer",
     "transfer-encoding",
     "upgrade",
+    "x-request-id",
 ];
 
 fn header_edits(spec: &HeaderModifier) -> Result<HeaderEdits, Problem> {
@@ -184,11 +187,41 @@ fn path_rewrite(spec: &PathModifier) -> Result<PathRewrite, Problem> {
         PathModifierType::ReplacePrefixMatch => (&spec.replace_prefix_match, "replacePrefixMatch"),
     };
     let value = present(value.as_ref(), name)?;
-    if value.bytes().any(|b| b <= b' ' || b == 0x7f) {
-        return Err(bad(format!("`{name}` holds a space or a control character")));
+    // It goes into the request's target and into Location as it is written (RFC 3986 section 3.3).
+    if value.bytes().any(|b| !b.is_ascii_graphic() || matches!(b, b'?' | b'#')) {
+        let message = format!("`{name}` \"{}\" is no path of a URL", value.escape_debug());
+        let help = "leave out `?` and `#`, and escape spaces and what is not ASCII, as in `%20`";
+        return Err(bad(message).help(help));
     }
     Ok(match spec.kind {
         PathModifierType::ReplaceFullPath => PathRewrite::ReplaceFull(value.clone()),
         PathModifierType::ReplacePrefixMatch => PathRewrite::ReplacePrefix(value.clone()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replacement_is_a_path_as_it_is_sent() {
+        for (value, expected) in [
+            ("/a%20b/c", true),
+            ("", true),
+            ("/a?b", false),
+            ("/a#b", false),
+            ("/a b", false),
+            ("/a\r\nb", false),
+            ("/caf\u{e9}", false),
+        ] {
+            let spec = PathModifier {
+                kind: PathModifierType::ReplaceFullPath,
+                replace_full_path: Some(value.into()),
+                replace_prefix_match: None,
+            };
+            let made = path_rewrite(&spec);
+            assert_eq!(made.is_ok(), expected, "{value:?}");
+            assert!(made.err().is_none_or(|problem| problem.code.slug == codes::BAD_FILTER.slug));
+        }
+    }
 }

@@ -1,8 +1,8 @@
 //! Ingress: each host becomes an entry on port 80, and with `tls` on port 443, with the rules of all Ingresses that
 //! name it. There is no forced redirect to HTTPS.
 //!
-//! Path types: Exact, Prefix by path element, ImplementationSpecific as Prefix. The default backend takes what no rule
-//! of the Ingress's hosts takes, and every host for which there is no rule at all.
+//! Path types: Exact, Prefix by path element, ImplementationSpecific as Prefix. A rule without host is for every host,
+//! and the default backend takes what no rule takes, of this Ingress's hosts and of others' (`entries`).
 
 use crate::backends::{self, References};
 use crate::certificates;
@@ -19,6 +19,14 @@ use model::edge::{
 use model::id::RuleId;
 use model::{HostPattern, Kind, ObjectId, Text};
 use std::collections::{BTreeMap, BTreeSet};
+
+/// Rules without host stand behind those of each host.
+fn share_with_hosts(rules: &mut BTreeMap<HostPattern, Vec<Rule>>) {
+    let common = rules.get(&HostPattern::Any).cloned().unwrap_or_default();
+    for (_, of_host) in rules.iter_mut().filter(|(host, _)| **host != HostPattern::Any) {
+        of_host.extend(common.iter().cloned());
+    }
+}
 
 /// What is the same for every Ingress.
 pub(crate) struct Front<'a> {
@@ -37,9 +45,9 @@ impl Front<'_> {
         let mut rules = self.rules_by_host(&object.id, ingress, report);
         if let Some(default) = &ingress.default_backend {
             let last = self.default_rule(&object.id, ingress, default, report);
-            rules.entry(HostPattern::Any).or_default();
-            rules.values_mut().for_each(|rules| rules.push(last.clone()));
+            rules.entry(HostPattern::Any).or_default().push(last);
         }
+        share_with_hosts(&mut rules);
         if rules.is_empty() {
             let message = format!("{} has neither rules nor a default backend", object.id);
             report.add(&codes::INGRESS_EMPTY, &object.id, "spec", message);

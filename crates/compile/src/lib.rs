@@ -41,6 +41,7 @@ pub use difference::{Change, Difference, difference};
 pub use drafts::Drafts;
 pub use expiry::certificate_findings;
 pub use facts::facts;
+pub use lint::field_of_rule;
 
 use attach::{Drafted, Parents};
 use backends::References;

@@ -7,6 +7,7 @@ use crate::report::Report;
 use manifest::Inputs;
 use model::edge::{Attachment, Condition, FrontEnd, Listener, Match, PathMatch, Rank, Rule};
 use model::hash::{HashMap, HashSet};
+use model::id::RuleId;
 use model::{HostPattern, Kind, Node, ObjectId};
 use std::collections::hash_map::Entry;
 
@@ -16,7 +17,9 @@ pub(crate) fn check(listeners: &[Node<Listener>], inputs: &Inputs, report: &mut 
         if listener.attachments.is_empty() {
             let message = format!("{} has no routes; it answers 404", listener.id);
             let field = listener_field(inputs, listener);
-            report.add(&codes::LISTENER_IDLE, &listener.id.object, field, message);
+            report
+                .add(&codes::LISTENER_IDLE, &listener.id.object, field, message)
+                .help("attach a route that names it in `parentRefs`, or remove the listener");
         }
         find_shadowed(listener, inputs, &mut said, report);
     }
@@ -116,10 +119,19 @@ fn match_field(place: Place, inputs: &Inputs) -> String {
     let id = &place.rule.id;
     match place.attachment.route.front_end {
         FrontEnd::GatewayApi => format!("spec.rules[{}].matches[{}]", id.index, place.number),
-        FrontEnd::Ingress => inputs
-            .ingress(&id.object.namespace, &id.object.name)
-            .map_or_else(String::new, |(_, spec)| ingress::field_of_rule(spec, id.index)),
+        FrontEnd::Ingress => field_of_rule(inputs, id),
     }
+}
+
+/// Where a rule of the plan is written: `spec.rules[N]` of an HTTPRoute, of an Ingress the entry of its path or
+/// `spec.defaultBackend`; the whole object where it is no longer there.
+pub fn field_of_rule(inputs: &Inputs, id: &RuleId) -> String {
+    if id.object.kind == Kind::HTTP_ROUTE {
+        return format!("spec.rules[{}]", id.index);
+    }
+    inputs
+        .ingress(&id.object.namespace, &id.object.name)
+        .map_or_else(String::new, |(_, spec)| ingress::field_of_rule(spec, id.index))
 }
 
 fn shown(found: &Match) -> String {

@@ -34,13 +34,15 @@ pub(crate) struct ListenerDraft<'a> {
     pub certificates: Vec<ObjectId>,
     pub attachments: Vec<Attachment>,
     pub attached_routes: u32,
+    /// The last route that was counted.
+    pub newest_route: Option<ObjectId>,
 }
 
 pub(crate) struct Conflict {
     /// `HostnameConflict` or `ProtocolConflict`.
     pub reason: &'static str,
     pub message: String,
-    pub with: ObjectId,
+    pub with: ListenerId,
 }
 
 impl ListenerDraft<'_> {
@@ -96,6 +98,7 @@ fn draft<'a>(
         certificates: Vec::new(),
         attachments: Vec::new(),
         attached_routes: 0,
+        newest_route: None,
         field,
     };
     match protocol(spec) {
@@ -194,6 +197,9 @@ fn resolve_certificates(
 fn find_conflicts(drafts: &mut [GatewayDraft], report: &mut Report) {
     let mut ports: HashMap<u16, (Protocol, ListenerId)> = HashMap::default();
     let mut hosts: HashMap<(u16, HostPattern), ListenerId> = HashMap::default();
+    let all = drafts.iter().flat_map(|gateway| &gateway.listeners);
+    let fields: HashMap<ListenerId, String> =
+        all.map(|listener| (listener.id.clone(), listener.field.clone())).collect();
     for gateway in drafts {
         find_own_conflicts(&mut gateway.listeners);
         for listener in &mut gateway.listeners {
@@ -226,7 +232,11 @@ fn find_conflicts(drafts: &mut [GatewayDraft], report: &mut Report) {
                     )
                     .host(&listener.host)
                     .help("change its hostname or its port")
-                    .related("the other", &conflict.with, "");
+                    .related(
+                        "the other",
+                        &conflict.with.object,
+                        fields.get(&conflict.with).map_or("", |f| f),
+                    );
             }
         }
     }
@@ -268,7 +278,7 @@ impl Conflict {
         Conflict {
             reason: "ProtocolConflict",
             message: format!("speaks another protocol on port {port} than {with}"),
-            with: with.object.clone(),
+            with: with.clone(),
         }
     }
 
@@ -276,7 +286,7 @@ impl Conflict {
         Conflict {
             reason: "HostnameConflict",
             message: format!("has host {host} on port {port}, as {with} has"),
-            with: with.object.clone(),
+            with: with.clone(),
         }
     }
 }

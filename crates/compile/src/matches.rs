@@ -136,52 +136,31 @@ fn prefix(text: &str) -> Result<PathMatch, Problem> {
     }))
 }
 
-/// A path in the form that requests are matched in: escapes of unreserved characters decoded, others in upper case
-/// (RFC 3986 section 6.2.2), characters beyond ASCII escaped as clients send them (RFC 3987 section 3.1).
+/// A path in the form that requests are matched in: what a client must escape is escaped (RFC 3986 section 2.1, for
+/// characters beyond ASCII RFC 3987 section 3.1), and the rest is as `h1` makes of every request's path.
 fn normal_path(text: &str) -> Result<Text, Problem> {
+    let wrong = |message: String, help: &str| {
+        Err(Problem::new(&codes::BAD_MATCH, UNSUPPORTED, "value", message).help(help))
+    };
     if !text.starts_with('/') {
         let message = format!("path \"{text}\" does not begin with a slash");
-        return Err(Problem::new(&codes::BAD_MATCH, UNSUPPORTED, "value", message));
+        return wrong(message, "begin the path with `/`");
     }
-    let needs_work = |b: &u8| *b == b'%' || !b.is_ascii_graphic();
-    if !text.as_bytes().iter().any(needs_work) {
-        return Ok(text.into());
+    if text.contains(['?', '#']) {
+        let message = format!("path \"{text}\" holds `?` or `#`, which no request's path holds");
+        return wrong(message, "match the path alone; the query has matches of its own");
     }
-    let mut normal = String::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, after @ ..] = rest {
-        rest = after;
-        match (first, after) {
-            (b'%', [high, low, left @ ..]) if is_hex(*high) && is_hex(*low) => {
-                push_escape(&mut normal, hex_value(*high) << 4 | hex_value(*low));
-                rest = left;
-            }
-            (byte, _) if byte.is_ascii_graphic() => normal.push(char::from(*byte)),
-            (byte, _) => escape(&mut normal, *byte),
+    let mut escaped = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte.is_ascii_graphic() {
+            true => escaped.push(char::from(byte)),
+            // Writing to a String does not fail.
+            false => _ = write!(escaped, "%{byte:02X}"),
         }
     }
-    Ok(normal.into())
-}
-
-fn push_escape(normal: &mut String, byte: u8) {
-    if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
-        normal.push(char::from(byte));
-    } else {
-        escape(normal, byte);
-    }
-}
-
-fn escape(normal: &mut String, byte: u8) {
-    // Writing to a String does not fail.
-    let _ = write!(normal, "%{byte:02X}");
-}
-
-fn is_hex(byte: u8) -> bool {
-    byte.is_ascii_hexdigit()
-}
-
-fn hex_value(digit: u8) -> u8 {
-    char::from(digit).to_digit(16).map_or(0, |value| value as u8)
+    let mut buffer = Vec::new();
+    let normal = h1::target::normalize(escaped.as_bytes(), &mut buffer).path;
+    Ok(String::from_utf8_lossy(normal).into())
 }
 
 #[cfg(test)]
@@ -197,6 +176,11 @@ mod tests {
             ("/a b", Some("/a%20b")),
             ("/100%", Some("/100%")),
             ("/%zz", Some("/%zz")),
+            ("/%%41", Some("/%%41")),
+            ("/a/./b/../c", Some("/a/c")),
+            ("/a/%2e%2e/..", Some("/")),
+            ("/a?b", None),
+            ("/a#b", None),
             ("a", None),
             ("", None),
         ] {
@@ -204,6 +188,37 @@ mod tests {
         }
         assert!(matches!(prefix("/a/"), Ok(PathMatch::Prefix(path)) if &*path == "/a"));
         assert!(matches!(prefix("/"), Ok(PathMatch::Prefix(path)) if path.is_empty()));
+    }
+
+    proptest::proptest! {
+        /// Else no request would ever match it.
+        #[test]
+        fn a_match_is_in_its_own_normal_form(text in "/([a/.%0-9eEfF]|\\PC){0,12}") {
+            if let Ok(normal) = normal_path(&text) {
+                let mut buffer = Vec::new();
+                let again = h1::target::normalize(normal.as_bytes(), &mut buffer).path;
+                proptest::prop_assert_eq!(again, normal.as_bytes());
+                proptest::prop_assert_eq!(normal_path(&normal).ok(), Some(normal));
+            }
+        }
+    }
+
+    #[test]
+    fn paths_of_an_ingress_take_the_form_of_requests() {
+        let check = |kind: IngressPathType, text: &str, expected: Option<PathMatch>| {
+            let path = HttpIngressPath {
+                path: Some(text.into()),
+                path_type: kind,
+                backend: manifest::kinds::kubernetes::IngressBackend { service: None },
+            };
+            assert_eq!(of_ingress(&path).ok().map(|found| found.path), expected, "{text}");
+        };
+        let specific = || IngressPathType::ImplementationSpecific;
+        check(specific(), "/a/../b/", Some(PathMatch::Prefix("/b".into())));
+        check(specific(), "/%7euser", Some(PathMatch::Prefix("/~user".into())));
+        check(specific(), "/api/?(.*)", None);
+        check(specific(), "api", None);
+        check(IngressPathType::Exact, "/a/%2E/b", Some(PathMatch::Exact("/a/b".into())));
     }
 
     #[test]

@@ -81,23 +81,20 @@ impl RuleDraft<'_> {
             }
         };
         problems.extend(backend_filters(&spec.backend_refs));
-        if filters.redirect.is_some() && !spec.backend_refs.is_empty() {
-            problems.push(Problem::new(
-                &codes::INCOMPATIBLE_FILTERS,
-                "IncompatibleFilters",
-                "filters",
-                "a rule with a RequestRedirect has no backends",
-            ));
-        }
+        // Reported by the decoder of the route already.
+        let unspoken = (filters.redirect.is_some() && !spec.backend_refs.is_empty()).then(|| {
+            let message = "a rule with a RequestRedirect has no backends";
+            Problem::new(&codes::INCOMPATIBLE_FILTERS, "IncompatibleFilters", "filters", message)
+        });
         let forward = self.forward(&spec.backend_refs, references);
-        let action = match (self.refuse(problems), filters.redirect) {
+        let action = match (self.refuse(problems, unspoken), filters.redirect) {
             (Some(fail), _) => fail,
             (None, Some(redirect)) => Action::Redirect(redirect),
-            (None, None) => forward,
+            (None, None) => {
+                self.say_if_empty(spec);
+                forward
+            }
         };
-        if matches!(action, Action::Fail { .. }) && spec.backend_refs.is_empty() {
-            self.say_if_empty(spec);
-        }
         (!found.is_empty()).then(|| Rule {
             id: self.id(spec),
             matches: found,
@@ -118,11 +115,11 @@ impl RuleDraft<'_> {
     }
 
     /// What makes the rule unacceptable, as the answer it gives instead.
-    fn refuse(&mut self, problems: Vec<Problem>) -> Option<Action> {
+    fn refuse(&mut self, problems: Vec<Problem>, unspoken: Option<Problem>) -> Option<Action> {
         let field = self.field();
         let problems: Vec<Problem> = problems.into_iter().map(|p| p.within(&field)).collect();
         problems.iter().for_each(|problem| self.report.problem(self.route, problem));
-        let first = problems.into_iter().next()?;
+        let first = problems.into_iter().chain(unspoken.map(|p| p.within(&field))).next()?;
         let action = Action::Fail {
             status: 500,
             why: first.code.slug.into(),
@@ -163,7 +160,7 @@ impl RuleDraft<'_> {
     }
 
     fn say_if_empty(&mut self, spec: &HttpRouteRule) {
-        if spec.filters.is_empty() {
+        if spec.backend_refs.is_empty() {
             let field = self.field();
             self.report
                 .add(
@@ -185,12 +182,14 @@ impl RuleDraft<'_> {
             && backend > request
         {
             let field = format!("{}.timeouts.backendRequest", self.field());
-            self.report.add(
-                &codes::TIMEOUT_ORDER,
-                self.route,
-                field,
-                format!("backendRequest ({backend:?}) is longer than request ({request:?})"),
-            );
+            self.report
+                .add(
+                    &codes::TIMEOUT_ORDER,
+                    self.route,
+                    field,
+                    format!("backendRequest ({backend:?}) is longer than request ({request:?})"),
+                )
+                .help("make `backendRequest` the shorter one, or `request` the longer");
         }
         Timeouts { request, backend_request }
     }

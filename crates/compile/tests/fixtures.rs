@@ -38,3 +38,14 @@ fn there_are_enough_fixtures_and_every_one_has_an_expectation() {
         assert!(fixtures().join(format!("{name}.expected")).is_file(), "{name}");
     }
 }
+
+/// Whoever makes one of the mistakes of `examples/broken` is told how to mend it.
+#[test]
+fn each_broken_example_is_told_how_to_mend_it() {
+    let broken = files("../../../../examples/broken");
+    let compiled = compile::compile(&read(&broken).inputs, None);
+    assert!(compiled.diagnostics.len() > 20);
+    for diagnostic in &compiled.diagnostics {
+        assert!(!diagnostic.help.is_empty(), "{diagnostic:?}");
+    }
+}

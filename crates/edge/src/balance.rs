@@ -11,6 +11,15 @@ use std::net::SocketAddr;
 pub(crate) struct Rotation {
     rules: RefCell<Vec<u32>>,
     services: RefCell<Vec<u32>>,
+    /// Where each of them begins.
+    start: u32,
+}
+
+impl Rotation {
+    /// Workers that begin at different places spread few requests too.
+    pub fn starting_at(start: u32) -> Rotation {
+        Rotation { start, ..Rotation::default() }
+    }
 }
 
 /// Where a request goes.
@@ -38,7 +47,7 @@ pub(crate) fn pick<'v>(
     let share = match backends.shares() {
         [only] if only.weight > 0 => only,
         shares => {
-            let turn = next(&rotation.rules, rule);
+            let turn = next(&rotation.rules, rule, rotation.start);
             match choose(shares, backends.total(), turn) {
                 Some(share) => share,
                 None => return Picked::NoWeight,
@@ -50,7 +59,7 @@ pub(crate) fn pick<'v>(
         [] => Picked::NoEndpoint,
         [one] => Picked::Endpoints { endpoints: std::slice::from_ref(one), first: 0 },
         many => {
-            let first = next(&rotation.services, service) as usize % many.len();
+            let first = next(&rotation.services, service, rotation.start) as usize % many.len();
             Picked::Endpoints { endpoints: many, first }
         }
     }
@@ -70,11 +79,11 @@ fn choose(shares: &[Share], total: u64, turn: u32) -> Option<&Share> {
     })
 }
 
-fn next(counters: &RefCell<Vec<u32>>, at: u32) -> u32 {
+fn next(counters: &RefCell<Vec<u32>>, at: u32, start: u32) -> u32 {
     let mut counters = counters.borrow_mut();
     let at = at as usize;
     if counters.len() <= at {
-        counters.resize(at + 1, 0);
+        counters.resize(at + 1, start);
     }
     counters[at] = counters[at].wrapping_add(1);
     counters[at]
@@ -139,5 +148,22 @@ mod tests {
             }
         }
         assert_eq!(counts, [10, 10, 10]);
+    }
+
+    #[test]
+    fn first_requests_of_workers_go_to_different_endpoints() {
+        let addresses: Vec<SocketAddr> =
+            (1..=3).map(|port| SocketAddr::from(([127, 0, 0, 1], port))).collect();
+        let backends = Backends::new(vec![share(1, Some(0))]);
+        let mut firsts: Vec<usize> = (0..3)
+            .map(|worker| {
+                match pick(&Rotation::starting_at(worker), 0, &backends, |_| &addresses) {
+                    Picked::Endpoints { first, .. } => first,
+                    other => panic!("{other:?}"),
+                }
+            })
+            .collect();
+        firsts.sort_unstable();
+        assert_eq!(firsts, [0, 1, 2]);
     }
 }

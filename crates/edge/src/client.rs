@@ -82,6 +82,10 @@ pub(crate) trait Client {
     /// No further request is taken: said in the response's head where its version can.
     fn close_after(&mut self);
 
+    /// Looks whether the client is gone while nothing is to be sent to it, and has itself woken when it goes. A client
+    /// that only ended its side still waits for the response (RFC 9112 section 9.6).
+    fn watch(&mut self, cx: &mut Context<'_>) -> Result<(), ClientFault>;
+
     /// The response cannot be finished: the client must be able to tell (RFC 9112 section 8).
     fn abort(&mut self);
 }
@@ -95,6 +99,8 @@ pub(crate) struct Response<'a> {
     pub fields: Fields<'a>,
     pub edits: Option<&'a Edits>,
     pub id: &'a RequestId,
+    /// For a final response without a Date of its own (RFC 9110 section 6.6.1).
+    pub date: &'a [u8],
 }
 
 #[derive(Clone, Copy)]
@@ -104,7 +110,8 @@ pub(crate) enum Fields<'a> {
 }
 
 impl Response<'_> {
-    /// The field lines to send: without what is hop-by-hop, after the route's edits, with the request id.
+    /// The field lines to send: without what is hop-by-hop, after the route's edits, with a date and
+    /// the request id.
     pub fn lines(&self, mut line: impl FnMut(&[u8], &[u8])) {
         let mut keep = |name: &[u8], value: &[u8]| {
             if self.edits.is_none_or(|edits| !edits.drops(name)) {
@@ -119,10 +126,20 @@ impl Response<'_> {
                 }
             }
         }
+        if self.status >= 200 && !self.has_date() {
+            keep(b"date", self.date);
+        }
         for (name, value) in self.edits.into_iter().flat_map(Edits::added) {
             line(name, value);
         }
         line(b"x-request-id", self.id.as_bytes());
+    }
+
+    fn has_date(&self) -> bool {
+        match self.fields {
+            Fields::Own(_) => false,
+            Fields::Origin { list, .. } => list.find(Known::Date).is_some(),
+        }
     }
 
     /// Content-Length must not stand in 1xx and 204 (RFC 9110 section 8.6).

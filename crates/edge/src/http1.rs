@@ -9,7 +9,7 @@
 //! behind it.
 
 use crate::buffers::Buffer;
-use crate::client::{Body, Client, ClientFault, Follow, Response, forwarded_trailers};
+use crate::client::{Body, Client, ClientFault, Fields, Follow, Response, forwarded_trailers};
 use crate::connection::Connection;
 use crate::deadline::Deadline;
 use crate::exchange::{self, Scratch, Site};
@@ -19,7 +19,7 @@ use crate::worker::{LIMITS, Worker};
 use h1::{BodyDecoder, Event, Framing, Preface, RequestHead, Trailers, Version, encode};
 use model::limits;
 use std::future::poll_fn;
-use std::io::IoSlice;
+use std::io::{ErrorKind, IoSlice};
 use std::ops::Range;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -57,6 +57,8 @@ pub(crate) struct Http1<'w, S> {
     tunnel: bool,
     /// The response was cut off.
     aborted: bool,
+    /// The client has ended its side.
+    input_ended: bool,
     /// HTTP/2 with prior knowledge is possible until the first bytes have been seen.
     may_be_http2: bool,
 }
@@ -112,6 +114,7 @@ impl<'w, S: Io> Http1<'w, S> {
             awaits_continue: false,
             tunnel: false,
             aborted: false,
+            input_ended: false,
             may_be_http2,
         }
     }
@@ -148,7 +151,12 @@ impl<'w, S: Io> Http1<'w, S> {
                 self.give_back();
                 return Next::Closed;
             }
-            self.deadline.stall_after(limits::IDLE_TIMEOUT_MS);
+            // What is left is the beginning of the next head.
+            let limit = match self.input {
+                Some(_) => limits::HEAD_TIMEOUT_MS,
+                None => limits::IDLE_TIMEOUT_MS,
+            };
+            self.deadline.stall_after(limit);
         }
     }
 
@@ -233,7 +241,7 @@ impl<'w, S: Io> Http1<'w, S> {
     fn settle(&mut self) -> bool {
         self.worker.buffers.give_back_output(std::mem::take(&mut self.output));
         self.sent = 0;
-        if !self.keep_alive || !self.skip_body() {
+        if !self.keep_alive {
             return false;
         }
         if let Some(mut input) = self.input.take() {
@@ -245,6 +253,17 @@ impl<'w, S: Io> Http1<'w, S> {
             }
         }
         true
+    }
+
+    /// Whether the next message has a sure beginning: said in the head of the response, so that the client does not
+    /// send another request for nothing (RFC 9112 section 9.6).
+    fn may_keep_alive(&mut self, response: &Response<'_>) -> bool {
+        // A client that still waits for 100 may send its body or not.
+        !self.awaits_continue
+            && !self.worker.deadlines.is_draining()
+            && (self.decoder.is_done()
+                // Nobody wants the body any more.
+                || matches!(response.fields, Fields::Own(_)) && self.skip_body())
     }
 
     /// Passes over what is left of the body as far as it has come; false when more would have to be read.
@@ -284,6 +303,13 @@ impl<'w, S: Io> Http1<'w, S> {
             }
         })
         .await;
+    }
+
+    /// All of the request is here, and there is room for what may follow it.
+    fn watches(&mut self) -> bool {
+        !self.input_ended
+            && self.decoder.is_done()
+            && self.input.as_mut().is_some_and(|input| !input.room().is_empty())
     }
 
     fn give_back(&mut self) {
@@ -457,9 +483,7 @@ impl<S: Io> Client for Http1<'_, S> {
     }
 
     fn head(&mut self, response: &Response<'_>) {
-        self.keep_alive &= !self.worker.deadlines.is_draining();
-        // A client that still waits for 100 may send its body or not: the next message has no sure beginning.
-        self.keep_alive &= !self.awaits_continue;
+        self.keep_alive = self.keep_alive && self.may_keep_alive(response);
         self.outgoing = match (response.framing, self.version) {
             (Framing::None | Framing::Length(_), _) => Outgoing::Plain,
             (Framing::Chunked | Framing::UntilClose, Version::Http11) => Outgoing::Chunked,
@@ -537,6 +561,24 @@ impl<S: Io> Client for Http1<'_, S> {
 
     fn close_after(&mut self) {
         self.keep_alive = false;
+    }
+
+    /// Reads ahead, behind the request, as far as there is room: no other way tells a reset from a pipelined request.
+    /// Costs no system call while nothing has come.
+    fn watch(&mut self, cx: &mut Context<'_>) -> Result<(), ClientFault> {
+        while self.watches() {
+            match poll_fill(&mut self.io, &mut self.input, &self.worker.buffers, cx) {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(Ok(1..)) => {}
+                Poll::Ready(Ok(0)) => self.input_ended = true,
+                // Of a TLS client that ends its side without close_notify.
+                Poll::Ready(Err(error)) if error.kind() == ErrorKind::UnexpectedEof => {
+                    self.input_ended = true;
+                }
+                Poll::Ready(Err(_)) => return Err(ClientFault::Gone),
+            }
+        }
+        Ok(())
     }
 
     fn abort(&mut self) {

@@ -63,6 +63,8 @@ pub(crate) async fn serve<S: Io>(
     first: Option<Buffer>,
     deadline: Deadline,
 ) {
+    // The first request has to be whole in this time, as in HTTP/1.1. A header block without its end is not seen from
+    // outside of `h2`: one that comes later ends with the connection's idle time.
     deadline.stall_after(limits::HEAD_TIMEOUT_MS);
     let load = Rc::new(Load { streams: Cell::new(0), deadline });
     let (io, drain) = gather(io, first);
@@ -81,7 +83,6 @@ pub(crate) async fn serve<S: Io>(
     };
     drain.give_back(&worker.buffers);
     if let Some(http2) = handshake {
-        load.deadline.stall_after(limits::IDLE_TIMEOUT_MS);
         Driver { worker, http2, drain, load, farewell: Farewell::No }.run(&connection).await;
     }
 }
@@ -90,7 +91,7 @@ fn settings() -> Builder {
     let mut builder = Builder::new();
     builder
         .max_concurrent_streams(STREAMS)
-        .max_header_list_size(limits::HEAD_BYTES as u32)
+        .max_header_list_size(limits::HTTP2_HEADER_LIST_BYTES as u32)
         .max_pending_accept_reset_streams(PENDING_RESETS)
         .max_concurrent_reset_streams(RESETS)
         .max_local_error_reset_streams(Some(FAULT_RESETS))

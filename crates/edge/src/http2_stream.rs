@@ -1,5 +1,10 @@
 //! One stream of HTTP/2 as a client of the edge. Its request is written as a head of HTTP/1.1 and read by the strict
 //! codec: what could not stand in HTTP/1.1 is refused there, and everything behind sees one form.
+//!
+//! Two things are settled by `h2` before a stream is seen here. A `:path` with a fragment comes without it, where
+//! HTTP/1.1 refuses the request. A malformed field or pseudo-header (such as a `:path` with `<`), and a header list
+//! longer than [`model::limits::HTTP2_HEADER_LIST_BYTES`], end as a reset or a bare 431 of `h2` (RFC 9113 section
+//! 8.1.1), without a request id, a line in the log or a count.
 
 use crate::client::{Body, Client, ClientFault, Follow, Response, forwarded_trailers};
 use crate::connection::Connection;
@@ -253,16 +258,21 @@ impl Client for Http2Stream {
         Poll::Ready(Ok(count))
     }
 
-    /// The connection sends by itself; what is to be found here is that the client gave the stream up.
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ClientFault>> {
+    /// The connection sends by itself.
+    fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ClientFault>> {
+        Poll::Ready(Ok(()))
+    }
+
+    /// Finds that the client gave the stream up.
+    fn watch(&mut self, cx: &mut Context<'_>) -> Result<(), ClientFault> {
         let reset = match &mut self.send {
             _ if self.is_ended => Poll::Pending,
             Some(send) => send.poll_reset(cx),
             None => self.respond.poll_reset(cx),
         };
         match reset {
-            Poll::Ready(_) => Poll::Ready(Err(ClientFault::Gone)),
-            Poll::Pending => Poll::Ready(Ok(())),
+            Poll::Ready(_) => Err(ClientFault::Gone),
+            Poll::Pending => Ok(()),
         }
     }
 

@@ -107,7 +107,9 @@ impl Edge {
         self.ports.faults()
     }
 
-    /// Stops accepting, lets what runs end until `limit` has passed, then aborts it. Idle connections end at once.
+    /// Stops accepting, lets what runs end until `limit` has passed, then aborts it. Idle connections end at once;
+    /// tunnels, which have no end of their own, when no byte passed for [`model::limits::TUNNEL_DRAIN_IDLE_MS`], or at
+    /// the limit, in both cases with a FIN to either side.
     /// Blocks the calling thread; says whether all ended by themselves.
     pub fn drain(mut self, limit: Duration) -> bool {
         const LOOK: Duration = Duration::from_millis(2);

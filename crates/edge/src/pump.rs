@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! up:    Fill -> Send -> [Read -> Send ...] -> Ended          (Broken: the origin takes no more)
-//! down:  Head -> [Head: interim ...] -> Body -> Finish -> Done
+//! down:  Head -> [Interim -> Head ...] -> Body -> Finish -> Done
 //! ```
 
 use crate::access::Trace;
@@ -15,7 +15,7 @@ use crate::ids::RequestId;
 use crate::transport::{poll_fill, poll_write_all};
 use crate::worker::{LIMITS, Worker};
 use h1::{BodyDecoder, Event, Framing, HeaderList, Method, ResponseHead, encode};
-use model::limits::BODY_STALL_TIMEOUT_MS;
+use model::limits::{BODY_STALL_TIMEOUT_MS, HEAD_BYTES, INTERIM_RESPONSES, TUNNEL_DRAIN_IDLE_MS};
 use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -60,6 +60,8 @@ pub(crate) struct Pump<'a, C> {
     up: Up<'a>,
     down: Down<'a>,
     tunnel: bool,
+    /// Draining has begun: a tunnel that is not used ends early.
+    draining: bool,
 }
 
 struct Up<'a> {
@@ -93,11 +95,32 @@ struct Down<'a> {
     keep_alive: bool,
     /// The head of the final response was handed to the client.
     head_sent: bool,
+    interims: Interims,
+}
+
+/// There is no end to what an origin may say before its response, but to what is listened to.
+#[derive(Default)]
+struct Interims {
+    count: usize,
+    bytes: usize,
+}
+
+impl Interims {
+    fn take(&mut self, head: &ResponseHead) -> Result<(), Fault> {
+        self.count += 1;
+        self.bytes += head.len;
+        match self.count > INTERIM_RESPONSES || self.bytes > HEAD_BYTES {
+            true => Err(Fault::Malformed),
+            false => Ok(()),
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum DownState {
     Head,
+    /// An interim response is to be sent before more is read: a client that reads nothing holds the origin back.
+    Interim,
     Body,
     Finish,
     Done,
@@ -140,13 +163,26 @@ impl<'a, C: Client> Pump<'a, C> {
             window: 0..0,
             keep_alive: false,
             head_sent: false,
+            interims: Interims::default(),
         };
         deadline.stall_after(BODY_STALL_TIMEOUT_MS);
-        Pump { client, io, worker, deadline, terms, trace, up, down, tunnel: false }
+        Pump {
+            client,
+            io,
+            worker,
+            deadline,
+            terms,
+            trace,
+            up,
+            down,
+            tunnel: false,
+            draining: false,
+        }
     }
 
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
         let was_tunnel = self.tunnel;
+        self.notice_drain();
         self.poll_up(cx)?;
         if self.poll_down(cx)?.is_ready() && self.is_over() {
             return Poll::Ready(Ok(()));
@@ -155,7 +191,14 @@ impl<'a, C: Client> Pump<'a, C> {
             // The client's bytes behind the head are to be read now.
             return self.poll(cx);
         }
-        self.deadline.poll(cx).map(|passed| Err(self.timeout(passed)))
+        match (self.deadline.poll(cx), self.tunnel) {
+            (Poll::Pending, _) => Poll::Pending,
+            (Poll::Ready(passed), false) => Poll::Ready(Err(self.timeout(passed))),
+            (Poll::Ready(_), true) => {
+                self.end_tunnel(cx);
+                Poll::Ready(Ok(()))
+            }
+        }
     }
 
     /// Ends the attempt and gives its buffer back.
@@ -182,6 +225,10 @@ impl<'a, C: Client> Pump<'a, C> {
 
     fn timeout(&self, passed: Passed) -> Fault {
         match passed {
+            // The origin has spoken, and the client does not read it.
+            Passed::Stall if self.down.state == DownState::Interim => {
+                Fault::Client(ClientFault::Gone)
+            }
             Passed::Stall if self.up.state == UpState::Read && !self.down.head_sent => {
                 Fault::ClientTimeout
             }
@@ -190,7 +237,24 @@ impl<'a, C: Client> Pump<'a, C> {
     }
 
     fn progress(&self) {
-        self.deadline.stall_after(BODY_STALL_TIMEOUT_MS);
+        let limit = match self.tunnel && self.draining {
+            true => TUNNEL_DRAIN_IDLE_MS,
+            false => BODY_STALL_TIMEOUT_MS,
+        };
+        self.deadline.stall_after(limit);
+    }
+
+    fn notice_drain(&mut self) {
+        if self.tunnel && !self.draining && self.worker.deadlines.is_draining() {
+            self.draining = true;
+            self.progress();
+        }
+    }
+
+    /// A tunnel whose time is over is nobody's fault: both ends get a FIN, as far as what waits for them lets it.
+    fn end_tunnel(&mut self, cx: &mut Context<'_>) {
+        let _ = self.client.poll_finish(cx, None);
+        let _ = Pin::new(&mut *self.io).poll_shutdown(cx);
     }
 
     fn poll_up(&mut self, cx: &mut Context<'_>) -> Result<(), Fault> {
@@ -312,6 +376,10 @@ impl<'a, C: Client> Pump<'a, C> {
                         ready!(self.poll_read(cx)?);
                     }
                 }
+                DownState::Interim => {
+                    ready!(self.client.poll_flush(cx)).map_err(Fault::Client)?;
+                    self.down.state = DownState::Head;
+                }
                 DownState::Body => {
                     if !self.decode()? {
                         ready!(self.poll_read(cx)?);
@@ -335,6 +403,10 @@ impl<'a, C: Client> Pump<'a, C> {
         };
         let parsed = h1::parse_response(input.data(), self.down.list, self.terms.method, &LIMITS);
         let Some(head) = parsed.map_err(|_| Fault::Malformed)? else { return Ok(false) };
+        if head.is_interim() {
+            self.down.interims.take(&head)?;
+            self.down.state = DownState::Interim;
+        }
         let response = Response {
             status: head.status,
             reason: head.reason.of(input.data()),
@@ -342,6 +414,7 @@ impl<'a, C: Client> Pump<'a, C> {
             fields: Fields::Origin { bytes: input.data(), list: self.down.list },
             edits: self.terms.response_edits.filter(|_| !head.is_interim()),
             id: self.terms.id,
+            date: &self.worker.date.get(),
         };
         match head.status {
             100 => {}
@@ -377,6 +450,7 @@ impl<'a, C: Client> Pump<'a, C> {
         } else {
             self.down.decoder = BodyDecoder::new(head.framing);
         }
+        self.progress();
     }
 
     /// Finds bytes of the body in what was read; false when more must be read.
@@ -436,12 +510,16 @@ impl<'a, C: Client> Pump<'a, C> {
         match poll_fill(self.io, &mut self.down.input, &self.worker.buffers, cx) {
             Poll::Pending => {
                 let _ = self.client.poll_flush(cx).map_err(Fault::Client)?;
+                self.client.watch(cx).map_err(Fault::Client)?;
                 Poll::Pending
             }
             Poll::Ready(Ok(0)) => Poll::Ready(self.end_of_input()),
             Poll::Ready(Err(_)) => Poll::Ready(Err(self.broken())),
             Poll::Ready(Ok(_)) => {
-                self.progress();
+                // Interim responses and pieces of a head are no progress: the response has to begin in time.
+                if self.down.state == DownState::Body {
+                    self.progress();
+                }
                 Poll::Ready(Ok(()))
             }
         }
@@ -472,7 +550,7 @@ impl<'a, C: Client> Pump<'a, C> {
 
     fn broken(&self) -> Fault {
         match (self.down.state, &self.down.input) {
-            (DownState::Head, None) => Fault::NoResponse,
+            (DownState::Head, None) if self.down.interims.count == 0 => Fault::NoResponse,
             (DownState::Head, _) => Fault::Malformed,
             _ => Fault::Truncated,
         }

@@ -102,21 +102,25 @@ pub(crate) enum Media {
 }
 
 impl Media {
-    /// The first of the three that Accept names; its weights are not looked at.
+    /// The first of the three that Accept names with a weight other than zero (RFC 9110 section 12.5.1); how the others
+    /// are weighed is not looked at.
     pub fn of(accept: &[u8]) -> Media {
-        accept
-            .split(|&b| b == b',')
-            .filter_map(|range| {
-                let name = range.split(|&b| b == b';').next().unwrap_or_default().trim_ascii();
-                match name {
-                    _ if name.eq_ignore_ascii_case(b"text/html") => Some(Media::Html),
-                    _ if name.eq_ignore_ascii_case(b"application/json") => Some(Media::Json),
-                    _ if name.eq_ignore_ascii_case(b"text/plain") => Some(Media::Text),
-                    _ => None,
-                }
-            })
-            .next()
-            .unwrap_or(Media::Text)
+        let named = accept.split(|&b| b == b',').filter_map(Media::of_range).next();
+        named.unwrap_or(Media::Text)
+    }
+
+    fn of_range(range: &[u8]) -> Option<Media> {
+        const RANGES: [(&[u8], Media); 5] = [
+            (b"text/html", Media::Html),
+            (b"application/json", Media::Json),
+            (b"application/*", Media::Json),
+            (b"text/plain", Media::Text),
+            (b"text/*", Media::Text),
+        ];
+        let mut parts = range.split(|&b| b == b';').map(<[u8]>::trim_ascii);
+        let name = parts.next().unwrap_or_default();
+        let (_, media) = RANGES.iter().find(|(range, _)| name.eq_ignore_ascii_case(range))?;
+        (!parts.any(is_weight_zero)).then_some(*media)
     }
 
     pub fn content_type(self) -> &'static [u8] {
@@ -125,6 +129,14 @@ impl Media {
             Media::Json => b"application/json",
             Media::Html => b"text/html; charset=utf-8",
         }
+    }
+}
+
+/// `q=0`, `q=0.000`
+fn is_weight_zero(parameter: &[u8]) -> bool {
+    match parameter {
+        [b'q' | b'Q', b'=', b'0', rest @ ..] => rest.iter().all(|b| matches!(b, b'.' | b'0')),
+        _ => false,
     }
 }
 
@@ -157,6 +169,12 @@ mod tests {
             ("application/json", Media::Json),
             ("application/xml;q=1, Application/JSON;q=0.5", Media::Json),
             ("text/plain, text/html", Media::Text),
+            ("text/html;q=0, application/json", Media::Json),
+            ("text/html; Q=0.000, */*", Media::Text),
+            ("application/json;q=0", Media::Text),
+            ("application/json;q=0.01", Media::Json),
+            ("application/*", Media::Json),
+            ("image/*, text/*;q=0.1, application/*", Media::Text),
         ] {
             assert_eq!(Media::of(accept.as_bytes()), expected, "{accept}");
         }

@@ -60,7 +60,6 @@ impl Reply<'_> {
         let mut length = itoa::Buffer::new();
         let date = self.worker.date.get();
         let mut fields = own.to_vec();
-        fields.push((b"date", &date));
         fields.push((b"content-length", length.format(body.len()).as_bytes()));
         let body = if self.is_head { b"" } else { body };
         trace.status = status;
@@ -74,6 +73,7 @@ impl Reply<'_> {
             fields: Fields::Own(&fields),
             edits: rule.and_then(|rule| rule.response_edits.as_ref()),
             id: self.id,
+            date: &date,
         });
         let mut sent = 0;
         let sending = poll_fn(|cx| match poll_body(client, body, &mut sent, cx) {

@@ -189,13 +189,26 @@ impl Certificates {
     /// The first that covers the name; else the first of all, for the client to judge.
     fn choose(&self, server_name: Option<&str>) -> Option<&Arc<CertifiedKey>> {
         let lower = server_name.map(str::to_ascii_lowercase);
-        let table = self.router.port(self.port, Protocol::Https)?;
-        let listener: &ListenerTable = table.sni(lower.as_deref())?;
+        let listener = self.listener(lower.as_deref())?;
         let candidates = self.by_listener.get(&(std::ptr::from_ref(listener) as usize))?;
         let covers = |candidate: &&Candidate| {
             lower.as_ref().is_some_and(|name| candidate.names.iter().any(|p| p.matches(name)))
         };
         candidates.iter().find(covers).or(candidates.first()).map(|candidate| &candidate.key)
+    }
+
+    fn listener(&self, lower_name: Option<&str>) -> Option<&ListenerTable> {
+        self.router.port(self.port, Protocol::Https)?.sni(lower_name).map(|table| &**table)
+    }
+
+    /// Why there is no certificate: nobody listens under this name, or the listener has none.
+    fn alert(&self, lower_name: Option<&str>) -> u8 {
+        const HANDSHAKE_FAILURE: u8 = 40;
+        const UNRECOGNIZED_NAME: u8 = 112;
+        match lower_name.is_some() && self.listener(lower_name).is_none() {
+            true => UNRECOGNIZED_NAME,
+            false => HANDSHAKE_FAILURE,
+        }
     }
 }
 
@@ -235,17 +248,16 @@ pub(crate) struct Accepted<S> {
     pub is_http2: bool,
 }
 
-/// A fatal `handshake_failure` in a record of its own (RFC 8446 section 6).
-const HANDSHAKE_FAILURE: [u8; 7] = [21, 3, 3, 0, 2, 2, 40];
-
 /// The handshake. Its time limit is the caller's.
 pub(crate) async fn accept<S: Io>(io: S, tls: &PortTls) -> Result<Accepted<S>, HandshakeFault> {
     let start = LazyConfigAcceptor::new(Acceptor::default(), io);
     let mut start = start.await.map_err(|_| HandshakeFault::Failed)?;
     let server_name = start.client_hello().server_name().map(str::to_ascii_lowercase);
     if tls.certificates.choose(server_name.as_deref()).is_none() {
-        // Whether the client hears why does not matter.
-        let _: io::Result<()> = start.io.write_all(&HANDSHAKE_FAILURE).await;
+        // A fatal alert in a record of its own (RFC 8446 section 6, RFC 6066 section 3). Whether the client hears it
+        // does not matter.
+        let alert = [21, 3, 3, 0, 2, 2, tls.certificates.alert(server_name.as_deref())];
+        let _: io::Result<()> = start.io.write_all(&alert).await;
         let _ = start.io.shutdown().await;
         return Err(HandshakeFault::NoCertificate);
     }

@@ -106,7 +106,7 @@ async fn live(seed: Seed) {
         pool: Pool::new(Rc::clone(&deadlines)),
         deadlines,
         buffers: Buffers::default(),
-        rotation: Rotation::default(),
+        rotation: Rotation::starting_at(index as u32),
         ids: RequestIds::new(),
         metrics,
         recorder: RefCell::new(recorder),

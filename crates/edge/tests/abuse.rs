@@ -123,3 +123,152 @@ fn streams_that_are_opened_and_reset_at_once_do_no_lasting_harm() {
     });
     assert!(running.edge.drain(PATIENCE));
 }
+
+/// Closes with a reset, as a client does that crashes.
+fn reset(peer: Peer) {
+    socket2::SockRef::from(&peer.stream).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(peer);
+}
+
+fn has_connections(running: &Running, count: usize) -> bool {
+    let metrics = edge::render_metrics(&running.registry.metrics);
+    metrics.lines().any(|line| line == format!("cutwater_connections {count}"))
+}
+
+#[test]
+fn clients_that_go_away_while_the_origin_is_silent_free_both_sides() {
+    const CLIENTS: usize = 50;
+    let (closed, seen) = channel();
+    let (running, port) = one_origin(move |peer| {
+        let head = peer.head();
+        // Of a response that has begun, and of one that has not.
+        if head.contains("/begun") {
+            peer.send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n");
+        }
+        closed(peer.is_closed());
+    });
+    let clients: Vec<Peer> = (0..CLIENTS)
+        .map(|n| {
+            let mut client = Peer::connect(port);
+            let path = if n % 2 == 0 { "/" } else { "/begun" };
+            client.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
+            if n % 3 == 0 {
+                // What is pipelined must not hide the reset behind it.
+                client.send("GET /next HTTP/1.1\r\nHost: a\r\n\r\n");
+            }
+            client
+        })
+        .collect();
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(has_connections(&running, CLIENTS));
+    let start = std::time::Instant::now();
+    clients.into_iter().for_each(reset);
+    for _ in 0..CLIENTS {
+        assert!(seen.recv_timeout(PATIENCE).unwrap());
+    }
+    eventually(|| has_connections(&running, 0));
+    let elapsed = start.elapsed();
+    assert!(elapsed < Duration::from_secs(1), "{elapsed:?}");
+}
+
+#[test]
+fn a_client_that_ends_only_its_side_gets_its_answer() {
+    let (_running, port) = one_origin(|peer| {
+        peer.head();
+        std::thread::sleep(Duration::from_millis(300));
+        peer.send(ok("late"));
+    });
+    let mut client = Peer::connect(port);
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    client.stream.shutdown(std::net::Shutdown::Write).unwrap();
+    assert_eq!(client.response().1, "late");
+    assert!(client.is_closed());
+}
+
+#[test]
+fn heads_that_were_given_up_leave_nothing_to_other_connections() {
+    let (_running, port) = one_origin(|peer| {
+        let head = peer.head();
+        match head.contains("/cut") {
+            true => peer.send("HTTP/1.1 200 OK\r\nX-Secret: one\r\ncontent-length: 3\r\nX-Cut"),
+            false => peer.send(ok(&head)),
+        }
+    });
+    const PARTIAL: [&str; 4] = [
+        "GET /other HTTP/1.1\r\nHost: b.test\r\nX-Secret: one\r\n",
+        "GET /other HTTP/1.1\r\nHost: b.te",
+        "POST /other HTTP/1.1\r\nHost: b.test\r\nContent-Length: 100\r\nX-Sec",
+        "GET /oth",
+    ];
+    for round in 0..8 {
+        let mut partial: Vec<Peer> = (0..8).map(|_| Peer::connect(port)).collect();
+        partial.iter_mut().enumerate().for_each(|(n, peer)| peer.send(PARTIAL[n % 4]));
+        let mut cut = Peer::connect(port);
+        assert_eq!(status(&cut.get("/cut", "a.test").0), 502);
+        std::thread::sleep(Duration::from_millis(20));
+        drop(partial);
+        std::thread::sleep(Duration::from_millis(20));
+        for n in 0..12 {
+            let path = format!("/good-{round}-{n}");
+            let (head, seen) = Peer::connect(port).get(&path, "a.test");
+            assert_eq!((status(&head), header(&head, "x-secret")), (200, None));
+            assert!(
+                seen.starts_with(&format!("GET {path} HTTP/1.1\r\nhost: a.test\r\n")),
+                "{seen}"
+            );
+            assert_eq!((header(&seen, "x-secret"), header(&seen, "content-length")), (None, None));
+        }
+        let seen = over_http2(port, "/two");
+        assert!(seen.starts_with("GET /two HTTP/1.1\r\nhost: a.test\r\n"), "{seen}");
+        assert_eq!(header(&seen, "x-secret"), None);
+    }
+}
+
+fn over_http2(port: u16, path: &str) -> String {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let exchange = async {
+        let io = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        let (mut send, connection) = h2::client::handshake(io).await.unwrap();
+        tokio::spawn(connection);
+        let request = http::Request::get(format!("http://a.test{path}")).body(()).unwrap();
+        let response = send.send_request(request, true).unwrap().0.await.unwrap();
+        let mut stream = response.into_body();
+        let mut bytes = Vec::new();
+        while let Some(piece) = stream.data().await {
+            bytes.extend_from_slice(&piece.unwrap());
+        }
+        text(bytes)
+    };
+    runtime.block_on(async { tokio::time::timeout(PATIENCE, exchange).await.unwrap() })
+}
+
+#[test]
+fn interim_responses_without_end_are_cut_off() {
+    let (told, totals) = channel();
+    let (running, port) = one_origin(move |peer| {
+        peer.head();
+        let hints = format!("HTTP/1.1 103 Early Hints\r\nlink: <{}>\r\n\r\n", "x".repeat(1_000));
+        let mut total = 0;
+        while total < (256 << 20) && peer.stream.write_all(hints.as_bytes()).is_ok() {
+            total += hints.len();
+        }
+        told(total);
+    });
+    let mut reader = Peer::connect(port);
+    reader.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    let heads: Vec<u16> = std::iter::repeat_with(|| status(&reader.head()))
+        .take_while(|status| *status == 103)
+        .take(1_000)
+        .collect();
+    assert_eq!(heads.len(), model::limits::INTERIM_RESPONSES);
+    let mut deaf = Peer::connect(port);
+    deaf.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    for _ in 0..2 {
+        // What the sockets on the way may hold, and no more.
+        let total = totals.recv_timeout(PATIENCE).unwrap();
+        assert!(total < (32 << 20), "{total}");
+    }
+    let metrics = edge::render_metrics(&running.registry.metrics);
+    assert!(metrics.contains(r#"cutwater_refusals_total{reason="bad-response"} 2"#));
+    assert_eq!(status(&deaf.head()), 103);
+}

@@ -4,6 +4,7 @@
 mod common;
 
 use common::*;
+use model::edge::Protocol;
 use std::thread;
 use std::time::Duration;
 
@@ -358,4 +359,98 @@ fn a_head_that_was_given_up_leaves_nothing_to_the_next_connection() {
         assert!(seen.starts_with("GET /open HTTP/1.1\r\nhost: b\r\n"), "{seen}");
         assert!(!seen.contains("mine"), "{seen}");
     }
+}
+
+#[test]
+fn a_response_without_a_date_gets_one_and_another_keeps_its_own() {
+    let (_running, port) = one_origin(|peer| {
+        let dated =
+            "HTTP/1.1 200 OK\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\ncontent-length: 0\r\n\r\n";
+        loop {
+            let head = peer.head();
+            match &head {
+                head if head.is_empty() => return,
+                head if head.contains("/dated") => peer.send(dated),
+                _ => peer.send(ok("")),
+            }
+        }
+    });
+    let mut client = Peer::connect(port);
+    let (head, _) = client.get("/dated", "a");
+    assert_eq!(header(&head, "date"), Some("Thu, 01 Jan 1970 00:00:00 GMT"));
+    assert_eq!(head.to_ascii_lowercase().matches("\r\ndate:").count(), 1);
+    let (head, _) = client.get("/", "a");
+    let date = header(&head, "date").unwrap();
+    assert!(date.len() == 29 && date.ends_with(" GMT") && !date.contains(" 1970 "), "{date}");
+}
+
+#[test]
+fn a_connection_that_will_be_closed_says_so() {
+    let origin = Origin::start(|peer| {
+        let head = peer.head();
+        if head.contains("/early") {
+            peer.send("HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n");
+        } else {
+            peer.count(4);
+            peer.send(ok("whole"));
+        }
+        peer.more();
+    });
+    let port = free_port();
+    let listeners = vec![listener(port, Protocol::Http, "a", vec![forward("all", "/", "a")])];
+    let _running = Running::start(listeners, &facts(&[("a", &[origin.address])]));
+    for (path, host, body, expected) in [
+        // Answered by the origin before the body was there.
+        ("/early", "a", "12", (401, Some("close"))),
+        ("/whole", "a", "1234", (200, None)),
+        // Answered by the edge, without the body and behind it.
+        ("/", "other", "12", (404, Some("close"))),
+        ("/", "other", "1234", (404, None)),
+    ] {
+        let mut client = Peer::connect(port);
+        client.send(format!(
+            "POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 4\r\n\r\n{body}"
+        ));
+        let (head, _) = client.response();
+        assert_eq!((status(&head), header(&head, "connection")), expected, "{path} {host} {body}");
+        match expected.1 {
+            Some(_) => assert!(client.is_closed()),
+            None => assert_eq!(status(&client.get("/", "other").0), 404),
+        }
+    }
+}
+
+#[test]
+fn requests_that_come_while_an_answer_is_awaited_are_answered_in_their_order() {
+    const COUNT: usize = 2_000;
+    let (_running, port) = one_origin(|peer| {
+        loop {
+            let head = peer.head();
+            if head.contains("/first") {
+                thread::sleep(Duration::from_millis(200));
+            }
+            match head.split(' ').nth(1) {
+                Some(path) => peer.send(ok(path)),
+                None => return,
+            }
+        }
+    });
+    let mut client = Peer::connect(port);
+    client.send("GET /first HTTP/1.1\r\nHost: a\r\n\r\n");
+    thread::sleep(Duration::from_millis(50));
+    // More than is read ahead.
+    let mut writer = client.stream.try_clone().unwrap();
+    let sending = thread::spawn(move || {
+        for n in 0..COUNT {
+            let request = format!("GET /{n} HTTP/1.1\r\nHost: a\r\nX-Long: {:0100}\r\n\r\n", n);
+            std::io::Write::write_all(&mut writer, request.as_bytes()).unwrap();
+        }
+        writer.shutdown(std::net::Shutdown::Write).unwrap();
+    });
+    assert_eq!(client.response().1, "/first");
+    for n in 0..COUNT {
+        assert_eq!(client.response().1, format!("/{n}"));
+    }
+    sending.join().unwrap();
+    assert!(client.is_closed());
 }

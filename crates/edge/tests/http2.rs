@@ -127,7 +127,7 @@ fn large_bodies_pass_within_the_windows() {
 
 #[test]
 fn refusals_and_heads_without_a_body() {
-    let (_running, port) = one_origin(|peer| {
+    let (running, port) = one_origin(|peer| {
         while !peer.head().is_empty() {
             peer.send("HTTP/1.1 204 No Content\r\n\r\n");
         }
@@ -135,6 +135,7 @@ fn refusals_and_heads_without_a_body() {
     client(port, async |mut send| {
         let response = send.send_request(get("/"), true).unwrap().0.await.unwrap();
         assert_eq!(response.status(), 204);
+        assert!(response.headers().contains_key("date"));
         assert!(response.body().is_end_stream());
         for (request, expected) in [
             (Request::connect("a.test:443").body(()).unwrap(), 501),
@@ -147,14 +148,17 @@ fn refusals_and_heads_without_a_body() {
                 Ok((response, _)) => {
                     let response = response.await.unwrap();
                     assert_eq!(response.status(), expected);
-                    if expected != 431 {
-                        assert!(response.headers().contains_key("x-request-id"));
-                    }
+                    assert!(response.headers().contains_key("x-request-id"));
+                    assert!(response.headers().contains_key("date"));
+                    assert!(text(body(response).await.0).starts_with(&expected.to_string()));
                 }
                 Err(error) => panic!("{error}"),
             }
         }
     });
+    let metrics = edge::render_metrics(&running.registry.metrics);
+    let counted = r#"cutwater_refusals_total{reason="head-too-large"} 1"#;
+    assert!(metrics.contains(counted), "{metrics}");
 }
 
 #[test]

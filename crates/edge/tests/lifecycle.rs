@@ -123,3 +123,43 @@ fn a_request_is_served_from_one_view() {
     assert_eq!(status(&client.get("/", "a").0), 404);
     eventually(|| running.views.collect() == 0);
 }
+
+/// An edge with a tunnel in use, and the client's end of it. The origin tells how its end ended.
+fn tunnel() -> (Running, Peer, std::sync::mpsc::Receiver<std::io::Result<usize>>) {
+    use std::io::Read;
+    let (ended, seen) = channel();
+    let (running, port) = one_origin(move |peer| {
+        peer.head();
+        peer.send(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\nhi",
+        );
+        ended(peer.stream.read(&mut [0; 16]));
+    });
+    let mut client = Peer::connect(port);
+    client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n");
+    assert_eq!(status(&client.head()), 101);
+    assert_eq!(client.count(2), b"hi");
+    (running, client, seen)
+}
+
+#[test]
+fn a_tunnel_without_bytes_does_not_hold_up_a_drain() {
+    use std::io::Read;
+    let (running, mut client, seen) = tunnel();
+    let start = Instant::now();
+    let draining = thread::spawn(move || running.edge.drain(Duration::from_secs(30)));
+    assert_eq!(client.stream.read(&mut [0; 16]).unwrap(), 0, "a FIN and no reset");
+    assert!(start.elapsed() >= Duration::from_secs(4));
+    assert_eq!(seen.recv_timeout(PATIENCE).unwrap().unwrap(), 0);
+    assert!(draining.join().unwrap());
+    assert!(start.elapsed() < Duration::from_secs(8));
+}
+
+#[test]
+fn a_tunnel_ends_with_a_fin_at_the_limit_of_a_drain() {
+    use std::io::Read;
+    let (running, mut client, seen) = tunnel();
+    assert!(!running.edge.drain(Duration::from_millis(300)));
+    assert_eq!(client.stream.read(&mut [0; 16]).unwrap(), 0, "a FIN and no reset");
+    assert_eq!(seen.recv_timeout(PATIENCE).unwrap().unwrap(), 0);
+}

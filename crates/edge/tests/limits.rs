@@ -102,3 +102,34 @@ fn every_answer_has_a_record() {
     }
     assert!(edge.drain(PATIENCE));
 }
+
+#[test]
+fn a_head_behind_another_has_its_own_time() {
+    let (_running, port) = one_origin(says("fine"));
+    let mut client = Peer::connect(port);
+    let patience = Some(Duration::from_millis(2 * HEAD_TIMEOUT_MS));
+    client.stream.set_read_timeout(patience).unwrap();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /sl");
+    assert_eq!(client.response().1, "fine");
+    ends_in_head_time(|| assert_eq!(status(&client.response().0), 408));
+}
+
+#[test]
+fn a_connection_of_http2_without_a_whole_request_ends() {
+    let (_running, port) = one_origin(says("fine"));
+    let mut client = Peer::connect(port);
+    let patience = Some(Duration::from_millis(2 * HEAD_TIMEOUT_MS));
+    client.stream.set_read_timeout(patience).unwrap();
+    // Settings, and a HEADERS frame without END_HEADERS (RFC 9113 section 6.2).
+    client.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0");
+    client.send(b"\0\0\x03\x01\0\0\0\0\x01\x82\x86\x84");
+    ends_in_head_time(|| while client.more() {});
+}
+
+fn ends_in_head_time(wait: impl FnOnce()) {
+    let start = Instant::now();
+    wait();
+    let elapsed = start.elapsed();
+    assert!(elapsed >= Duration::from_millis(HEAD_TIMEOUT_MS - 500), "{elapsed:?}");
+    assert!(elapsed < Duration::from_millis(HEAD_TIMEOUT_MS + 3_000), "{elapsed:?}");
+}

@@ -151,9 +151,11 @@ fn the_certificate_follows_the_name_and_421_a_host_of_another_listener() {
 fn a_host_that_no_listener_serves_is_404_and_a_name_without_a_certificate_an_alert() {
     let fixture = fixture(false);
     assert_eq!(status(&fixture.get("a.test", "other.test").unwrap()), 404);
-    for name in ["bare.test", "unknown.test"] {
+    for (name, expected) in
+        [("bare.test", "HandshakeFailure"), ("unknown.test", "UnrecognisedName")]
+    {
         let error = fixture.get(name, name).unwrap_err().to_string();
-        assert!(error.contains("HandshakeFailure"), "{error}");
+        assert!(error.contains(expected), "{error}");
     }
     eventually(|| {
         let metrics = edge::render_metrics(&fixture._running.registry.metrics);

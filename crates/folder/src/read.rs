@@ -3,7 +3,7 @@
 use crate::codes;
 use manifest::{FileRead, Reading};
 use model::{Code, Diagnostic, Place, Text, limits};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -73,10 +73,8 @@ impl Folder {
 
     /// Reads what is new or changed. `dirty` names files to read again whatever their metadata say.
     pub fn read(&mut self, dirty: &HashSet<PathBuf>) -> Result<Reading, Unreadable> {
-        let mut listing = Listing { excluded: self.excluded.clone(), ..Listing::default() };
-        listing
-            .walk(&self.root, 0)
-            .map_err(|error| Unreadable { path: self.root.clone(), error })?;
+        let mut listing = Listing::new(self.excluded.clone(), limits::FOLDER_FILES);
+        listing.walk(&self.root).map_err(|error| Unreadable { path: self.root.clone(), error })?;
         let mut diagnostics = std::mem::take(&mut listing.diagnostics);
         let mut files = BTreeMap::new();
         for (path, stamp) in listing.files {
@@ -118,53 +116,79 @@ impl Folder {
 }
 
 /// Manifest files below a directory, with what was wrong on the way.
-#[derive(Default)]
 struct Listing {
     excluded: Option<PathBuf>,
+    max_files: usize,
     files: BTreeMap<PathBuf, Stamp>,
+    /// More files were there than may be.
+    is_full: bool,
     diagnostics: Vec<Diagnostic>,
-    /// Device and inode of the directories above: a symbolic link that leads back is not followed.
-    above: Vec<(u64, u64)>,
+    /// Device and inode of every directory so far. A directory has one name and any number of symbolic links: it is
+    /// read where it is met first, so that links can lead neither back nor to the same place over and over.
+    seen: HashSet<(u64, u64)>,
+    /// Read once everything else was, so that a directory goes by its own name rather than by that of a link to it.
+    links: VecDeque<(PathBuf, usize)>,
 }
 
 /// Directories below one another.
 const MAX_DEPTH: usize = 64;
 
 impl Listing {
-    fn walk(&mut self, directory: &Path, depth: usize) -> io::Result<()> {
+    fn new(excluded: Option<PathBuf>, max_files: usize) -> Self {
+        Listing {
+            excluded,
+            max_files,
+            files: BTreeMap::new(),
+            is_full: false,
+            diagnostics: Vec::new(),
+            seen: HashSet::new(),
+            links: VecDeque::new(),
+        }
+    }
+
+    fn walk(&mut self, root: &Path) -> io::Result<()> {
+        self.directory(root, 0)?;
+        while let Some((path, depth)) = self.links.pop_front() {
+            self.below(&path, depth);
+        }
+        Ok(())
+    }
+
+    fn directory(&mut self, directory: &Path, depth: usize) -> io::Result<()> {
         let metadata = fs::metadata(directory)?;
         let identity = (metadata.dev(), metadata.ino());
-        if self.above.contains(&identity) {
+        if self.seen.contains(&identity) {
             return Ok(());
         }
         if depth > MAX_DEPTH {
             return Err(io::Error::other(format!("it lies more than {MAX_DEPTH} folders deep")));
         }
+        self.seen.insert(identity);
         let mut entries: Vec<PathBuf> = fs::read_dir(directory)?
             .map(|entry| entry.map(|e| e.path()))
             .collect::<io::Result<_>>()?;
         entries.sort();
-        self.above.push(identity);
         for path in entries {
             if !is_hidden(&path) && !self.is_excluded(&path) {
                 self.entry(path, depth);
             }
         }
-        self.above.pop();
         Ok(())
+    }
+
+    fn below(&mut self, directory: &Path, depth: usize) {
+        if let Err(error) = self.directory(directory, depth) {
+            let message = format!("the folder cannot be read: {error}");
+            self.report(&codes::UNREADABLE_FILE, directory, message);
+        }
     }
 
     fn entry(&mut self, path: PathBuf, depth: usize) {
         match fs::metadata(&path) {
-            Ok(metadata) if metadata.is_dir() => {
-                if let Err(error) = self.walk(&path, depth + 1) {
-                    self.report(
-                        &codes::UNREADABLE_FILE,
-                        &path,
-                        format!("the folder cannot be read: {error}"),
-                    );
-                }
-            }
+            Ok(metadata) if metadata.is_dir() => match path.is_symlink() {
+                true => self.links.push_back((path, depth + 1)),
+                false => self.below(&path, depth + 1),
+            },
             Ok(_) if !is_manifest(&path) => {}
             Ok(metadata) if !metadata.is_file() => {
                 self.report(&codes::UNREADABLE_FILE, &path, "this is no regular file".to_owned());
@@ -177,13 +201,10 @@ impl Listing {
                 );
                 self.report(&codes::FILE_TOO_LARGE, &path, message);
             }
-            Ok(_) if self.files.len() >= limits::FOLDER_FILES => {
-                if self.files.len() == limits::FOLDER_FILES {
-                    self.report(
-                        &codes::TOO_MANY_FILES,
-                        &path,
-                        "this file and those after it are not read".to_owned(),
-                    );
+            Ok(_) if self.files.len() >= self.max_files => {
+                if !std::mem::replace(&mut self.is_full, true) {
+                    let message = "this file and others beside it are not read".to_owned();
+                    self.report(&codes::TOO_MANY_FILES, &path, message);
                 }
             }
             Ok(metadata) => {
@@ -343,5 +364,55 @@ mod tests {
         };
         assert!(Arc::ptr_eq(&object(&first, "a"), &object(&second, "a")));
         assert_eq!(names(&second), ["a", "longer"]);
+    }
+
+    fn link(root: &Path, name: &str, to: &str) {
+        let path = root.join(name);
+        fs::create_dir_all(path.parent().expect("the link has a folder")).expect("create folder");
+        std::os::unix::fs::symlink(to, path).expect("symlink");
+    }
+
+    #[test]
+    fn a_directory_is_read_once_however_many_links_lead_to_it() {
+        let root = tempfile::tempdir().expect("temp dir");
+        // Two links a floor: 2^40 paths lead to the file.
+        for floor in 0..40 {
+            for side in ["left", "right"] {
+                link(root.path(), &format!("floors/{floor}/{side}"), &format!("../{}", floor + 1));
+            }
+        }
+        write(root.path(), "floors/40/a.yaml", service("a"));
+        link(root.path(), "alias", "floors/40");
+        let mut folder = Folder::new(root.path(), None);
+        let reading = folder.read(&HashSet::new()).expect("the folder is there");
+        assert_eq!(names(&reading), ["a"]);
+        assert_eq!(slugs(&reading), []);
+        let files: Vec<&Path> = folder.files().collect();
+        assert_eq!(files, [root.path().join("floors/40/a.yaml")], "by its own name");
+    }
+
+    #[test]
+    fn a_directory_outside_is_read_through_a_link() {
+        let (root, other) =
+            (tempfile::tempdir().expect("temp dir"), tempfile::tempdir().expect("temp dir"));
+        write(other.path(), "current/b.yaml", service("b"));
+        link(root.path(), "linked", other.path().to_str().expect("a path of text"));
+        let mut folder = Folder::new(root.path(), None);
+        let reading = folder.read(&HashSet::new()).expect("the folder is there");
+        assert_eq!(names(&reading), ["b"]);
+        assert_eq!(folder.files().collect::<Vec<_>>(), [root.path().join("linked/current/b.yaml")]);
+    }
+
+    #[test]
+    fn too_many_files_are_one_finding() {
+        let root = tempfile::tempdir().expect("temp dir");
+        for name in ["a.yaml", "b.yaml", "c.yaml", "d.yaml", "e/f.yaml"] {
+            write(root.path(), name, service("same"));
+        }
+        let mut listing = Listing::new(None, 2);
+        listing.walk(root.path()).expect("the folder is there");
+        assert_eq!(listing.files.len(), 2);
+        let found: Vec<_> = listing.diagnostics.iter().map(|d| d.code).collect();
+        assert_eq!(found, ["too-many-files"]);
     }
 }

@@ -68,4 +68,6 @@ codes! {
         "The specification knows the field, this version does not serve it. It has no effect.";
     ANNOTATION_NOT_SERVED = Warning "annotation-not-served",
         "The annotation is known, this version does not serve it. It has no effect.";
+    FINDINGS_LEFT_OUT = Note "findings-left-out",
+        "A file has more findings than are shown; errors are shown first. Mend those and look again.";
 }

@@ -373,7 +373,8 @@ pub fn integer(node: &Node, decoder: &mut Decoder, low: i64, high: i64) -> Optio
                 "{} must be a whole number from {low} to {high}, not {number}",
                 decoder.last_step()
             );
-            decoder.report(&codes::OUT_OF_RANGE, node.span, message, "");
+            let help = format!("write a number from {low} to {high}");
+            decoder.report(&codes::OUT_OF_RANGE, node.span, message, help);
             None
         }
     }
@@ -459,7 +460,11 @@ fn parsed<T, E: std::fmt::Display>(
         Ok(value) => Some(value),
         Err(error) => {
             let message = format!("{}: {error}", decoder.last_step());
-            decoder.report(code, node.span, message, "");
+            let help = match code.slug {
+                slug if slug == codes::BAD_DURATION.slug => "write it like 30s, 1m30s or 500ms",
+                _ => "write it like www.example.com, labels joined by dots",
+            };
+            decoder.report(code, node.span, message, help);
             None
         }
     }

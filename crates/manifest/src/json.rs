@@ -116,12 +116,14 @@ impl Reader<'_> {
         self.space();
         match self.peek() {
             Some(b',') => {
+                let comma = self.at;
                 self.at += 1;
                 self.space();
-                match self.peek() == Some(close) {
-                    true => Err(self.fault("a comma stands before the closing bracket")),
-                    false => Ok(()),
+                if self.peek() == Some(close) {
+                    self.at = comma;
+                    return Err(self.fault("a comma stands before the closing bracket"));
                 }
+                Ok(())
             }
             Some(byte) if byte == close => Ok(()),
             _ => Err(self.fault("a comma or the closing bracket is wanted here")),
@@ -177,7 +179,18 @@ impl Reader<'_> {
     }
 
     fn fault(&self, message: &str) -> Box<Finding> {
-        self.stop(&codes::JSON_SYNTAX, message.to_owned())
+        let help = match message {
+            _ if message.starts_with("a comma stands") => "remove the comma",
+            _ if message.starts_with("a comma or") => "separate items with commas, and close them",
+            _ if message.starts_with("a colon") => "write `\"key\": value`",
+            _ if message.contains("string") => {
+                "close the string, and escape as RFC 8259 section 7 says"
+            }
+            _ => "write JSON as RFC 8259 has it; what is looser belongs into a .yaml file",
+        };
+        let mut finding = self.stop(&codes::JSON_SYNTAX, message.to_owned());
+        finding.diagnostic.help = help.to_owned();
+        finding
     }
 
     fn stop(&self, code: &Code, message: String) -> Box<Finding> {

@@ -184,6 +184,10 @@ impl Reader {
     fn finish(mut self, name: &Text, text: &str) -> FileRead {
         self.findings.sort_by_key(|finding| finding.span);
         let beyond = self.findings.len().saturating_sub(FILE_DIAGNOSTICS);
+        if beyond > 0 {
+            // What holds a reload back is never among those left out for a warning.
+            self.findings.sort_by_key(|finding| finding.diagnostic.severity);
+        }
         self.findings.truncate(FILE_DIAGNOSTICS);
         let related = self.findings.iter().flat_map(|finding| finding.related.iter().map(|r| r.1));
         let spans = self.findings.iter().map(|finding| finding.span);
@@ -191,8 +195,12 @@ impl Reader {
         let places = Places::new(name, text, spans.chain(related).chain(objects));
         let mut diagnostics: Vec<Diagnostic> =
             self.findings.into_iter().map(|finding| places.diagnostic(finding)).collect();
-        if let (true, Some(last)) = (beyond > 0, diagnostics.last_mut()) {
-            last.message.push_str(&format!(" (and {beyond} further mistakes in this file)"));
+        if let (true, Some(last)) = (beyond > 0, diagnostics.last()) {
+            let message = format!("{beyond} further findings of this file are not shown");
+            let help = "mend those above and look again";
+            let place = last.place.clone();
+            diagnostics
+                .push(Diagnostic::new(&codes::FINDINGS_LEFT_OUT, message).help(help).place(place));
         }
         let objects = self.objects.into_iter().map(|(object, fields, span)| ReadObject {
             object: Arc::new(object),
@@ -290,7 +298,8 @@ fn object(root: &Node, row: &Row, decoder: &mut Decoder) -> Option<Object> {
         Body::NotServed => {
             let message =
                 format!("{} is known but not served yet; the object has no effect", row.kind);
-            decoder.report_field(root, "kind", &codes::KIND_NOT_SERVED, message, "");
+            let help = "remove it, or leave it to a controller that serves the kind";
+            decoder.report_field(root, "kind", &codes::KIND_NOT_SERVED, message, help);
             None
         }
         _ => decode(root, row, decoder),

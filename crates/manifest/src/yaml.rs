@@ -164,7 +164,15 @@ fn explain(info: &str, at: &str) -> (String, &'static str) {
         _ if at.starts_with(['@', '`', '%']) => {
             ("a value cannot begin with this character", "put the value in quotes")
         }
-        _ => return (format!("this is no YAML: {info}"), ""),
+        _ if info.contains("node content") => (
+            "a value is wanted here and none begins",
+            "write the value, or put it in quotes if it begins with a mark of YAML",
+        ),
+        _ => {
+            let help =
+                "correct the line, or the one before it; a text with marks of YAML goes in quotes";
+            return (format!("this is no YAML: {info}"), help);
+        }
     };
     (message.to_owned(), help)
 }
@@ -419,6 +427,10 @@ impl<'s, 't> Builder<'s, 't> {
 
     /// Merge keys (`<<: *base`): entries of the named maps that the map does not have itself; earlier maps win.
     fn merge(&mut self, frame: &mut Frame) {
+        if frame.merged.is_empty() {
+            return;
+        }
+        let mut own: HashSet<Text> = frame.entries.iter().map(|e| e.key.clone()).collect();
         for (span, value) in std::mem::take(&mut frame.merged) {
             let maps = match value.value {
                 Value::Map(_) => vec![value],
@@ -433,8 +445,8 @@ impl<'s, 't> Builder<'s, 't> {
                     self.findings.push(Finding::new(diagnostic, span));
                     continue;
                 };
-                let own: HashSet<Text> = frame.entries.iter().map(|e| e.key.clone()).collect();
-                frame.entries.extend(entries.into_iter().filter(|e| !own.contains(&e.key)));
+                // The keys of one map differ: `check_duplicates` has seen to it.
+                frame.entries.extend(entries.into_iter().filter(|e| own.insert(e.key.clone())));
             }
         }
     }

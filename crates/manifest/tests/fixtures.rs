@@ -179,3 +179,46 @@ fn codes_are_named_once() {
     slugs.dedup();
     assert_eq!(slugs.len(), count);
 }
+
+/// Whoever makes one of these mistakes is told how to mend it.
+#[test]
+fn each_broken_example_is_told_how_to_mend_it() {
+    let broken = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/broken");
+    for path in manifests(&broken) {
+        for diagnostic in read(&path).0.diagnostics {
+            assert!(!diagnostic.help.is_empty(), "{}: {diagnostic:?}", path.display());
+        }
+    }
+}
+
+/// What is beyond the bound is said, not dropped in silence.
+#[test]
+fn findings_of_a_file_are_bounded() {
+    let fields: String = (0..1_500).map(|n| format!("  unknown{n}: 1\n")).collect();
+    let head = "apiVersion: v1\nkind: Service\nmetadata: {name: a, namespace: b}\nspec:\n";
+    let read = read_file(&"a.yaml".into(), &format!("{head}{fields}"));
+    let last = read.diagnostics.last().expect("there are findings");
+    assert_eq!(read.diagnostics.len(), 1_001);
+    assert!(last.message.ends_with("further findings of this file are not shown"), "{last:?}");
+}
+
+/// Of merged maps the earlier wins, and the map itself before them; a list of them costs once each.
+#[test]
+fn many_merged_maps_are_read_in_one_pass() {
+    let maps: Vec<String> = (1..20_000).map(|n| format!("{{k{n}: '1', k0: '{n}'}}")).collect();
+    let head =
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, namespace: b}\ndata:\n  own: x\n";
+    let text = format!("{head}  <<: [{{own: y, k0: first}}, {}]\n", maps.join(", "));
+    let read = read_file(&"a.yaml".into(), &text);
+    assert_eq!(read.diagnostics, []);
+    let plain = read_file(&"b.yaml".into(), &format!("{head}  k0: first\n  k19999: '1'\n"));
+    let data = |read: &manifest::FileRead| match &read.objects[0].object.spec {
+        manifest::Spec::ConfigMap(map) => map.entries.clone(),
+        other => panic!("a ConfigMap, not {other:?}"),
+    };
+    let (merged, plain) = (data(&read), data(&plain));
+    assert_eq!(merged.len(), 20_001);
+    for (key, value) in &plain {
+        assert_eq!(merged.get(key), Some(value), "{key}");
+    }
+}

@@ -57,6 +57,9 @@ pub const DNS_TCP_CONNECTIONS: usize = 1_024;
 /// A DNS connection without a query, RFC 7766 section 6.2.3.
 pub const DNS_TCP_IDLE_MS: u64 = 10_000;
 
+/// Names of one certificate of the local CA; beyond it siblings share a wildcard.
+pub const LOCAL_CERTIFICATE_NAMES: usize = 100;
+
 /// Interim responses (1xx) to one request; their heads together may have [`HEAD_BYTES`].
 pub const INTERIM_RESPONSES: usize = 16;
 /// What HTTP/2 decodes of a header list before it gives up; what is longer than [`HEAD_BYTES`] is refused with a body.

@@ -32,7 +32,7 @@ struct Host {
 /// What a client must trust at an entry.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum Trust {
-    /// The local CA, whichever certificate is chosen.
+    /// The local CA, whichever certificate is chosen; in clear nothing at all.
     #[default]
     LocalCa,
     /// Whoever issued the certificate of a Secret.
@@ -58,10 +58,11 @@ fn hosts(snapshot: &Snapshot) -> BTreeMap<String, Host> {
         let certificates = certificates(snapshot, listener);
         for attachment in &listener.attachments {
             let name = attachment.host.to_string();
-            let zone = zone(snapshot, &name);
-            let host = hosts.entry(name).or_default();
-            host.is_exact = matches!(attachment.host, HostPattern::Exact(_));
-            host.zone = zone;
+            let host = hosts.entry(name).or_insert_with_key(|name| Host {
+                is_exact: matches!(attachment.host, HostPattern::Exact(_)),
+                zone: zone(snapshot, name),
+                ..Host::default()
+            });
             let trust = host.entries.entry((listener.port, listener.protocol)).or_default();
             for (text, needs) in &certificates {
                 host.certificates.insert(text.clone());
@@ -91,11 +92,10 @@ fn collect_action(host: &mut Host, action: &Action) {
 }
 
 fn certificates(snapshot: &Snapshot, listener: &Listener) -> Vec<(String, Trust)> {
-    let planned = |secret: &ObjectId| {
-        snapshot.certificates.certificates.iter().find(|planned| planned.secret == *secret)
-    };
+    let planned = &snapshot.certificates.certificates;
     let describe = |secret: &ObjectId| {
-        Some(match &planned(secret)?.source {
+        let at = planned.binary_search_by(|planned| planned.secret.cmp(secret)).ok()?;
+        Some(match &planned.get(at)?.source {
             Source::Secret(leaf) => (format!("{secret}, issued by {}", leaf.issuer), Trust::Issuer),
             Source::Missing { .. } => ("local CA".to_owned(), Trust::LocalCa),
         })

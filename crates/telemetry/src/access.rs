@@ -9,15 +9,14 @@
 use edge::{AccessRecord, Recorder};
 use model::limits;
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
-use std::thread::JoinHandle;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Written and dropped records.
+/// Records, each counted once: when it has left the program, or when it is known that it will not.
 #[derive(Debug, Default)]
 pub struct Counts {
     pub written: AtomicU64,
@@ -28,7 +27,8 @@ pub struct Counts {
 pub struct AccessLog {
     queue: SyncSender<Vec<u8>>,
     counts: Arc<Counts>,
-    writer: JoinHandle<()>,
+    /// Disconnected once the writer's thread has ended.
+    ended: Receiver<()>,
 }
 
 impl AccessLog {
@@ -46,11 +46,13 @@ impl AccessLog {
         let (queue, records) = sync_channel(limits::ACCESS_LOG_QUEUE);
         let counts = Arc::new(Counts::default());
         let writer_counts = Arc::clone(&counts);
-        let writer =
-            std::thread::Builder::new().name("access-log".to_owned()).spawn(move || {
-                write_all(&records, BufWriter::with_capacity(1 << 16, output), &writer_counts)
-            })?;
-        Ok(AccessLog { queue, counts, writer })
+        let (ends, ended) = sync_channel::<()>(0);
+        std::thread::Builder::new().name("access-log".to_owned()).spawn(move || {
+            // Dropped with the thread, also when it panics.
+            let _ends = ends;
+            write_all(&records, output, &writer_counts);
+        })?;
+        Ok(AccessLog { queue, counts, ended })
     }
 
     /// One a worker.
@@ -62,32 +64,67 @@ impl AccessLog {
         Arc::clone(&self.counts)
     }
 
-    /// Writes what is queued. Every sink must be gone, or this waits for it.
-    pub fn finish(self) {
+    /// Writes what is queued; every sink must be gone before. False when that took longer than `limit`: whoever reads
+    /// the output may have stopped, and the writer is left behind with what it holds.
+    pub fn finish(self, limit: Duration) -> bool {
         drop(self.queue);
-        // A writer that panicked has said so on standard error; there is nothing left to write.
-        let _ = self.writer.join();
+        self.ended.recv_timeout(limit) != Err(RecvTimeoutError::Timeout)
     }
 }
 
-fn write_all(records: &Receiver<Vec<u8>>, mut output: impl Write, counts: &Counts) {
+/// Bytes that are handed over at once.
+const BATCH_BYTES: usize = 1 << 16;
+
+fn write_all(records: &Receiver<Vec<u8>>, output: impl Write, counts: &Counts) {
+    let mut batch = Batch { output, bytes: Vec::with_capacity(BATCH_BYTES), records: 0, counts };
     loop {
-        let record = match records.try_recv() {
-            Ok(record) => Some(record),
-            Err(TryRecvError::Disconnected) => None,
+        match records.try_recv() {
+            Ok(record) => batch.push(&record),
+            Err(TryRecvError::Disconnected) => break,
             Err(TryRecvError::Empty) => {
-                // Nothing waits: what was written becomes visible now.
-                drop(output.flush());
-                records.recv().ok()
+                // Nothing waits: what was collected becomes visible now.
+                batch.write();
+                match records.recv() {
+                    Ok(record) => batch.push(&record),
+                    Err(_) => break,
+                }
             }
-        };
-        let Some(record) = record else { break };
-        match output.write_all(&record) {
-            Ok(()) => counts.written.fetch_add(1, Ordering::Relaxed),
-            Err(_) => counts.dropped.fetch_add(1, Ordering::Relaxed),
-        };
+        }
     }
-    drop(output.flush());
+    batch.write();
+}
+
+/// Whole records on their way out. Its records are written together or, on an error, dropped together: some of their
+/// bytes may have arrived, and which nobody can say.
+struct Batch<'a, W> {
+    output: W,
+    bytes: Vec<u8>,
+    records: u64,
+    counts: &'a Counts,
+}
+
+impl<W: Write> Batch<'_, W> {
+    fn push(&mut self, record: &[u8]) {
+        if self.bytes.len().saturating_add(record.len()) > BATCH_BYTES {
+            self.write();
+        }
+        self.bytes.extend_from_slice(record);
+        self.records += 1;
+    }
+
+    fn write(&mut self) {
+        if self.records == 0 {
+            return;
+        }
+        let written = self.output.write_all(&self.bytes).and_then(|()| self.output.flush());
+        let count = match written {
+            Ok(()) => &self.counts.written,
+            Err(_) => &self.counts.dropped,
+        };
+        count.fetch_add(self.records, Ordering::Relaxed);
+        self.bytes.clear();
+        self.records = 0;
+    }
 }
 
 /// A worker's end of the queue.
@@ -220,6 +257,12 @@ mod tests {
     use model::id::RuleId;
     use model::{Kind, ObjectId};
 
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    fn rule() -> RuleId {
+        RuleId { object: ObjectId::new(Kind::HTTP_ROUTE, "shop", "cart"), index: 0, name: None }
+    }
+
     fn record<'a>(rule: &'a RuleId, path: &'a [u8]) -> AccessRecord<'a> {
         AccessRecord {
             request_id: "0123",
@@ -268,17 +311,13 @@ mod tests {
         let folder = tempfile::tempdir().expect("temp dir");
         let path = folder.path().join("access.log");
         let log = AccessLog::to_file(&path).expect("the file can be made");
-        let rule = RuleId {
-            object: ObjectId::new(Kind::HTTP_ROUTE, "shop", "cart"),
-            index: 0,
-            name: None,
-        };
+        let rule = rule();
         let mut sink = log.sink();
         for _ in 0..100 {
             sink.record(&record(&rule, b"/"));
         }
         drop(sink);
-        log.finish();
+        assert!(log.finish(PATIENCE), "the writer ends");
         assert_eq!(std::fs::read_to_string(&path).expect("the file is there").lines().count(), 100);
     }
 
@@ -297,11 +336,7 @@ mod tests {
         }
         let (release, blocked) = std::sync::mpsc::channel();
         let log = AccessLog::start(Blocked(blocked)).expect("the thread starts");
-        let rule = RuleId {
-            object: ObjectId::new(Kind::HTTP_ROUTE, "shop", "cart"),
-            index: 0,
-            name: None,
-        };
+        let rule = rule();
         let mut sink = log.sink();
         let sent = limits::ACCESS_LOG_QUEUE + 2_000;
         for _ in 0..sent {
@@ -310,9 +345,49 @@ mod tests {
         let counts = log.counts();
         assert!(counts.dropped.load(Ordering::Relaxed) > 0);
         drop((sink, release));
-        log.finish();
+        assert!(log.finish(PATIENCE), "the writer ends");
         let (written, dropped) =
             (counts.written.load(Ordering::Relaxed), counts.dropped.load(Ordering::Relaxed));
         assert_eq!(written + dropped, sent as u64);
+    }
+
+    #[test]
+    fn what_fails_on_its_way_out_is_counted_as_dropped() {
+        /// Takes bytes and fails to hand them on, as a full disk does.
+        struct Full;
+        impl Write for Full {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+        }
+        let log = AccessLog::start(Full).expect("the thread starts");
+        let counts = log.counts();
+        let (mut sink, rule) = (log.sink(), rule());
+        for _ in 0..10 {
+            sink.record(&record(&rule, b"/"));
+        }
+        drop(sink);
+        assert!(log.finish(PATIENCE), "the writer ends");
+        assert_eq!(counts.written.load(Ordering::Relaxed), 0);
+        assert_eq!(counts.dropped.load(Ordering::Relaxed), 10);
+    }
+
+    #[test]
+    fn a_reader_that_stopped_does_not_hold_up_the_end() {
+        let (pipe, writer) = io::pipe().expect("a pipe");
+        let log = AccessLog::start(writer).expect("the thread starts");
+        let (mut sink, rule) = (log.sink(), rule());
+        // More than any pipe holds by default.
+        let long = vec![b'a'; 1 << 20];
+        sink.record(&record(&rule, &long));
+        drop(sink);
+        let counts = log.counts();
+        assert!(!log.finish(Duration::from_millis(50)));
+        assert_eq!(counts.written.load(Ordering::Relaxed), 0);
+        // With the reader gone the writer that was left behind ends too.
+        drop(pipe);
     }
 }
