@@ -122,22 +122,32 @@ fn make_folder(path: &Path) -> Result<(), Error> {
     }
 }
 
-/// Ours is what is empty, or carries our `.gitignore`.
+/// Ours is what is empty, or carries our `.gitignore`. Another Cutwater may start at this moment: its `.gitignore` is
+/// its first file, so whoever sees others looks for it once more.
 fn refuse_foreign(path: &Path) -> Result<(), Error> {
-    if let Some(text) = read(&path.join(".gitignore"))? {
-        return match text.lines().any(|line| line == "*") {
-            true => Ok(()),
-            false => Err(not_ours(path, "it has a .gitignore that Cutwater did not write")),
-        };
+    if carries_our_mark(path)? || !holds_files(path)? || carries_our_mark(path)? {
+        return Ok(());
     }
+    Err(not_ours(path, "it holds files that Cutwater did not write"))
+}
+
+fn carries_our_mark(path: &Path) -> Result<bool, Error> {
+    match read(&path.join(".gitignore"))? {
+        Some(text) if text.lines().any(|line| line == "*") => Ok(true),
+        Some(_) => Err(not_ours(path, "it has a .gitignore that Cutwater did not write")),
+        None => Ok(false),
+    }
+}
+
+/// Beside a `.gitignore` that is being written.
+fn holds_files(path: &Path) -> Result<bool, Error> {
     for entry in fs::read_dir(path).map_err(io_error("read the folder", path))? {
         let name = entry.map_err(io_error("read the folder", path))?.file_name();
-        // A temporary file of another Cutwater that starts at this moment is no stranger.
-        if !name.as_encoded_bytes().starts_with(b".gitignore.") {
-            return Err(not_ours(path, "it holds files that Cutwater did not write"));
+        if !name.as_encoded_bytes().starts_with(b".gitignore") {
+            return Ok(true);
         }
     }
-    Ok(())
+    Ok(false)
 }
 
 fn not_ours(path: &Path, reason: &'static str) -> Error {
