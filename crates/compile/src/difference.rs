@@ -4,7 +4,7 @@ use model::certificates::Certificate;
 use model::edge::{Action, Attachment, EdgePlan, Listener, Protocol, Target};
 use model::hash::{HashMap, HashSet};
 use model::id::{ListenerId, ServicePort};
-use model::{Digest, HostPattern, Kind, Node, ObjectId, Snapshot};
+use model::{Digest, HostPattern, Hostname, Kind, Node, ObjectId, Snapshot};
 use std::fmt;
 use std::hash::Hash;
 
@@ -31,12 +31,27 @@ pub struct Difference {
     pub contracts: Change,
 }
 
+/// A host as it is written: the wildcards of both front ends read the same. None is any host.
+type HostName<'a> = (bool, Option<&'a Hostname>);
+
+fn host_parts(host: &HostPattern) -> HostName<'_> {
+    (host.is_wildcard(), host.base())
+}
+
+fn host_name(name: &HostName<'_>) -> String {
+    match name {
+        (true, Some(base)) => format!("*.{base}"),
+        (_, Some(base)) => base.to_string(),
+        (_, None) => HostPattern::Any.to_string(),
+    }
+}
+
 /// From `old` to `new`.
 pub fn difference(old: &Snapshot, new: &Snapshot) -> Difference {
     let mut found = Difference::default();
     if old.edge != new.edge {
         let (old, new) = Parts::of(&old.edge, &new.edge);
-        found.hosts = Change::between(&old.hosts(&new), &new.hosts(&old), ToString::to_string);
+        found.hosts = Change::between(&old.hosts(&new), &new.hosts(&old), host_name);
         found.routes = Change::between(&old.routes(&new), &new.routes(&old), |id| route_name(id));
         found.listeners =
             Change::between(&old.listeners(&new), &new.listeners(&old), ToString::to_string);
@@ -112,15 +127,17 @@ impl<'a> Parts<'a> {
     }
 
     /// Hosts with what serves them: listener and routes, in order.
-    fn hosts(&self, other: &Self) -> Table<&'a HostPattern, (Own<'a>, Digest)> {
+    fn hosts(&self, other: &Self) -> Table<HostName<'a>, (Own<'a>, Digest)> {
         let both = self.attachments.iter().chain(&other.attachments);
-        let named: HashSet<&HostPattern> = both.map(|attachment| &attachment.host).collect();
+        let named: HashSet<HostName> =
+            both.map(|attachment| host_parts(&attachment.host)).collect();
         let mut hosts = Table::default();
         for listener in &self.edge.listeners {
             for attachment in &listener.attachments {
-                if named.contains(&attachment.host) {
+                let name = host_parts(&attachment.host);
+                if named.contains(&name) {
                     let part = (own(listener), attachment.route.digest());
-                    hosts.entry(&attachment.host).or_insert_with(Vec::new).push(part);
+                    hosts.entry(name).or_insert_with(Vec::new).push(part);
                 }
             }
         }
