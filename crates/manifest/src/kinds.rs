@@ -1,4 +1,4 @@
-//! The kinds that are served, as typed objects. Each field is declared once; see [`crate::decode`].
+//! The kinds that are served, as typed objects. Each field is declared once; see `decode`.
 
 pub mod cutwater;
 pub mod gateway;
