@@ -29,6 +29,9 @@ pub fn run(arguments: &[String]) -> Result<()> {
     Ok(())
 }
 
+/// The same beginnings at every run; what a longer run finds is up to its length.
+const SEED: &str = "-seed=20261121";
+
 /// libFuzzer's instrumentation and the address sanitizer, as `cargo fuzz` sets them, without needing that program.
 const FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
@@ -59,6 +62,7 @@ fn run_one(target: &str, seconds: u32) -> Result<()> {
     command.args([
         &format!("-max_total_time={seconds}"),
         "-timeout=10",
+        SEED,
         "-rss_limit_mb=2048",
         "-print_final_stats=0",
     ]);
