@@ -2,7 +2,7 @@
 //!
 //! A draft depends on its object, on the Services and on the ReferenceGrants, and on nothing else. So it holds for as
 //! long as its object is the same (by identity: a file that is read again makes new objects) and no Service and no
-//! ReferenceGrant came, went or changed. What is kept decides nothing: the result is that of a compile from nothing.
+//! ReferenceGrant came, went or changed (by value: one that was read again and says the same is no change). What is kept decides nothing: the result is that of a compile from nothing.
 
 use crate::backends::References;
 use crate::classes::age;
@@ -64,5 +64,5 @@ fn world(inputs: &Inputs) -> Vec<Arc<Object>> {
 }
 
 fn is_same(a: &[Arc<Object>], b: &[Arc<Object>]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(a, b))
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(a, b) || a == b)
 }
