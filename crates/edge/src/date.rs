@@ -10,7 +10,7 @@ pub(crate) fn format(now: SystemTime) -> [u8; BYTES] {
     const MONTHS: &[u8; 36] = b"JanFebMarAprMayJunJulAugSepOctNovDec";
     let seconds = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let days = seconds / 86_400;
-    let (year, month, day) = civil(days);
+    let (year, month, day) = civil_date(days);
     let mut text = *b"Thu, 01 Jan 1970 00:00:00 GMT";
     text[..3].copy_from_slice(DAYS[(days % 7) as usize]);
     two_digits(&mut text[5..7], day);
@@ -31,7 +31,7 @@ fn two_digits(out: &mut [u8], number: u64) {
 
 /// Year, month and day (both from 1) of a day counted from 1970-01-01, in the Gregorian calendar. Counts years from
 /// March, so that the leap day is the last of its year.
-fn civil(days: u64) -> (u64, u64, u64) {
+pub fn civil_date(days: u64) -> (u64, u64, u64) {
     const DAYS_IN_400_YEARS: u64 = 146_097;
     let shifted = days + 719_468;
     let era = shifted / DAYS_IN_400_YEARS;

@@ -41,6 +41,7 @@ mod worker;
 
 pub use access::{AccessRecord, Recorder, TlsFacts};
 pub use config::{BindFault, Config, StartError};
+pub use date::civil_date;
 pub use exposition::render as render_metrics;
 pub use metrics::{Counter, LATENCY_BOUNDS_US, Metrics, UpstreamFailure};
 pub use refusal::{Cause, Refusal};
