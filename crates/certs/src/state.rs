@@ -106,18 +106,15 @@ fn write_new(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
 }
 
 fn make_folder(path: &Path) -> Result<(), Error> {
-    if path.is_dir() {
-        return Ok(());
-    }
-    if path.exists() {
-        return Err(not_ours(path, "it is not a folder"));
-    }
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent).map_err(io_error("make the folder", parent))?;
     }
     match DirBuilder::new().mode(0o700).create(path) {
-        // Another process was faster.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        // Looked at after the attempt, never before it: another process may be faster.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            Err(not_ours(path, "it is not a folder"))
+        }
         made => made.map_err(io_error("make the folder", path)),
     }
 }
