@@ -69,6 +69,7 @@ pub(crate) fn plan(
     listeners: &[Node<Listener>],
     inputs: &Inputs,
     earlier: &Earlier,
+    report: &mut Report,
 ) -> Node<CertificatePlan> {
     let mut users: BTreeMap<&ObjectId, Vec<&Listener>> = BTreeMap::new();
     for listener in listeners {
@@ -81,7 +82,11 @@ pub(crate) fn plan(
         .map(|(secret, users)| {
             let source = match leaf(secret, inputs) {
                 Some(leaf) => Source::Secret(leaf.clone()),
-                None => Source::Missing { hosts: wanted_hosts(&users) },
+                None => {
+                    let (hosts, left_out) = bounded(wanted_hosts(&users));
+                    report_left_out(secret, &users, left_out, inputs, report);
+                    Source::Missing { hosts }
+                }
             };
             earlier.certificates.node(Certificate { secret: secret.clone(), source })
         })
@@ -96,7 +101,7 @@ fn leaf<'a>(secret: &ObjectId, inputs: &'a Inputs) -> Option<&'a Leaf> {
 
 /// What a certificate for these listeners must cover: their own hosts, and those of their routes that the listener's
 /// host (a wildcard of a certificate stands for one label) does not take in.
-fn wanted_hosts(listeners: &[&Listener]) -> Vec<HostPattern> {
+fn wanted_hosts(listeners: &[&Listener]) -> BTreeSet<HostPattern> {
     let mut hosts: BTreeSet<HostPattern> = BTreeSet::new();
     for listener in listeners {
         let own = one_label(&listener.host);
@@ -106,17 +111,36 @@ fn wanted_hosts(listeners: &[&Listener]) -> Vec<HostPattern> {
         hosts.insert(own);
     }
     hosts.remove(&HostPattern::Any);
-    bounded(hosts)
+    hosts
 }
 
-/// Names of one certificate are few: beyond the bound, siblings share the wildcard of their parent, and what is still
-/// beyond is left out.
-fn bounded(hosts: BTreeSet<HostPattern>) -> Vec<HostPattern> {
+/// Names of one certificate are few: beyond the bound, siblings share the wildcard of their parent. Says also how many
+/// are still beyond it, and left out.
+fn bounded(hosts: BTreeSet<HostPattern>) -> (Vec<HostPattern>, usize) {
     if hosts.len() <= LOCAL_CERTIFICATE_NAMES {
-        return hosts.into_iter().collect();
+        return (hosts.into_iter().collect(), 0);
     }
     let shared: BTreeSet<HostPattern> = hosts.into_iter().map(wildcard_of_parent).collect();
-    shared.into_iter().take(LOCAL_CERTIFICATE_NAMES).collect()
+    let left_out = shared.len().saturating_sub(LOCAL_CERTIFICATE_NAMES);
+    (shared.into_iter().take(LOCAL_CERTIFICATE_NAMES).collect(), left_out)
+}
+
+fn report_left_out(
+    secret: &ObjectId,
+    users: &[&Listener],
+    left_out: usize,
+    inputs: &Inputs,
+    report: &mut Report,
+) {
+    let Some(listener) = users.first().filter(|_| left_out > 0) else { return };
+    let message = format!(
+        "the local certificate for {secret} has room for {LOCAL_CERTIFICATE_NAMES} names; {left_out} more are left out, \
+         and clients refuse it for them"
+    );
+    let field = lint::listener_field(inputs, listener);
+    report
+        .add(&codes::LOCAL_CERTIFICATE_NAMES, &listener.id.object, field, message)
+        .help("give the listener a `hostname`, or spread the names over listeners with Secrets of their own");
 }
 
 /// Never of a top-level domain: clients refuse such a wildcard.
@@ -193,7 +217,7 @@ mod tests {
     fn names_of_a_local_certificate_are_bounded() {
         let names = |count: usize, of: fn(usize) -> String| {
             let hosts = (0..count).map(|n| HostPattern::parse(&of(n)).expect("a hostname"));
-            bounded(hosts.collect())
+            bounded(hosts.collect()).0
         };
         let limit = LOCAL_CERTIFICATE_NAMES;
         assert_eq!(names(limit, |n| format!("h{n}.example.test")).len(), limit);
@@ -201,6 +225,9 @@ mod tests {
         assert_eq!(shared.iter().map(ToString::to_string).collect::<Vec<_>>().len(), 1);
         assert!(matches!(&shared[0], HostPattern::OneLabel(_)), "{shared:?}");
         assert_eq!(names(limit + 1, |n| format!("a.h{n}.test")).len(), limit);
+        let apart = (0..limit + 3).map(|n| format!("h{n}.test"));
+        let hosts = apart.map(|host| HostPattern::parse(&host).expect("a hostname")).collect();
+        assert_eq!(bounded(hosts).1, 3, "what has no room is counted");
         assert!(
             names(limit + 1, |n| format!("h{n}.test"))
                 .iter()

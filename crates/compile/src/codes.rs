@@ -43,6 +43,8 @@ codes! {
         "The listener's certificate is no usable Secret of type kubernetes.io/tls, so the listener has no certificate from it.");
     LOCAL_CA = note("certificate-from-local-ca",
         "No Secret of this name exists. `up` issues a certificate from its local CA; elsewhere the listener has no certificate.");
+    LOCAL_CERTIFICATE_NAMES = warning("local-certificate-names",
+        "More names are served than one certificate of the local CA holds, so some have none that fits. Spread them over listeners.");
     CERTIFICATE_MISFIT = warning("certificate-does-not-cover",
         "The certificate does not cover a name that is served with it, so clients will refuse it. Use a certificate with that name.");
     CERTIFICATE_EXPIRED = warning("certificate-expired",

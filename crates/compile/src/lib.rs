@@ -78,7 +78,7 @@ pub fn compile_with(inputs: &Inputs, previous: Option<&Snapshot>, drafts: &mut D
     let earlier = Earlier::of(previous);
     let edge = edge(inputs, &earlier, drafts, &mut report);
     let listeners = edge.listeners;
-    let certificates = certificates::plan(&listeners, inputs, &earlier);
+    let certificates = certificates::plan(&listeners, inputs, &earlier, &mut report);
     let zones = zones::plan(inputs, &listeners, &earlier, &mut report);
     let contracts = contracts::contracts(inputs, &earlier);
     let teams = contracts::teams(inputs);

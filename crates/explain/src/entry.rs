@@ -67,13 +67,13 @@ fn held_back(subject: &Subject<'_>) -> Option<Finding> {
     let Action::Forward(backends) = &matched.rule.action else { return None };
     let sum: u64 = backends.iter().map(|backend: &Backend| u64::from(backend.weight)).sum();
     (sum == 0).then(|| {
-        let field = format!("spec.rules[{}].backendRefs", matched.rule.id.index);
+        let rule = compile::field_of_rule(subject.world.inputs, &matched.rule.id);
         Finding::new(
             Link::LoadBalancer,
             State::Broken,
             "every backend has weight 0, so every request answers 500",
         )
         .help("give one backend a weight above 0")
-        .about(subject, &matched.route().id, &field)
+        .about(subject, &matched.route().id, &format!("{rule}.backendRefs"))
     })
 }

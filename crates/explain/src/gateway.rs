@@ -70,7 +70,7 @@ pub fn judge(subject: &Subject<'_>) -> Finding {
 
 fn rule(subject: &Subject<'_>, matched: &Matched<'_>) -> Finding {
     let found = |state, detail: String| Finding::new(Link::Gateway, state, detail);
-    let field = format!("spec.rules[{}]", matched.rule.id.index);
+    let field = compile::field_of_rule(subject.world.inputs, &matched.rule.id);
     let route = &matched.route().id;
     let by = format!("{}, {}", matched.listener.id(), matched.rule.id);
     let finding = match &matched.rule.action {

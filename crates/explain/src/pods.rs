@@ -3,10 +3,11 @@
 use crate::gateway::Taken;
 use crate::subject::Subject;
 use crate::{Evidence, Finding, Probed, State};
+use manifest::Inputs;
 use model::edge::{Action, Backend, Target};
 use model::facts::Endpoint;
-use model::id::ServicePort;
-use model::{Diagnostic, Kind, Link, ObjectId};
+use model::id::{RuleId, ServicePort};
+use model::{Diagnostic, Kind, Link};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
@@ -69,7 +70,7 @@ pub fn judge_services(subject: &Subject<'_>) -> Finding {
     });
     if let Some((index, message)) = invalid {
         let route = &matched.route().id;
-        let field = backend_field(route, matched.rule.id.index, *index);
+        let field = backend_field(subject.world.inputs, &matched.rule.id, *index);
         let found_by =
             |d: &Diagnostic| d.field.starts_with(&field) && d.message.contains(&**message);
         let diagnostic = subject.diagnostic(route, found_by);
@@ -86,12 +87,13 @@ pub fn judge_services(subject: &Subject<'_>) -> Finding {
     }
 }
 
-/// Routes name their backends in lists; an Ingress has one a path, whose field compile reports.
-fn backend_field(route: &ObjectId, rule: u32, backend: usize) -> String {
-    if route.kind == Kind::HTTP_ROUTE {
-        format!("spec.rules[{rule}].backendRefs[{backend}]")
+/// Routes name their backends in lists; an Ingress has one a path.
+fn backend_field(inputs: &Inputs, rule: &RuleId, backend: usize) -> String {
+    let field = compile::field_of_rule(inputs, rule);
+    if rule.object.kind == Kind::HTTP_ROUTE {
+        format!("{field}.backendRefs[{backend}]")
     } else {
-        "spec".to_owned()
+        field
     }
 }
 

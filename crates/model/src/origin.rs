@@ -3,7 +3,7 @@
 
 use crate::{ObjectId, Text};
 use std::collections::HashMap;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 /// A span of a file that a person can open. Lines and columns count from 1, columns in characters.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,9 +51,9 @@ pub enum ObjectOrigin {
     Cluster { generation: i64, resource_version: Text },
 }
 
-/// Spans of fields by a hash of their path. Small on purpose: ten thousand routes keep theirs.
+/// Spans of fields by a hash of their path. Small on purpose, and shared: ten thousand routes keep theirs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct FieldSpans(Vec<(u64, u32, u32)>);
+pub struct FieldSpans(Arc<[(u64, u32, u32)]>);
 
 impl FieldSpans {
     /// Pairs of path and byte span; the empty path is the document itself.
@@ -61,8 +61,7 @@ impl FieldSpans {
         let mut spans: Vec<_> = paths.into_iter().collect();
         spans.sort_unstable();
         spans.dedup_by_key(|span| span.0);
-        spans.shrink_to_fit();
-        FieldSpans(spans)
+        FieldSpans(spans.into())
     }
 
     fn span(&self, path: &str) -> Option<(u32, u32)> {

@@ -153,9 +153,11 @@ pub fn format(record: &AccessRecord<'_>, out: &mut Vec<u8>) {
     line.text("protocol", record.protocol.as_bytes());
     line.text("scheme", record.scheme.as_bytes());
     line.number("port", u64::from(record.port));
-    line.text("method", record.method);
-    line.text("host", record.host.as_bytes());
-    line.text("path", record.path);
+    let request =
+        [("method", record.method), ("host", record.host.as_bytes()), ("path", record.path)];
+    for (key, value) in request.into_iter().filter(|(_, value)| !value.is_empty()) {
+        line.text(key, value);
+    }
     line.number("status", u64::from(record.status));
     if let Some(rule) = record.rule {
         line.text("route", rule.object.to_string().as_bytes());
@@ -296,6 +298,16 @@ mod tests {
         assert_eq!(value["route"], "HTTPRoute shop/cart");
         assert_eq!(value["rule"], 2);
         assert_eq!(value["totalUs"], 250);
+    }
+
+    #[test]
+    fn what_is_no_request_has_no_method_host_and_path() {
+        let rule = rule();
+        let mut line = Vec::new();
+        format(&AccessRecord { method: b"", host: "", ..record(&rule, b"") }, &mut line);
+        let value: serde_json::Value = serde_json::from_slice(&line).expect("the line is JSON");
+        let absent = ["method", "host", "path"].map(|key| value.get(key).is_none());
+        assert_eq!((absent, &value["status"]), ([true; 3], &serde_json::json!(200)));
     }
 
     #[test]

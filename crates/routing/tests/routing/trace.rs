@@ -1,7 +1,7 @@
 //! Why the others do not take a request.
 
 use crate::plan::*;
-use model::edge::Protocol;
+use model::edge::{Attachment, Protocol};
 use routing::{ListenerVerdict, Router, RuleVerdict, Trace};
 
 fn shown(trace: &Trace<'_>) -> Vec<String> {
@@ -34,8 +34,8 @@ fn shown(trace: &Trace<'_>) -> Vec<String> {
     listeners.chain(layers).collect()
 }
 
-#[test]
-fn every_listener_layer_and_rule_has_its_reason() {
+/// On a.test the rules of two routes, and one of a wildcard behind them.
+fn attachments() -> Vec<Attachment> {
     let picky = route(
         "picky",
         vec![
@@ -45,16 +45,20 @@ fn every_listener_layer_and_rule_has_its_reason() {
     );
     let cart = route("cart", vec![vec![on("/other"), on("/cart")], vec![on("")]]);
     let any = route("any", vec![vec![on("")], vec![on("/no")]]);
-    let attachments = vec![
+    vec![
         attach("a.test", "a.test", &picky),
         attach("a.test", "a.test", &cart),
         attach("*.test", "*.test", &any),
-    ];
+    ]
+}
+
+#[test]
+fn every_listener_has_its_reason() {
     let router = Router::build(
         &plan(vec![
             listener("exact", "a.test", vec![]),
             listener("second", "a.test", vec![]),
-            listener("wild", "*.test", attachments),
+            listener("wild", "*.test", attachments()),
             listener("other", "b.test", vec![]),
         ]),
         None,
@@ -71,17 +75,13 @@ fn every_listener_layer_and_rule_has_its_reason() {
             "other: host differs",
         ]
     );
+}
 
-    let attachments = plan(vec![listener(
-        "wild",
-        "*.test",
-        vec![
-            attach("a.test", "a.test", &picky),
-            attach("a.test", "a.test", &cart),
-            attach("*.test", "*.test", &any),
-        ],
-    )]);
-    let router = Router::build(&attachments, None);
+#[test]
+fn every_layer_and_rule_has_its_reason() {
+    let headers = fields(&[("x-b", "2")]);
+    let plan = plan(vec![listener("wild", "*.test", attachments())]);
+    let router = Router::build(&plan, None);
     let trace = router.trace(80, Protocol::Http, "a.test", &request("GET /cart?q=2", &headers));
     assert_eq!(
         trace.taker.map(|rule| rule.id.to_string()).as_deref(),
