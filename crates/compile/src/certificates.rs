@@ -174,9 +174,10 @@ pub(crate) fn check_coverage(listeners: &[Node<Listener>], inputs: &Inputs, repo
         let routes = listener.attachments.iter().map(|attachment| &attachment.host);
         let served: BTreeSet<HostPattern> =
             std::iter::once(&listener.host).chain(routes).map(one_label).collect();
-        let field = lint::listener_field(inputs, listener);
-        for host in served.iter().filter(|host| !is_covered(host, &names)) {
-            report_misfit(listener, host, &field, report);
+        let bare: Vec<&HostPattern> =
+            served.iter().filter(|host| !is_covered(host, &names)).collect();
+        if let Some((first, others)) = bare.split_first() {
+            report_misfit(listener, first, others, inputs, report);
         }
     }
 }
@@ -193,25 +194,66 @@ fn is_covered(host: &HostPattern, names: &HashSet<&HostPattern>) -> bool {
     names.contains(host) || wildcard.is_some_and(|wildcard| names.contains(&wildcard))
 }
 
-fn report_misfit(listener: &Listener, host: &HostPattern, field: &str, report: &mut Report) {
+/// One finding a listener, however many names it serves: the mend is one too.
+fn report_misfit(
+    listener: &Listener,
+    host: &HostPattern,
+    others: &[&HostPattern],
+    inputs: &Inputs,
+    report: &mut Report,
+) {
     let secrets: Vec<String> = listener.certificates.iter().map(ToString::to_string).collect();
+    let (verb, them) = if others.is_empty() { ("is", "it") } else { ("are", "them") };
     let message = format!(
-        "{host} is served by {} with {}, which does not cover it",
+        "{} {verb} served by {} with {}, which does not cover {them}",
+        enumeration(host, others),
         listener.id,
         secrets.join(", ")
     );
+    let field = lint::listener_field(inputs, listener);
     let finding = report
         .add(&codes::CERTIFICATE_MISFIT, &listener.id.object, field, message)
-        .host(host)
         .help(format!("use a certificate with the name {host}"));
+    if others.is_empty() {
+        finding.host(host);
+    } else {
+        finding.help("use a certificate with these names, or with wildcards for them");
+    }
     if let Some(secret) = listener.certificates.first() {
         finding.related("the certificate", secret, "");
+    }
+}
+
+/// `a, b, c and 97 more`.
+fn enumeration(first: &HostPattern, others: &[&HostPattern]) -> String {
+    const SHOWN: usize = 2;
+    let mut text = first.to_string();
+    for other in others.iter().take(SHOWN) {
+        text += &format!(", {other}");
+    }
+    match others.len().saturating_sub(SHOWN) {
+        0 => text,
+        more => text + &format!(" and {more} more"),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn many_names_are_said_in_one_line() {
+        let hosts: Vec<HostPattern> = ["a.test", "b.test", "c.test", "d.test", "e.test"]
+            .map(|host| HostPattern::parse(host).expect("a hostname"))
+            .into();
+        let shown = |count: usize| {
+            let others: Vec<&HostPattern> = hosts[1..count].iter().collect();
+            enumeration(&hosts[0], &others)
+        };
+        assert_eq!(shown(1), "a.test");
+        assert_eq!(shown(3), "a.test, b.test, c.test");
+        assert_eq!(shown(5), "a.test, b.test, c.test and 2 more");
+    }
 
     #[test]
     fn names_of_a_local_certificate_are_bounded() {
