@@ -162,5 +162,5 @@ pub(crate) fn backend(weight: u32, resolved: &Resolved) -> Backend {
             message: problem.message.as_str().into(),
         },
     };
-    Backend { weight, target }
+    Backend::plain(weight, target)
 }

@@ -171,6 +171,10 @@ fn plain_rule(id: &ObjectId, index: u32, found: Match, action: Action) -> Rule {
         response_headers: HeaderEdits::default(),
         rewrite: Rewrite::default(),
         timeouts: Timeouts::default(),
+        retry: None,
+        cors: None,
+        mirrors: Vec::new(),
+        persistence: None,
         action,
     }
 }

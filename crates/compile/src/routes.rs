@@ -102,6 +102,10 @@ impl RuleDraft<'_> {
             response_headers: filters.response_headers,
             rewrite: filters.rewrite.unwrap_or_default(),
             timeouts: self.timeouts(spec.timeouts.as_ref()),
+            retry: None,
+            cors: None,
+            mirrors: Vec::new(),
+            persistence: None,
             action,
         })
     }

@@ -68,7 +68,11 @@ fn snapshot(port: u16, protocol: Protocol) -> Snapshot {
         response_headers: HeaderEdits::default(),
         rewrite: Rewrite::default(),
         timeouts: Timeouts::default(),
-        action: Action::Forward(vec![Backend { weight: 1, target: Target::Service(service()) }]),
+        retry: None,
+        cors: None,
+        mirrors: Vec::new(),
+        persistence: None,
+        action: Action::Forward(vec![Backend::plain(1, Target::Service(service()))]),
     };
     let route = Node::new(Route { id, front_end: FrontEnd::GatewayApi, rules: vec![rule] });
     let attachment = Attachment { host: HostPattern::Any, original: HostPattern::Any, route };

@@ -326,7 +326,11 @@ mod tests {
             response_headers: HeaderEdits::default(),
             rewrite: Rewrite::default(),
             timeouts: Timeouts::default(),
-            action: Action::Forward(vec![Backend { weight: 1, target }]),
+            retry: None,
+            cors: None,
+            mirrors: Vec::new(),
+            persistence: None,
+            action: Action::Forward(vec![Backend::plain(1, target)]),
         };
         let route = Node::new(Route { id, front_end: FrontEnd::GatewayApi, rules: vec![rule] });
         let attachment = Attachment { host: HostPattern::Any, original: HostPattern::Any, route };

@@ -17,7 +17,7 @@ fn fixture() -> (Running, u16) {
     let port = free_port();
     let mut invalid = forward("invalid", "/invalid", "a");
     let target = Target::Invalid { why: "x".into(), message: "secret detail".into() };
-    invalid.action = Action::Forward(vec![Backend { weight: 1, target }]);
+    invalid.action = Action::Forward(vec![Backend::plain(1, target)]);
     let fail = Action::Fail { status: 500, why: "x".into(), message: "secret detail".into() };
     let rules = vec![
         forward("fine", "/fine", "a"),

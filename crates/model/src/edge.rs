@@ -2,6 +2,7 @@
 //! match tables from it, `edge` serves it, `explain` reads it.
 
 use crate::id::{ListenerId, RuleId, ServicePort};
+use crate::traffic::{BackendPolicy, Cors, Mirror, Persistence, Retry};
 use crate::{HostPattern, Node, ObjectId, Text};
 use std::time::Duration;
 
@@ -64,6 +65,10 @@ pub struct Rule {
     /// Ignored by a redirect, which carries its own.
     pub rewrite: Rewrite,
     pub timeouts: Timeouts,
+    pub retry: Option<Box<Retry>>,
+    pub cors: Option<Box<Cors>>,
+    pub mirrors: Vec<Mirror>,
+    pub persistence: Option<Box<Persistence>>,
     pub action: Action,
 }
 
@@ -164,6 +169,24 @@ pub enum Action {
 pub struct Backend {
     pub weight: u32,
     pub target: Target,
+    /// None is [`BackendPolicy::default`].
+    pub policy: Option<Node<BackendPolicy>>,
+    /// Filters of this backend, after those of its rule.
+    pub edits: Option<Box<BackendEdits>>,
+}
+
+impl Backend {
+    /// With the default policy and no edits.
+    pub fn plain(weight: u32, target: Target) -> Backend {
+        Backend { weight, target, policy: None, edits: None }
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct BackendEdits {
+    pub request_headers: HeaderEdits,
+    pub response_headers: HeaderEdits,
+    pub rewrite: Rewrite,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -21,6 +21,7 @@ pub mod owner;
 pub mod quantity;
 pub mod snapshot;
 pub mod status;
+pub mod traffic;
 
 pub use chain::Link;
 pub use diagnostic::{Code, Diagnostic, Severity};

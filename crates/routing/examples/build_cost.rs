@@ -101,6 +101,10 @@ fn attachment(n: usize, shape: Shape, method: &str) -> Attachment {
         response_headers: HeaderEdits::default(),
         rewrite: Rewrite::default(),
         timeouts: Timeouts::default(),
+        retry: None,
+        cors: None,
+        mirrors: Vec::new(),
+        persistence: None,
         action: Action::Forward(Vec::new()),
     };
     let route = Node::new(Route { id, front_end: FrontEnd::GatewayApi, rules: vec![rule] });

@@ -34,7 +34,7 @@ pub fn service(name: &str) -> ServicePort {
 }
 
 pub fn to(name: &str, weight: u32) -> Backend {
-    Backend { weight, target: Target::Service(service(name)) }
+    Backend::plain(weight, Target::Service(service(name)))
 }
 
 /// A rule for a path prefix that forwards to one service.
@@ -51,6 +51,10 @@ pub fn rule(route: &str, prefix: &str, action: Action) -> Rule {
         response_headers: HeaderEdits::default(),
         rewrite: Rewrite::default(),
         timeouts: Timeouts::default(),
+        retry: None,
+        cors: None,
+        mirrors: Vec::new(),
+        persistence: None,
         action,
     }
 }

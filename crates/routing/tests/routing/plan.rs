@@ -68,6 +68,10 @@ fn rule(object: &ObjectId, index: u32, matches: Vec<Match>) -> Rule {
         response_headers: HeaderEdits::default(),
         rewrite: Rewrite::default(),
         timeouts: Timeouts::default(),
+        retry: None,
+        cors: None,
+        mirrors: Vec::new(),
+        persistence: None,
         action: Action::Forward(Vec::new()),
     }
 }
