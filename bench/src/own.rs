@@ -39,6 +39,9 @@ const EDITS_OF_LARGE_FOLDER: usize = 10;
 const EDITS_OF_A_FILE: usize = 20;
 /// Between edits, so that each finds a quiet folder.
 const PAUSE: Duration = Duration::from_millis(200);
+/// Between looks whether an edit is live: the server has one CPU, and asking without a pause would take half of it
+/// from the compile that is waited for.
+const BETWEEN_LOOKS: Duration = Duration::from_micros(500);
 const LIVE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Measures what `wanted` names.
@@ -157,6 +160,7 @@ fn until_live(
         if seen.is_err() {
             poller = None;
         }
+        std::thread::sleep(BETWEEN_LOOKS);
         if start.elapsed() > LIVE_TIMEOUT {
             let last = seen.err().map_or(String::new(), |error| format!("; last: {error:#}"));
             bail!("edit {edition} was not live within {} s{last}", LIVE_TIMEOUT.as_secs());
