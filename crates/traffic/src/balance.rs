@@ -1,0 +1,448 @@
+//! Balancing of one worker. It knows its own active requests exactly and those of the other workers as of their last
+//! sweep; nothing shared is written when a request is placed.
+
+use crate::endpoint::Endpoint;
+use crate::maglev::Maglev;
+use crate::random::{Random, mix};
+use model::traffic::{Algorithm, Balance};
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// The endpoints of a backend; the same slice as long as it is the same set.
+pub type Members = Arc<[Arc<Endpoint>]>;
+
+#[derive(Debug)]
+pub struct Balancer {
+    random: Random,
+    /// By number of the endpoint.
+    loads: Vec<Load>,
+    /// By number of the backend.
+    groups: Vec<Group>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Load {
+    active: u32,
+    /// Active requests of the other workers.
+    others: u32,
+    /// Moving average of latency, in microseconds, and when it was last moved.
+    latency_us: f64,
+    moved_ms: u64,
+    requests: u32,
+    successes: u32,
+}
+
+/// Endpoints in use, made anew when an endpoint comes, goes, or changes its state.
+#[derive(Debug, Default)]
+struct Group {
+    members: Option<Members>,
+    changes: u64,
+    /// Positions among the members.
+    in_use: Vec<u32>,
+    in_panic: bool,
+    turn: u32,
+    table: Option<Maglev>,
+}
+
+/// A request that is to be placed.
+#[derive(Clone, Copy, Debug)]
+pub struct Choice<'r> {
+    /// Of the backend.
+    pub group: u32,
+    pub now_ms: u64,
+    /// Counts changes of state of any endpoint.
+    pub changes: u64,
+    /// Hash of what consistent hashing goes by.
+    pub key: Option<u64>,
+    /// Members that this request has been to.
+    pub tried: &'r [usize],
+}
+
+impl Balancer {
+    pub fn new(seed: u64) -> Balancer {
+        Balancer { random: Random::new(seed), loads: Vec::new(), groups: Vec::new() }
+    }
+
+    /// The position of the member that takes the request; None when all were tried.
+    pub fn pick(&mut self, members: &Members, policy: &Balance, choice: &Choice) -> Option<usize> {
+        let at = choice.group as usize;
+        if self.groups.len() <= at {
+            self.groups.resize_with(at + 1, Group::default);
+        }
+        if !self.groups[at].is_current(members, choice.changes) {
+            // Workers and backends begin at different places, so that few requests are spread too.
+            let turn = self.random.number() as u32;
+            self.groups[at].renew(members, policy, choice.changes, turn);
+        }
+        let picked = match &policy.algorithm {
+            Algorithm::ConsistentHash(_) => self.by_key(at, choice.key),
+            Algorithm::RoundRobin => self.in_turn(at, members, policy, choice.now_ms),
+            Algorithm::Random => self.at_random(at),
+            Algorithm::LeastRequest | Algorithm::PeakEwma => {
+                self.better_of_two(at, members, policy, choice.now_ms)
+            }
+        };
+        let is_new = |at: usize| !choice.tried.contains(&at);
+        picked.filter(|at| is_new(*at)).or_else(|| self.next_untried(at, members, picked, is_new))
+    }
+
+    /// The backend uses endpoints that are ejected or unhealthy, because too few others are left.
+    pub fn is_in_panic(&self, group: u32) -> bool {
+        self.groups.get(group as usize).is_some_and(|group| group.in_panic)
+    }
+
+    pub fn begin(&mut self, endpoint: &Endpoint) {
+        self.load_mut(endpoint).active += 1;
+    }
+
+    /// The attempt is over; its latency where a response came.
+    pub fn end(&mut self, endpoint: &Endpoint, latency_us: Option<u64>, now_ms: u64) {
+        let load = self.load_mut(endpoint);
+        load.active = load.active.saturating_sub(1);
+        load.requests = load.requests.saturating_add(1);
+        if let Some(latency_us) = latency_us {
+            load.successes = load.successes.saturating_add(1);
+            load.observe(latency_us as f64, now_ms);
+        }
+    }
+
+    /// Shows the other workers what this one has, and takes in what they showed.
+    pub fn exchange(&mut self, worker: usize, endpoint: &Endpoint) {
+        let load = self.load_mut(endpoint);
+        let sum = |loads: &[std::sync::atomic::AtomicU32]| -> u32 {
+            let others = loads.iter().enumerate().filter(|(at, _)| *at != worker);
+            others.map(|(_, load)| load.load(Relaxed)).fold(0, u32::saturating_add)
+        };
+        if let Some(own) = endpoint.loads.get(worker)
+            && own.load(Relaxed) != load.active
+        {
+            own.store(load.active, Relaxed);
+        }
+        load.others = sum(&endpoint.loads);
+        let (requests, successes) = (load.requests, load.successes);
+        (load.requests, load.successes) = (0, 0);
+        if requests > 0 {
+            endpoint.add_requests(requests, successes);
+        }
+    }
+
+    fn load_mut(&mut self, endpoint: &Endpoint) -> &mut Load {
+        let at = endpoint.number() as usize;
+        if self.loads.len() <= at {
+            self.loads.resize(at + 1, Load::default());
+        }
+        &mut self.loads[at]
+    }
+
+    fn load(&self, endpoint: &Endpoint) -> Load {
+        self.loads.get(endpoint.number() as usize).copied().unwrap_or_default()
+    }
+
+    fn better_of_two(
+        &mut self,
+        group: usize,
+        members: &Members,
+        policy: &Balance,
+        now_ms: u64,
+    ) -> Option<usize> {
+        let in_use = &self.groups[group].in_use;
+        let (first, second) = match in_use.as_slice() {
+            [] => return None,
+            [only] => return Some(*only as usize),
+            many => {
+                let first = self.random.below(many.len());
+                let second = (first + 1 + self.random.below(many.len() - 1)) % many.len();
+                (many[first] as usize, many[second] as usize)
+            }
+        };
+        let cost = |at: usize| {
+            let endpoint = &members[at];
+            let load = self.load(endpoint);
+            let cost = match policy.algorithm {
+                Algorithm::PeakEwma => load.expected_us(now_ms),
+                _ => load.queue(),
+            };
+            cost / endpoint.warmth(policy.slow_start, now_ms)
+        };
+        Some(if cost(second) < cost(first) { second } else { first })
+    }
+
+    fn in_turn(
+        &mut self,
+        group: usize,
+        members: &Members,
+        policy: &Balance,
+        now_ms: u64,
+    ) -> Option<usize> {
+        let Balancer { random, groups, .. } = self;
+        let Group { in_use, turn, .. } = &mut groups[group];
+        for _ in 0..in_use.len() {
+            *turn = turn.wrapping_add(1);
+            let at = in_use[*turn as usize % in_use.len()] as usize;
+            let warmth = members[at].warmth(policy.slow_start, now_ms);
+            // A cold endpoint lets some of its turns pass.
+            if warmth >= 1.0 || random.share() < warmth {
+                return Some(at);
+            }
+        }
+        self.at_random(group)
+    }
+
+    fn at_random(&mut self, group: usize) -> Option<usize> {
+        let in_use = &self.groups[group].in_use;
+        (!in_use.is_empty()).then(|| in_use[self.random.below(in_use.len())] as usize)
+    }
+
+    /// A request without a key goes anywhere.
+    fn by_key(&mut self, group: usize, key: Option<u64>) -> Option<usize> {
+        match (&self.groups[group].table, key) {
+            (Some(table), Some(key)) => {
+                table.member(key).map(|at| self.groups[group].in_use[at] as usize)
+            }
+            _ => self.at_random(group),
+        }
+    }
+
+    /// Behind the one that was picked, first among those in use, then among all.
+    fn next_untried(
+        &self,
+        group: usize,
+        members: &Members,
+        picked: Option<usize>,
+        is_new: impl Fn(usize) -> bool,
+    ) -> Option<usize> {
+        let in_use = &self.groups[group].in_use;
+        let start = in_use.iter().position(|at| Some(*at as usize) == picked).unwrap_or(0);
+        let (before, behind) = in_use.split_at(start.min(in_use.len()));
+        let in_use = behind.iter().chain(before).map(|at| *at as usize);
+        in_use.chain(0..members.len()).find(|at| is_new(*at))
+    }
+}
+
+impl Group {
+    fn is_current(&self, members: &Members, changes: u64) -> bool {
+        self.changes == changes
+            && self.members.as_ref().is_some_and(|known| Arc::ptr_eq(known, members))
+    }
+
+    fn renew(&mut self, members: &Members, policy: &Balance, changes: u64, turn: u32) {
+        if self.members.is_none() {
+            self.turn = turn;
+        }
+        self.members = Some(Arc::clone(members));
+        self.changes = changes;
+        self.in_use.clear();
+        let positions = (0u32..).zip(members.iter());
+        self.in_use.extend(positions.filter(|(_, member)| member.is_in()).map(|(at, _)| at));
+        self.in_panic = self.in_use.len() * 100 < usize::from(policy.panic_percent) * members.len();
+        if self.in_panic {
+            self.in_use.clear();
+            self.in_use.extend((0u32..).take(members.len()));
+        }
+        self.table = matches!(policy.algorithm, Algorithm::ConsistentHash(_)).then(|| {
+            let identities = self.in_use.iter().map(|at| identity(&members[*at as usize]));
+            Maglev::new(&identities.collect::<Vec<u64>>())
+        });
+    }
+}
+
+impl Load {
+    fn queue(&self) -> f64 {
+        f64::from(self.active) + f64::from(self.others) + 1.0
+    }
+
+    /// Latency times queue. Without a measurement an endpoint is tried, but not flooded.
+    fn expected_us(&self, now_ms: u64) -> f64 {
+        let quiet_ms = now_ms.saturating_sub(self.moved_ms) as f64;
+        (self.latency_us * (-quiet_ms / DECAY_MS).exp() + 1.0) * self.queue()
+    }
+
+    /// Up at once, down slowly: a peak is remembered.
+    fn observe(&mut self, latency_us: f64, now_ms: u64) {
+        let weight = (-(now_ms.saturating_sub(self.moved_ms) as f64) / DECAY_MS).exp();
+        self.latency_us = match latency_us > self.latency_us {
+            true => latency_us,
+            false => self.latency_us * weight + latency_us * (1.0 - weight),
+        };
+        self.moved_ms = now_ms;
+    }
+}
+
+/// After this time a third of a peak is left.
+const DECAY_MS: f64 = 10_000.0;
+
+/// By the address, so that every worker and replica has the same table.
+fn identity(endpoint: &Endpoint) -> u64 {
+    struct Identity(u64);
+    impl Hasher for Identity {
+        fn write(&mut self, bytes: &[u8]) {
+            for byte in bytes {
+                self.0 = mix(self.0 ^ u64::from(*byte));
+            }
+        }
+        fn finish(&self) -> u64 {
+            self.0
+        }
+    }
+    let mut hasher = Identity(0);
+    endpoint.address().hash(&mut hasher);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::traffic::HashKey;
+    use std::time::Duration;
+
+    fn members(count: u16, workers: usize) -> Members {
+        (0..count)
+            .map(|n| {
+                let address = ([127, 0, 0, 1], 1000 + n).into();
+                Arc::new(Endpoint::new(address, u32::from(n), workers, 0))
+            })
+            .collect()
+    }
+
+    fn with(algorithm: Algorithm) -> Balance {
+        Balance { algorithm, ..Balance::default() }
+    }
+
+    const FIRST: Choice = Choice { group: 3, now_ms: 0, changes: 0, key: None, tried: &[] };
+
+    fn counts(
+        balancer: &mut Balancer,
+        members: &Members,
+        policy: &Balance,
+        n: usize,
+    ) -> Vec<usize> {
+        let mut counts = vec![0; members.len()];
+        for _ in 0..n {
+            counts[balancer.pick(members, policy, &FIRST).expect("there are members")] += 1;
+        }
+        counts
+    }
+
+    #[test]
+    fn every_algorithm_spreads_over_all() {
+        let members = members(4, 1);
+        for (algorithm, slack) in
+            [(Algorithm::RoundRobin, 0), (Algorithm::Random, 120), (Algorithm::LeastRequest, 120)]
+        {
+            let counts = counts(&mut Balancer::new(1), &members, &with(algorithm), 4_000);
+            let is_even = counts.iter().all(|count| count.abs_diff(1_000) <= slack);
+            assert!(is_even, "{counts:?}");
+        }
+        assert_eq!(Balancer::new(1).pick(&[].into(), &Balance::default(), &FIRST), None);
+    }
+
+    #[test]
+    fn the_one_with_fewer_requests_is_taken_also_those_of_other_workers() {
+        let members = members(2, 2);
+        let (mut one, mut other) = (Balancer::new(1), Balancer::new(2));
+        (0..5).for_each(|_| one.begin(&members[0]));
+        assert_eq!(counts(&mut one, &members, &Balance::default(), 100), [0, 100]);
+        members.iter().for_each(|member| one.exchange(0, member));
+        members.iter().for_each(|member| other.exchange(1, member));
+        assert_eq!(counts(&mut other, &members, &Balance::default(), 100), [0, 100]);
+        (0..5).for_each(|_| one.end(&members[0], Some(10), 0));
+        members.iter().for_each(|member| one.exchange(0, member));
+        members.iter().for_each(|member| other.exchange(1, member));
+        let counts = counts(&mut other, &members, &Balance::default(), 100);
+        assert!(counts.iter().all(|count| *count > 20), "{counts:?}");
+    }
+
+    #[test]
+    fn what_is_out_gets_nothing_until_too_few_are_left() {
+        let members = members(4, 1);
+        let mut balancer = Balancer::new(1);
+        members[1].set_healthy(false, 1);
+        let at = |changes| Choice { changes, ..FIRST };
+        let picked: Vec<usize> =
+            (0..100).filter_map(|_| balancer.pick(&members, &Balance::default(), &at(1))).collect();
+        assert!(picked.len() == 100 && !picked.contains(&1));
+        assert!(!balancer.is_in_panic(3));
+        members[0].set_healthy(false, 2);
+        members[2].set_healthy(false, 2);
+        let picked: Vec<usize> =
+            (0..100).filter_map(|_| balancer.pick(&members, &Balance::default(), &at(2))).collect();
+        assert!(balancer.is_in_panic(3));
+        assert!((0..4).all(|member| picked.contains(&member)), "all are used: {picked:?}");
+    }
+
+    #[test]
+    fn each_member_is_tried_once() {
+        let members = members(5, 1);
+        members[2].set_healthy(false, 1);
+        for algorithm in [Algorithm::LeastRequest, Algorithm::RoundRobin, Algorithm::Random] {
+            let mut balancer = Balancer::new(9);
+            let mut tried = Vec::new();
+            while let Some(at) = balancer.pick(
+                &members,
+                &with(algorithm.clone()),
+                &Choice { tried: &tried, changes: 1, ..FIRST },
+            ) {
+                tried.push(at);
+            }
+            assert_eq!(tried.len(), 5);
+            assert_eq!(tried[4], 2, "what is out comes last");
+            tried.sort_unstable();
+            assert_eq!(tried, [0, 1, 2, 3, 4]);
+        }
+    }
+
+    #[test]
+    fn a_key_stays_with_its_member() {
+        let members = members(8, 1);
+        let policy = with(Algorithm::ConsistentHash(HashKey::SourceAddress));
+        let (mut one, mut other) = (Balancer::new(1), Balancer::new(2));
+        let with_key = |key: u64, changes| Choice { key: Some(mix(key)), changes, ..FIRST };
+        let before: Vec<_> =
+            (0..400).map(|key| one.pick(&members, &policy, &with_key(key, 0))).collect();
+        let elsewhere: Vec<_> =
+            (0..400).map(|key| other.pick(&members, &policy, &with_key(key, 0))).collect();
+        assert_eq!(before, elsewhere, "the same on every worker");
+        members[5].set_healthy(false, 1);
+        let moved = (0..400)
+            .filter(|key| {
+                let was = before[*key as usize];
+                was != Some(5) && one.pick(&members, &policy, &with_key(*key, 1)) != was
+            })
+            .count();
+        assert!(moved < 40, "{moved} of 400 moved without need");
+    }
+
+    #[test]
+    fn slow_and_cold_endpoints_get_less() {
+        let members = members(2, 1);
+        let mut balancer = Balancer::new(1);
+        let policy = with(Algorithm::PeakEwma);
+        for (at, latency) in [(0, 50_000), (1, 1_000)] {
+            balancer.begin(&members[at]);
+            balancer.end(&members[at], Some(latency), 100);
+        }
+        let picked = |balancer: &mut Balancer, now_ms| {
+            let choice = Choice { now_ms, ..FIRST };
+            balancer.pick(&members, &policy, &choice)
+        };
+        assert_eq!((0..50).filter(|_| picked(&mut balancer, 200) == Some(0)).count(), 0);
+
+        let fresh: Members =
+            [&members[0], &Arc::new(Endpoint::new(([127, 0, 0, 1], 9).into(), 7, 1, 90_000))]
+                .map(Arc::clone)
+                .into();
+        let slow = Balance {
+            algorithm: Algorithm::RoundRobin,
+            slow_start: Some(Duration::from_secs(100)),
+            ..Balance::default()
+        };
+        let cold = (0..2_000)
+            .filter(|_| {
+                balancer.pick(&fresh, &slow, &Choice { now_ms: 100_000, group: 4, ..FIRST })
+                    == Some(1)
+            })
+            .count();
+        assert!((50..350).contains(&cold), "{cold} of 2,000 went to the cold one");
+    }
+}

@@ -1,0 +1,376 @@
+//! One endpoint as all workers and routes see it: in, ejected for what it did to requests, or unhealthy by its checks.
+//! A request that goes well writes nothing here, unless one before it went wrong.
+
+use model::traffic::Ejection;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+#[derive(Debug)]
+pub struct Endpoint {
+    address: SocketAddr,
+    /// Its place in a balancer's table of loads.
+    number: u32,
+    appeared_ms: u64,
+    failures: AtomicU32,
+    errors: AtomicU32,
+    /// Since its return nothing went well yet: the next failure ejects it again.
+    is_watched: AtomicBool,
+    /// 0 while it is not ejected.
+    out_until_ms: AtomicU64,
+    out_since_ms: AtomicU64,
+    reason: AtomicU8,
+    returned_ms: AtomicU64,
+    ejections_in_row: AtomicU32,
+    ejections: AtomicU64,
+    is_unhealthy: AtomicBool,
+    health_since_ms: AtomicU64,
+    /// Active requests by worker, as of its last sweep.
+    pub(crate) loads: Box<[AtomicU32]>,
+    /// Requests and those of them that went well, since the success rates were last compared.
+    requests: AtomicU32,
+    successes: AtomicU32,
+}
+
+/// How an attempt went, as far as the endpoint is to blame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Success,
+    /// A response 5xx: whole, and maybe the application's own.
+    ServerError,
+    /// No connection, no response, or one that is none.
+    Failure,
+}
+
+/// Why an endpoint is ejected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    Failures,
+    ServerErrors,
+    SuccessRate,
+}
+
+impl Reason {
+    const ALL: [Reason; 3] = [Reason::Failures, Reason::ServerErrors, Reason::SuccessRate];
+
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Reason::Failures => "failed to connect or to answer several times in a row",
+            Reason::ServerErrors => "answered 5xx several times in a row",
+            Reason::SuccessRate => "succeeds less often than its peers",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    In,
+    Ejected { reason: Reason, since_ms: u64, until_ms: u64 },
+    Unhealthy { since_ms: u64 },
+}
+
+impl Endpoint {
+    pub fn new(address: SocketAddr, number: u32, workers: usize, now_ms: u64) -> Endpoint {
+        Endpoint {
+            address,
+            number,
+            appeared_ms: now_ms,
+            failures: AtomicU32::new(0),
+            errors: AtomicU32::new(0),
+            is_watched: AtomicBool::new(false),
+            out_until_ms: AtomicU64::new(0),
+            out_since_ms: AtomicU64::new(0),
+            reason: AtomicU8::new(0),
+            returned_ms: AtomicU64::new(0),
+            ejections_in_row: AtomicU32::new(0),
+            ejections: AtomicU64::new(0),
+            is_unhealthy: AtomicBool::new(false),
+            health_since_ms: AtomicU64::new(now_ms),
+            loads: (0..workers).map(|_| AtomicU32::new(0)).collect(),
+            requests: AtomicU32::new(0),
+            successes: AtomicU32::new(0),
+        }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+
+    pub fn ejections(&self) -> u64 {
+        self.ejections.load(Relaxed)
+    }
+
+    pub fn is_in(&self) -> bool {
+        self.out_until_ms.load(Relaxed) == 0 && !self.is_unhealthy.load(Relaxed)
+    }
+
+    pub fn state(&self) -> State {
+        let until_ms = self.out_until_ms.load(Relaxed);
+        if until_ms != 0 {
+            let reason = usize::from(self.reason.load(Relaxed));
+            let reason = Reason::ALL.get(reason).copied().unwrap_or(Reason::Failures);
+            let since_ms = self.out_since_ms.load(Relaxed);
+            return State::Ejected { reason, since_ms, until_ms };
+        }
+        match self.is_unhealthy.load(Relaxed) {
+            true => State::Unhealthy { since_ms: self.health_since_ms.load(Relaxed) },
+            false => State::In,
+        }
+    }
+
+    /// Notes how an attempt went. True when that ejected the endpoint: whoever keeps lists makes them anew.
+    pub fn observe<'e>(
+        &'e self,
+        outcome: Outcome,
+        rules: &Ejection,
+        now_ms: u64,
+        peers: impl Iterator<Item = &'e Endpoint>,
+    ) -> bool {
+        let (count, limit, reason) = match outcome {
+            Outcome::Success => {
+                self.went_well();
+                return false;
+            }
+            Outcome::Failure => (&self.failures, rules.consecutive_failures, Reason::Failures),
+            Outcome::ServerError => (&self.errors, rules.consecutive_5xx, Reason::ServerErrors),
+        };
+        if limit == 0 {
+            return false;
+        }
+        let in_row = count.fetch_add(1, Relaxed).saturating_add(1);
+        let is_watched = outcome == Outcome::Failure && self.is_watched.load(Relaxed);
+        (in_row >= limit || is_watched) && self.eject(reason, rules, now_ms, peers)
+    }
+
+    /// For success rates; flushed by workers now and then, not with each request.
+    pub fn add_requests(&self, requests: u32, successes: u32) {
+        self.requests.fetch_add(requests, Relaxed);
+        self.successes.fetch_add(successes, Relaxed);
+    }
+
+    /// True when its time out is over, and it is back.
+    pub fn tick(&self, now_ms: u64) -> bool {
+        let until_ms = self.out_until_ms.load(Relaxed);
+        if until_ms == 0 || now_ms < until_ms {
+            return false;
+        }
+        self.failures.store(0, Relaxed);
+        self.errors.store(0, Relaxed);
+        self.is_watched.store(true, Relaxed);
+        self.returned_ms.store(now_ms, Relaxed);
+        self.out_until_ms.compare_exchange(until_ms, 0, Relaxed, Relaxed).is_ok()
+    }
+
+    /// What checks found. True when that changes the state.
+    pub fn set_healthy(&self, is_healthy: bool, now_ms: u64) -> bool {
+        let changed = self.is_unhealthy.swap(!is_healthy, Relaxed) == is_healthy;
+        if changed {
+            self.health_since_ms.store(now_ms, Relaxed);
+        }
+        changed
+    }
+
+    /// Its share of the traffic that it is to get while it warms up: from a tenth to 1.
+    pub fn warmth(&self, slow_start: Option<Duration>, now_ms: u64) -> f64 {
+        let Some(whole) = slow_start else { return 1.0 };
+        let age = now_ms.saturating_sub(self.appeared_ms) as f64;
+        (age / whole.as_millis().max(1) as f64).clamp(0.1, 1.0)
+    }
+
+    /// Reads first: a line that all workers read is written only where something is to be undone.
+    fn went_well(&self) {
+        if self.failures.load(Relaxed) != 0 {
+            self.failures.store(0, Relaxed);
+        }
+        if self.errors.load(Relaxed) != 0 {
+            self.errors.store(0, Relaxed);
+        }
+        if self.is_watched.load(Relaxed) {
+            self.is_watched.store(false, Relaxed);
+        }
+    }
+
+    fn eject<'e>(
+        &'e self,
+        reason: Reason,
+        rules: &Ejection,
+        now_ms: u64,
+        peers: impl Iterator<Item = &'e Endpoint>,
+    ) -> bool {
+        if self.out_until_ms.load(Relaxed) != 0 || !has_room(rules, peers) {
+            return false;
+        }
+        let max_ms = millis(rules.max_time);
+        let was_good = now_ms.saturating_sub(self.returned_ms.load(Relaxed)) > max_ms;
+        let in_row = if was_good { 0 } else { self.ejections_in_row.load(Relaxed) };
+        let in_row = in_row.saturating_add(1);
+        let time = millis(rules.base_time).saturating_mul(u64::from(in_row)).min(max_ms).max(1);
+        let until_ms = now_ms.saturating_add(time);
+        if self.out_until_ms.compare_exchange(0, until_ms, Relaxed, Relaxed).is_err() {
+            return false;
+        }
+        self.out_since_ms.store(now_ms, Relaxed);
+        self.reason.store(reason as u8, Relaxed);
+        self.ejections_in_row.store(in_row, Relaxed);
+        self.ejections.fetch_add(1, Relaxed);
+        true
+    }
+
+    fn take_rate(&self) -> Option<(f64, u32)> {
+        let (requests, successes) =
+            (self.requests.swap(0, Relaxed), self.successes.swap(0, Relaxed));
+        (requests > 0).then(|| (f64::from(successes) / f64::from(requests), requests))
+    }
+}
+
+/// Of the endpoints, one more may be out: one stays in, and the share is within the maximum or it is the first.
+fn has_room<'e>(rules: &Ejection, endpoints: impl Iterator<Item = &'e Endpoint>) -> bool {
+    let (mut all, mut out) = (0u64, 0u64);
+    for endpoint in endpoints {
+        all += 1;
+        out += u64::from(!endpoint.is_in());
+    }
+    out + 1 < all && (out == 0 || (out + 1) * 100 <= u64::from(rules.max_percent) * all)
+}
+
+/// Fewer requests say nothing about a rate.
+const REQUESTS_FOR_A_RATE: u32 = 20;
+/// Fewer peers make no mean.
+const PEERS_FOR_A_MEAN: usize = 3;
+
+/// Ejects the endpoints of a backend whose rate of success is too far below that of all of them. True when there was one.
+pub(crate) fn compare_rates(endpoints: &[&Endpoint], rules: &Ejection, now_ms: u64) -> bool {
+    if rules.success_rate_below_mean == 0 {
+        return false;
+    }
+    let rates: Vec<(&Endpoint, f64)> = endpoints
+        .iter()
+        .filter_map(|endpoint| {
+            let (rate, requests) = endpoint.take_rate()?;
+            (requests >= REQUESTS_FOR_A_RATE).then_some((*endpoint, rate))
+        })
+        .collect();
+    if rates.len() < PEERS_FOR_A_MEAN {
+        return false;
+    }
+    let mean = rates.iter().map(|(_, rate)| rate).sum::<f64>() / rates.len() as f64;
+    let least = mean - f64::from(rules.success_rate_below_mean) / 100.0;
+    let mut changed = false;
+    for (endpoint, _) in rates.iter().filter(|(_, rate)| *rate < least) {
+        changed |= endpoint.eject(Reason::SuccessRate, rules, now_ms, endpoints.iter().copied());
+    }
+    changed
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoints(count: u16) -> Vec<Endpoint> {
+        (0..count)
+            .map(|n| Endpoint::new(([127, 0, 0, 1], 1000 + n).into(), u32::from(n), 2, 0))
+            .collect()
+    }
+
+    fn fail(all: &[Endpoint], at: usize, rules: &Ejection, now_ms: u64) -> bool {
+        all[at].observe(Outcome::Failure, rules, now_ms, all.iter())
+    }
+
+    #[test]
+    fn failures_in_a_row_eject_and_a_success_between_them_does_not() {
+        let rules = Ejection { consecutive_failures: 3, ..Ejection::default() };
+        let all = endpoints(2);
+        assert_eq!([1, 2].map(|now| fail(&all, 0, &rules, now)), [false, false]);
+        all[0].observe(Outcome::Success, &rules, 3, all.iter());
+        assert_eq!([4, 5, 6].map(|now| fail(&all, 0, &rules, now)), [false, false, true]);
+        let state = State::Ejected { reason: Reason::Failures, since_ms: 6, until_ms: 30_006 };
+        assert_eq!(all[0].state(), state);
+        assert!(!fail(&all, 0, &rules, 7), "it is out already");
+        assert_eq!(all[0].ejections(), 1);
+    }
+
+    #[test]
+    fn answers_5xx_count_only_where_the_policy_says_so() {
+        let all = endpoints(2);
+        let observe = |rules: &Ejection| {
+            (0..9).any(|now| all[1].observe(Outcome::ServerError, rules, now, all.iter()))
+        };
+        assert!(!observe(&Ejection::default()));
+        assert!(observe(&Ejection { consecutive_5xx: 5, ..Ejection::default() }));
+    }
+
+    #[test]
+    fn the_way_back_is_watched_and_times_out_grow() {
+        let rules = Ejection { consecutive_failures: 2, ..Ejection::default() };
+        let all = endpoints(3);
+        let mut now = 0;
+        for (time, failures) in [(30_000, 2), (60_000, 1), (90_000, 1)] {
+            let ejected = (0..failures).filter(|_| fail(&all, 0, &rules, now)).count();
+            assert_eq!(ejected, 1, "after {failures} failures");
+            assert!(!all[0].tick(now + time - 1));
+            assert!(all[0].tick(now + time));
+            now += time;
+        }
+        all[0].observe(Outcome::Success, &rules, now, all.iter());
+        assert!(!fail(&all, 0, &rules, now), "after a success it counts anew");
+        // Good for longer than the maximum: the times begin anew.
+        now += 300_001;
+        assert!(fail(&all, 0, &rules, now));
+        let State::Ejected { until_ms, .. } = all[0].state() else { panic!("it is ejected") };
+        assert_eq!(until_ms, now + 30_000);
+    }
+
+    #[test]
+    fn never_all_and_never_the_only_one() {
+        let rules = Ejection { consecutive_failures: 1, ..Ejection::default() };
+        for (count, percent, expected) in
+            [(1, 100, 0), (2, 50, 1), (3, 10, 1), (4, 50, 2), (10, 30, 3)]
+        {
+            let rules = Ejection { max_percent: percent, ..rules.clone() };
+            let all = endpoints(count);
+            let out = (0..all.len()).filter(|at| fail(&all, *at, &rules, 1)).count();
+            assert_eq!(out, expected, "{count} endpoints, {percent} %");
+        }
+    }
+
+    #[test]
+    fn the_one_that_succeeds_less_often_is_found() {
+        let rules = Ejection { success_rate_below_mean: 20, ..Ejection::default() };
+        let all = endpoints(4);
+        for (at, successes) in [100, 99, 98, 40].into_iter().enumerate() {
+            all[at].add_requests(100, successes);
+        }
+        let peers: Vec<&Endpoint> = all.iter().collect();
+        assert!(compare_rates(&peers, &rules, 5));
+        let out: Vec<bool> = all.iter().map(|endpoint| !endpoint.is_in()).collect();
+        assert_eq!(out, [false, false, false, true]);
+        all.iter().for_each(|endpoint| endpoint.add_requests(5, 0));
+        assert!(!compare_rates(&peers, &rules, 6), "too few requests");
+    }
+
+    #[test]
+    fn checks_and_ejection_are_apart() {
+        let all = endpoints(2);
+        assert!(!all[0].set_healthy(true, 1), "it was taken for healthy");
+        assert!(all[0].set_healthy(false, 2));
+        assert_eq!(all[0].state(), State::Unhealthy { since_ms: 2 });
+        assert!(all[0].set_healthy(true, 3));
+        assert!(all[0].is_in());
+    }
+
+    #[test]
+    fn warmth_rises_from_a_tenth() {
+        let endpoint = Endpoint::new(([127, 0, 0, 1], 1).into(), 0, 1, 1_000);
+        let at = |now| endpoint.warmth(Some(Duration::from_secs(10)), now);
+        assert_eq!([1_000, 6_000, 11_000, 99_000].map(at), [0.1, 0.5, 1.0, 1.0]);
+        assert_eq!(endpoint.warmth(None, 1_000), 1.0);
+    }
+}

@@ -1,0 +1,141 @@
+//! Whether a failed attempt is made once more: only where that is sound, and wanted.
+
+use model::traffic::Retry;
+
+/// How far an attempt came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// Nothing of the request reached an application: no connection, REFUSED_STREAM, above the last stream of GOAWAY
+    /// (RFC 9113 section 8.7).
+    NotProcessed,
+    /// The connection ended before a response began.
+    NoResponse,
+    /// The time for one attempt is over, and no response has begun.
+    TimedOut,
+    /// A response with this status, not passed on.
+    Status(u16),
+    /// A response that is none.
+    Malformed,
+}
+
+/// What is known when an attempt has failed.
+#[derive(Clone, Copy, Debug)]
+pub struct Attempt {
+    pub failure: Failure,
+    /// RFC 9110 section 9.2.2.
+    pub is_idempotent: bool,
+    /// Bytes of the body were taken from the client and are not at hand any more.
+    pub took_body: bool,
+    /// It went over a connection that had served before: the endpoint may just have closed it.
+    pub was_reused: bool,
+    /// Attempts so far, this one too.
+    pub attempts: u32,
+    /// Endpoints that have not been tried.
+    pub untried: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repeat {
+    No,
+    /// Costs no budget: no endpoint has done anything for the request yet.
+    Free,
+    /// If the budget allows it.
+    Budgeted,
+}
+
+/// Attempts in all that the edge makes of its own accord.
+const OWN_ATTEMPTS: u32 = 4;
+/// However many endpoints refuse.
+const MAX_ATTEMPTS: u32 = 16;
+
+pub fn repeat(attempt: &Attempt, wanted: Option<&Retry>) -> Repeat {
+    let further = wanted.map_or(OWN_ATTEMPTS, |retry| retry.attempts.saturating_add(1));
+    if attempt.took_body || attempt.attempts >= MAX_ATTEMPTS {
+        return Repeat::No;
+    }
+    match attempt.failure {
+        Failure::NotProcessed if attempt.untried > 0 => Repeat::Free,
+        Failure::NotProcessed => Repeat::No,
+        _ if !attempt.is_idempotent || attempt.attempts >= further => Repeat::No,
+        Failure::NoResponse if attempt.was_reused => Repeat::Free,
+        Failure::Status(status) => {
+            let is_wanted = wanted.is_some_and(|retry| retry.codes.contains(&status));
+            if is_wanted { Repeat::Budgeted } else { Repeat::No }
+        }
+        Failure::NoResponse | Failure::TimedOut | Failure::Malformed
+            if attempt.untried > 0 || wanted.is_some() =>
+        {
+            Repeat::Budgeted
+        }
+        Failure::NoResponse | Failure::TimedOut | Failure::Malformed => Repeat::No,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Failure::{Malformed, NoResponse, NotProcessed, Status, TimedOut};
+    use Repeat::{Budgeted, Free, No};
+
+    fn get(failure: Failure) -> Attempt {
+        Attempt {
+            failure,
+            is_idempotent: true,
+            took_body: false,
+            was_reused: false,
+            attempts: 1,
+            untried: 1,
+        }
+    }
+
+    fn post(failure: Failure) -> Attempt {
+        Attempt { is_idempotent: false, ..get(failure) }
+    }
+
+    #[test]
+    fn without_a_policy_only_what_is_sound_and_has_another_endpoint() {
+        let reused = |attempt: Attempt| Attempt { was_reused: true, ..attempt };
+        let alone = |attempt: Attempt| Attempt { untried: 0, ..attempt };
+        let touched = |attempt: Attempt| Attempt { took_body: true, ..attempt };
+        let fourth = |attempt: Attempt| Attempt { attempts: 4, ..attempt };
+        for (attempt, expected) in [
+            (get(NotProcessed), Free),
+            (post(NotProcessed), Free),
+            (touched(post(NotProcessed)), No),
+            (alone(get(NotProcessed)), No),
+            (fourth(get(NotProcessed)), Free),
+            (get(NoResponse), Budgeted),
+            (post(NoResponse), No),
+            (reused(post(NoResponse)), No),
+            (reused(get(NoResponse)), Free),
+            (alone(reused(get(NoResponse))), Free),
+            (alone(get(NoResponse)), No),
+            (get(TimedOut), Budgeted),
+            (post(TimedOut), No),
+            (get(Malformed), Budgeted),
+            (fourth(get(NoResponse)), No),
+            (get(Status(503)), No),
+        ] {
+            assert_eq!(repeat(&attempt, None), expected, "{attempt:?}");
+        }
+    }
+
+    #[test]
+    fn a_policy_says_how_often_and_for_which_statuses() {
+        let retry = Retry { attempts: 2, codes: vec![503], backoff: None, per_try_timeout: None };
+        let nth = |attempts, attempt: Attempt| Attempt { attempts, ..attempt };
+        for (attempt, expected) in [
+            (get(Status(503)), Budgeted),
+            (get(Status(500)), No),
+            (post(Status(503)), No),
+            (nth(2, get(Status(503))), Budgeted),
+            (nth(3, get(Status(503))), No),
+            (Attempt { untried: 0, ..get(NoResponse) }, Budgeted),
+        ] {
+            assert_eq!(repeat(&attempt, Some(&retry)), expected, "{attempt:?}");
+        }
+        let never = Retry { attempts: 0, ..retry };
+        assert_eq!(repeat(&get(NoResponse), Some(&never)), No);
+        assert_eq!(repeat(&get(NotProcessed), Some(&never)), Free, "that was no attempt");
+    }
+}
