@@ -7,7 +7,6 @@ use crate::random::{Random, mix};
 use model::traffic::{Algorithm, Balance};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
 /// The endpoints of a backend; the same slice as long as it is the same set.
 pub type Members = Arc<[Arc<Endpoint>]>;
@@ -24,6 +23,8 @@ pub struct Balancer {
 #[derive(Clone, Copy, Debug, Default)]
 struct Load {
     active: u32,
+    /// What the other workers were told.
+    shown: u32,
     /// Active requests of the other workers.
     others: u32,
     /// Moving average of latency, in microseconds, and when it was last moved.
@@ -108,18 +109,11 @@ impl Balancer {
     }
 
     /// Shows the other workers what this one has, and takes in what they showed.
-    pub fn exchange(&mut self, worker: usize, endpoint: &Endpoint) {
+    pub fn exchange(&mut self, endpoint: &Endpoint) {
         let load = self.load_mut(endpoint);
-        let sum = |loads: &[std::sync::atomic::AtomicU32]| -> u32 {
-            let others = loads.iter().enumerate().filter(|(at, _)| *at != worker);
-            others.map(|(_, load)| load.load(Relaxed)).fold(0, u32::saturating_add)
-        };
-        if let Some(own) = endpoint.loads.get(worker)
-            && own.load(Relaxed) != load.active
-        {
-            own.store(load.active, Relaxed);
-        }
-        load.others = sum(&endpoint.loads);
+        let all = endpoint.exchange_active(load.shown, load.active);
+        load.shown = load.active;
+        load.others = all.wrapping_sub(load.active);
         let (requests, successes) = (load.requests, load.successes);
         (load.requests, load.successes) = (0, 0);
         if requests > 0 {
@@ -296,11 +290,11 @@ mod tests {
     use model::traffic::HashKey;
     use std::time::Duration;
 
-    fn members(count: u16, workers: usize) -> Members {
+    fn members(count: u16) -> Members {
         (0..count)
             .map(|n| {
                 let address = ([127, 0, 0, 1], 1000 + n).into();
-                Arc::new(Endpoint::new(address, u32::from(n), workers, 0))
+                Arc::new(Endpoint::new(address, u32::from(n), 0))
             })
             .collect()
     }
@@ -326,7 +320,7 @@ mod tests {
 
     #[test]
     fn every_algorithm_spreads_over_all() {
-        let members = members(4, 1);
+        let members = members(4);
         for (algorithm, slack) in
             [(Algorithm::RoundRobin, 0), (Algorithm::Random, 120), (Algorithm::LeastRequest, 120)]
         {
@@ -339,23 +333,23 @@ mod tests {
 
     #[test]
     fn the_one_with_fewer_requests_is_taken_also_those_of_other_workers() {
-        let members = members(2, 2);
+        let members = members(2);
         let (mut one, mut other) = (Balancer::new(1), Balancer::new(2));
         (0..5).for_each(|_| one.begin(&members[0]));
         assert_eq!(counts(&mut one, &members, &Balance::default(), 100), [0, 100]);
-        members.iter().for_each(|member| one.exchange(0, member));
-        members.iter().for_each(|member| other.exchange(1, member));
+        members.iter().for_each(|member| one.exchange(member));
+        members.iter().for_each(|member| other.exchange(member));
         assert_eq!(counts(&mut other, &members, &Balance::default(), 100), [0, 100]);
         (0..5).for_each(|_| one.end(&members[0], Some(10), 0));
-        members.iter().for_each(|member| one.exchange(0, member));
-        members.iter().for_each(|member| other.exchange(1, member));
+        members.iter().for_each(|member| one.exchange(member));
+        members.iter().for_each(|member| other.exchange(member));
         let counts = counts(&mut other, &members, &Balance::default(), 100);
         assert!(counts.iter().all(|count| *count > 20), "{counts:?}");
     }
 
     #[test]
     fn what_is_out_gets_nothing_until_too_few_are_left() {
-        let members = members(4, 1);
+        let members = members(4);
         let mut balancer = Balancer::new(1);
         members[1].set_healthy(false, 1);
         let at = |changes| Choice { changes, ..FIRST };
@@ -373,7 +367,7 @@ mod tests {
 
     #[test]
     fn each_member_is_tried_once() {
-        let members = members(5, 1);
+        let members = members(5);
         members[2].set_healthy(false, 1);
         for algorithm in [Algorithm::LeastRequest, Algorithm::RoundRobin, Algorithm::Random] {
             let mut balancer = Balancer::new(9);
@@ -394,7 +388,7 @@ mod tests {
 
     #[test]
     fn a_key_stays_with_its_member() {
-        let members = members(8, 1);
+        let members = members(8);
         let policy = with(Algorithm::ConsistentHash(HashKey::SourceAddress));
         let (mut one, mut other) = (Balancer::new(1), Balancer::new(2));
         let with_key = |key: u64, changes| Choice { key: Some(mix(key)), changes, ..FIRST };
@@ -415,7 +409,7 @@ mod tests {
 
     #[test]
     fn slow_and_cold_endpoints_get_less() {
-        let members = members(2, 1);
+        let members = members(2);
         let mut balancer = Balancer::new(1);
         let policy = with(Algorithm::PeakEwma);
         for (at, latency) in [(0, 50_000), (1, 1_000)] {
@@ -429,7 +423,7 @@ mod tests {
         assert_eq!((0..50).filter(|_| picked(&mut balancer, 200) == Some(0)).count(), 0);
 
         let fresh: Members =
-            [&members[0], &Arc::new(Endpoint::new(([127, 0, 0, 1], 9).into(), 7, 1, 90_000))]
+            [&members[0], &Arc::new(Endpoint::new(([127, 0, 0, 1], 9).into(), 7, 90_000))]
                 .map(Arc::clone)
                 .into();
         let slow = Balance {

@@ -25,8 +25,8 @@ pub struct Endpoint {
     ejections: AtomicU64,
     is_unhealthy: AtomicBool,
     health_since_ms: AtomicU64,
-    /// Active requests by worker, as of its last sweep.
-    pub(crate) loads: Box<[AtomicU32]>,
+    /// Active requests of all workers, as of their last sweeps.
+    active: AtomicU32,
     /// Requests and those of them that went well, since the success rates were last compared.
     requests: AtomicU32,
     successes: AtomicU32,
@@ -70,7 +70,7 @@ pub enum State {
 }
 
 impl Endpoint {
-    pub fn new(address: SocketAddr, number: u32, workers: usize, now_ms: u64) -> Endpoint {
+    pub fn new(address: SocketAddr, number: u32, now_ms: u64) -> Endpoint {
         Endpoint {
             address,
             number,
@@ -86,7 +86,7 @@ impl Endpoint {
             ejections: AtomicU64::new(0),
             is_unhealthy: AtomicBool::new(false),
             health_since_ms: AtomicU64::new(now_ms),
-            loads: (0..workers).map(|_| AtomicU32::new(0)).collect(),
+            active: AtomicU32::new(0),
             requests: AtomicU32::new(0),
             successes: AtomicU32::new(0),
         }
@@ -179,6 +179,14 @@ impl Endpoint {
         let Some(whole) = slow_start else { return 1.0 };
         let age = now_ms.saturating_sub(self.appeared_ms) as f64;
         (age / whole.as_millis().max(1) as f64).clamp(0.1, 1.0)
+    }
+
+    /// One worker's active requests were `before` at its last sweep and are `now`. Gives those of all workers.
+    pub(crate) fn exchange_active(&self, before: u32, now: u32) -> u32 {
+        if before != now {
+            self.active.fetch_add(now.wrapping_sub(before), Relaxed);
+        }
+        self.active.load(Relaxed)
     }
 
     /// Reads first: a line that all workers read is written only where something is to be undone.
@@ -276,7 +284,7 @@ mod tests {
 
     fn endpoints(count: u16) -> Vec<Endpoint> {
         (0..count)
-            .map(|n| Endpoint::new(([127, 0, 0, 1], 1000 + n).into(), u32::from(n), 2, 0))
+            .map(|n| Endpoint::new(([127, 0, 0, 1], 1000 + n).into(), u32::from(n), 0))
             .collect()
     }
 
@@ -368,7 +376,7 @@ mod tests {
 
     #[test]
     fn warmth_rises_from_a_tenth() {
-        let endpoint = Endpoint::new(([127, 0, 0, 1], 1).into(), 0, 1, 1_000);
+        let endpoint = Endpoint::new(([127, 0, 0, 1], 1).into(), 0, 1_000);
         let at = |now| endpoint.warmth(Some(Duration::from_secs(10)), now);
         assert_eq!([1_000, 6_000, 11_000, 99_000].map(at), [0.1, 0.5, 1.0, 1.0]);
         assert_eq!(endpoint.warmth(None, 1_000), 1.0);

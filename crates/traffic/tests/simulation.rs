@@ -37,7 +37,7 @@ impl Simulation {
     fn new(natures: &[Nature], workers: usize, seed: u64) -> Simulation {
         let endpoint = |n: usize| {
             let address = ([127, 0, 0, 1], 1000 + n as u16).into();
-            Arc::new(Endpoint::new(address, n as u32, workers, 0))
+            Arc::new(Endpoint::new(address, n as u32, 0))
         };
         Simulation {
             members: (0..natures.len()).map(endpoint).collect(),
@@ -72,8 +72,8 @@ impl Simulation {
             }
         }
         if step.is_multiple_of(10) {
-            for (at, worker) in self.workers.iter_mut().enumerate() {
-                self.members.iter().for_each(|member| worker.exchange(at, member));
+            for worker in &mut self.workers {
+                self.members.iter().for_each(|member| worker.exchange(member));
             }
             self.changes += self.members.iter().filter(|member| member.tick(now_ms)).count() as u64;
         }
