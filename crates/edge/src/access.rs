@@ -25,7 +25,10 @@ pub struct AccessRecord<'a> {
     /// What the client was sent; 0 when it went away before a status was known.
     pub status: u16,
     pub rule: Option<&'a RuleId>,
+    /// The last one that was tried.
     pub endpoint: Option<SocketAddr>,
+    /// Attempts at endpoints; 0 where the edge answered itself.
+    pub attempts: u32,
     /// Why the edge answered itself, or gave up: a slug.
     pub refusal: Option<&'static str>,
     pub total: Duration,
@@ -59,6 +62,7 @@ pub(crate) struct Trace {
     pub connect: Option<Duration>,
     pub first_byte: Option<Duration>,
     pub endpoint: Option<SocketAddr>,
+    pub attempts: u32,
     pub status: u16,
     pub refusal: Option<&'static str>,
     pub bytes_in: u64,
@@ -72,6 +76,7 @@ impl Trace {
             connect: None,
             first_byte: None,
             endpoint: None,
+            attempts: 0,
             status: 0,
             refusal: None,
             bytes_in: 0,
@@ -103,6 +108,7 @@ impl Trace {
             status: self.status,
             rule: None,
             endpoint: self.endpoint,
+            attempts: self.attempts,
             refusal: self.refusal,
             total,
             connect: self.connect,

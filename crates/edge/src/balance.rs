@@ -1,16 +1,18 @@
-//! Which backend of a rule, and which endpoint of it, takes a request. One function, so that better balancing
-//! replaces it in one place.
+//! Which backend of a rule takes a request, by weight. Which of its endpoints does is decided by `traffic`.
 
-use crate::view::{Backends, Share};
+use crate::connection::Connection;
+use crate::decide::Head;
+use crate::view::{Backend, Backends, Share};
+use model::traffic::{Algorithm, HashKey};
+use routing::Headers as _;
 use std::cell::RefCell;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 
-/// Positions of one worker. They are numbered as the view numbers rules and services; a new view may shift them,
-/// which moves where a rotation goes on and harms nothing.
+/// Positions of one worker. They are numbered as the view numbers rules; a new view may shift them, which moves where a
+/// rotation goes on and harms nothing.
 #[derive(Default)]
 pub(crate) struct Rotation {
     rules: RefCell<Vec<u32>>,
-    services: RefCell<Vec<u32>>,
     /// Where each of them begins.
     start: u32,
 }
@@ -23,13 +25,9 @@ impl Rotation {
 }
 
 /// Where a request goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub(crate) enum Picked<'v> {
-    /// These endpoints, beginning with the one at `first` and going round.
-    Endpoints {
-        endpoints: &'v [SocketAddr],
-        first: usize,
-    },
+    Backend(Backend<'v>),
     NoEndpoint,
     InvalidBackend,
     /// All weights are zero.
@@ -37,12 +35,12 @@ pub(crate) enum Picked<'v> {
 }
 
 /// Weighted over backends by a low-discrepancy sequence (multiples of the golden ratio), so that any run of requests
-/// has shares close to the weights; round robin over the endpoints of the one chosen.
+/// has shares close to the weights.
 pub(crate) fn pick<'v>(
     rotation: &Rotation,
     rule: u32,
     backends: &Backends,
-    endpoints: impl Fn(u32) -> &'v [SocketAddr],
+    backend: impl Fn(u32) -> Option<Backend<'v>>,
 ) -> Picked<'v> {
     let share = match backends.shares() {
         [only] if only.weight > 0 => only,
@@ -54,15 +52,40 @@ pub(crate) fn pick<'v>(
             }
         }
     };
-    let Some(service) = share.service else { return Picked::InvalidBackend };
-    match endpoints(service) {
-        [] => Picked::NoEndpoint,
-        [one] => Picked::Endpoints { endpoints: std::slice::from_ref(one), first: 0 },
-        many => {
-            let first = next(&rotation.services, service, rotation.start) as usize % many.len();
-            Picked::Endpoints { endpoints: many, first }
-        }
+    let Some(number) = share.backend else { return Picked::InvalidBackend };
+    match backend(number).filter(|backend| !backend.members.is_empty()) {
+        Some(backend) => Picked::Backend(backend),
+        None => Picked::NoEndpoint,
     }
+}
+
+/// What consistent hashing goes by; none where the algorithm is another, or the request does not carry it.
+pub(crate) fn key(
+    algorithm: &Algorithm,
+    request: Head<'_>,
+    query: Option<&[u8]>,
+    connection: &Connection,
+) -> Option<u64> {
+    let Algorithm::ConsistentHash(key) = algorithm else { return None };
+    match key {
+        HashKey::SourceAddress => Some(match connection.peer.ip() {
+            IpAddr::V4(address) => traffic::hash(&address.octets()),
+            IpAddr::V6(address) => traffic::hash(&address.octets()),
+        }),
+        HashKey::Header(name) => request.values(name).next().map(traffic::hash),
+        HashKey::Cookie(name) => request
+            .values("cookie")
+            .find_map(|cookies| pair(cookies, b';', name))
+            .map(traffic::hash),
+        HashKey::QueryParameter(name) => pair(query?, b'&', name).map(traffic::hash),
+    }
+}
+
+/// The value of a name in `name=value` pairs, as it is written.
+fn pair<'a>(pairs: &'a [u8], separator: u8, name: &str) -> Option<&'a [u8]> {
+    pairs
+        .split(|byte| *byte == separator)
+        .find_map(|pair| pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"="))
 }
 
 /// 2^32 divided by the golden ratio.
@@ -93,8 +116,8 @@ fn next(counters: &RefCell<Vec<u32>>, at: u32, start: u32) -> u32 {
 mod tests {
     use super::*;
 
-    fn share(weight: u32, service: Option<u32>) -> Share {
-        Share { weight, service }
+    fn share(weight: u32, backend: Option<u32>) -> Share {
+        Share { weight, backend }
     }
 
     #[test]
@@ -121,49 +144,35 @@ mod tests {
     #[test]
     fn says_why_there_is_no_endpoint() {
         let rotation = Rotation::default();
-        let none = |_| -> &'static [SocketAddr] { &[] };
         for (shares, expected) in [
-            (vec![share(0, Some(0)), share(0, Some(1))], Picked::NoWeight),
-            (vec![share(0, Some(0))], Picked::NoWeight),
-            (vec![], Picked::NoWeight),
-            (vec![share(1, None)], Picked::InvalidBackend),
-            (vec![share(1, Some(0))], Picked::NoEndpoint),
+            (vec![share(0, Some(0)), share(0, Some(1))], "no weight"),
+            (vec![share(0, Some(0))], "no weight"),
+            (vec![], "no weight"),
+            (vec![share(1, None)], "invalid"),
+            (vec![share(1, Some(0))], "no endpoint"),
         ] {
             let backends = Backends::new(shares);
-            assert_eq!(pick(&rotation, 0, &backends, none), expected);
+            let picked = match pick(&rotation, 0, &backends, |_| None) {
+                Picked::Backend(_) => "backend",
+                Picked::NoEndpoint => "no endpoint",
+                Picked::InvalidBackend => "invalid",
+                Picked::NoWeight => "no weight",
+            };
+            assert_eq!(picked, expected);
         }
     }
 
     #[test]
-    fn goes_round_over_endpoints() {
-        let addresses: Vec<SocketAddr> =
-            (1..=3).map(|port| SocketAddr::from(([127, 0, 0, 1], port))).collect();
-        let rotation = Rotation::default();
-        let backends = Backends::new(vec![share(1, Some(4))]);
-        let mut counts = [0; 3];
-        for _ in 0..30 {
-            match pick(&rotation, 0, &backends, |_| &addresses) {
-                Picked::Endpoints { first, .. } => counts[first] += 1,
-                other => panic!("{other:?}"),
-            }
+    fn finds_a_pair_by_its_whole_name() {
+        for (pairs, separator, expected) in [
+            ("a=1; user=7; b=2", b';', Some("7")),
+            ("superuser=1;user=2", b';', Some("2")),
+            ("user", b';', None),
+            ("x=user=3", b'&', None),
+            ("q=1&user=", b'&', Some("")),
+        ] {
+            let found = pair(pairs.as_bytes(), separator, "user");
+            assert_eq!(found, expected.map(str::as_bytes), "{pairs}");
         }
-        assert_eq!(counts, [10, 10, 10]);
-    }
-
-    #[test]
-    fn first_requests_of_workers_go_to_different_endpoints() {
-        let addresses: Vec<SocketAddr> =
-            (1..=3).map(|port| SocketAddr::from(([127, 0, 0, 1], port))).collect();
-        let backends = Backends::new(vec![share(1, Some(0))]);
-        let mut firsts: Vec<usize> = (0..3)
-            .map(|worker| {
-                match pick(&Rotation::starting_at(worker), 0, &backends, |_| &addresses) {
-                    Picked::Endpoints { first, .. } => first,
-                    other => panic!("{other:?}"),
-                }
-            })
-            .collect();
-        firsts.sort_unstable();
-        assert_eq!(firsts, [0, 1, 2]);
     }
 }

@@ -1,38 +1,34 @@
-//! One request from its head to the end of its response, for every version of HTTP: decide, find an endpoint, run the
-//! attempt, answer instead where there is no response of an origin, account.
+//! One request from its head to the end of its response, for every version of HTTP: decide, forward, answer instead
+//! where there is no response of an origin, account.
 
 use crate::access::{AccessRecord, Trace};
-use crate::balance::{Picked, pick};
-use crate::client::{Client, ClientFault};
+use crate::balance::{self, Picked, pick};
+use crate::client::Client;
 use crate::connection::Connection;
-use crate::deadline::{Deadline, Passed};
+use crate::deadline::Deadline;
 use crate::decide::{Decided, Head, decide};
+use crate::forward::{Route, Run};
 use crate::ids::RequestId;
-use crate::metrics::{RouteCounters, UpstreamFailure};
-use crate::pump::{Aftermath, Fault, Pump, Terms};
+use crate::pump::Terms;
 use crate::refusal::{Cause, Media, Refusal};
 use crate::reply::Reply;
 use crate::request_head;
-use crate::upstream::{ConnectFault, connect};
 use crate::view::{EdgeView, RuleAction, RulePlan};
 use crate::worker::Worker;
 use h1::{HeaderList, Known, Method, RequestHead};
 use model::edge::Redirect;
 use routing::RedirectRequest;
-use std::future::poll_fn;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
-use tokio::net::TcpStream;
 
 /// Memory that a request needs and the next one uses again.
 #[derive(Default)]
 pub(crate) struct Scratch {
     pub request: HeaderList,
-    response: HeaderList,
+    pub response: HeaderList,
     host: String,
     normal: Vec<u8>,
     /// What is written to the origin.
-    upload: Vec<u8>,
+    pub upload: Vec<u8>,
 }
 
 /// Where a request is served.
@@ -46,16 +42,9 @@ pub(crate) struct Site<'a> {
 
 /// The request as its connection has received it.
 #[derive(Clone, Copy)]
-struct Received<'a> {
-    site: Site<'a>,
-    head: &'a RequestHead,
-}
-
-/// Where a forwarded request may go.
-struct Route<'v> {
-    rule: &'v RulePlan,
-    endpoints: &'v [SocketAddr],
-    first: usize,
+pub(crate) struct Received<'a> {
+    pub site: Site<'a>,
+    pub head: &'a RequestHead,
 }
 
 /// Serves one request.
@@ -77,7 +66,7 @@ pub(crate) async fn serve<C: Client>(
         Step::Forward(route, terms) => {
             let limits = route.rule.timeouts.request;
             deadline.cap_at(trace.started, limits);
-            let run = Run { received, route, terms };
+            let run = Run::new(received, &view, route, terms);
             if let Err(refusal) = run.forward(client, scratch, &mut trace).await {
                 let media = media(received, client, scratch);
                 reply.refuse(client, refusal, media, &mut trace).await;
@@ -149,12 +138,14 @@ fn plan<'v, C: Client>(
             Step::Redirect(rule, redirect.status, location)
         }
         RuleAction::Forward(backends) => {
-            let endpoints = |service| view.endpoints(service);
-            let cause = match pick(&worker.rotation, rule.number, backends, endpoints) {
-                Picked::Endpoints { endpoints, first } => {
+            let backend = |number| view.backend(number);
+            let cause = match pick(&worker.rotation, rule.number, backends, backend) {
+                Picked::Backend(backend) => {
                     upload.clear();
                     request_head::write(upload, request, &decided, connection, id);
-                    let route = Route { rule, endpoints, first };
+                    let algorithm = &backend.policy.balance.algorithm;
+                    let key = balance::key(algorithm, request, decided.path.query, connection);
+                    let route = Route { rule, backend, key };
                     return Step::Forward(route, terms(request, rule, id));
                 }
                 Picked::NoEndpoint => Cause::NoEndpoint,
@@ -172,6 +163,7 @@ fn terms<'v>(request: Head<'_>, rule: &'v RulePlan, id: &'v RequestId) -> Terms<
         framing: request.head.framing,
         asks_upgrade: request_head::upgrade(request).is_some(),
         response_edits: rule.response_edits.as_ref(),
+        again_on: None,
         id,
     }
 }
@@ -201,168 +193,6 @@ fn location(
     let mut location = Vec::new();
     routing::redirect_location(redirect, &request, public_port, &mut location);
     location
-}
-
-/// A request on its way to an origin.
-struct Run<'a> {
-    received: Received<'a>,
-    route: Route<'a>,
-    terms: Terms<'a>,
-}
-
-impl Run<'_> {
-    /// Attempts, until one gave a response or no other is sound. An error is still to be answered.
-    async fn forward<C: Client>(
-        &self,
-        client: &mut C,
-        scratch: &mut Scratch,
-        trace: &mut Trace,
-    ) -> Result<(), Refusal> {
-        let Site { worker, deadline, .. } = self.received.site;
-        let (mut tried, mut wants_fresh) = (0, false);
-        loop {
-            let address = self.address(tried);
-            trace.endpoint = Some(address);
-            self.cap(trace);
-            let pooled = if wants_fresh { None } else { worker.pool.take(address) };
-            let is_reused = pooled.is_some();
-            let mut io = match pooled {
-                Some(io) => io,
-                None => match self.connect(address, trace).await {
-                    Ok(io) => io,
-                    Err(Some(refusal)) => return Err(refusal),
-                    Err(None) => {
-                        tried += 1;
-                        if tried >= self.route.endpoints.len() {
-                            return Err(Refusal::Edge(Cause::ConnectFailed));
-                        }
-                        worker.counters().retries.add(1);
-                        continue;
-                    }
-                },
-            };
-            let request = (&mut scratch.upload, &mut scratch.response);
-            let mut pump =
-                Pump::new(client, &mut io, (worker, deadline), self.terms, trace, request);
-            let result = poll_fn(|cx| pump.poll(cx)).await;
-            let aftermath = pump.aftermath();
-            let Err(fault) = result else {
-                if aftermath.reusable {
-                    worker.pool.put(address, io);
-                }
-                return Ok(());
-            };
-            if is_reused && self.may_repeat(fault, aftermath) {
-                // The origin closed a connection that it had kept: most likely it never saw the request.
-                worker.counters().retries.add(1);
-                wants_fresh = true;
-                continue;
-            }
-            return self.failed(client, fault, aftermath, trace);
-        }
-    }
-
-    fn address(&self, tried: usize) -> SocketAddr {
-        let endpoints = self.route.endpoints;
-        endpoints[(self.route.first + tried) % endpoints.len()]
-    }
-
-    /// The route's time for one attempt, within its time for the request.
-    fn cap(&self, trace: &Trace) {
-        let timeouts = self.route.rule.timeouts;
-        if let Some(limit) = timeouts.backend_request {
-            let elapsed = trace.elapsed(Instant::now());
-            let limit = elapsed + limit;
-            let limit = timeouts.request.map_or(limit, |request| request.min(limit));
-            self.received.site.deadline.cap_at(trace.started, Some(limit));
-        }
-    }
-
-    fn counters(&self) -> &RouteCounters {
-        self.route.rule.metrics.of(self.received.site.worker.index)
-    }
-
-    fn count(&self, failure: UpstreamFailure) {
-        self.counters().failures[failure as usize].add(1);
-    }
-
-    /// Errors without a refusal leave another endpoint to be tried: nothing was sent.
-    async fn connect(
-        &self,
-        address: SocketAddr,
-        trace: &mut Trace,
-    ) -> Result<TcpStream, Option<Refusal>> {
-        let start = Instant::now();
-        // Boxed: connecting is rare, and its state would lie in every connection's task.
-        let result = Box::pin(connect(address, self.received.site.deadline)).await;
-        trace.connect = Some(start.elapsed());
-        result.map_err(|fault| match fault {
-            ConnectFault::Refused => {
-                self.count(UpstreamFailure::Connect);
-                None
-            }
-            ConnectFault::TimedOut => {
-                self.count(UpstreamFailure::ConnectTimeout);
-                None
-            }
-            ConnectFault::Passed => {
-                self.count(UpstreamFailure::Timeout);
-                Some(Refusal::Edge(Cause::RouteTimeout))
-            }
-        })
-    }
-
-    /// Idempotent requests only (RFC 9110 section 9.2.2), and only those whose body was not touched.
-    fn may_repeat(&self, fault: Fault, aftermath: Aftermath) -> bool {
-        use Method::{Delete, Get, Head, Options, Put, Trace};
-        fault == Fault::NoResponse
-            && !aftermath.took_body
-            && matches!(self.terms.method, Get | Head | Options | Put | Delete | Trace)
-    }
-
-    fn failed<C: Client>(
-        &self,
-        client: &mut C,
-        fault: Fault,
-        aftermath: Aftermath,
-        trace: &mut Trace,
-    ) -> Result<(), Refusal> {
-        let (failure, refusal) = judge(fault);
-        if let Some(failure) = failure {
-            self.count(failure);
-        }
-        match refusal {
-            Some(refusal) if !aftermath.head_sent => Err(refusal),
-            _ => {
-                trace.refusal = Some(match fault {
-                    Fault::Client(_) => "client-gone",
-                    _ => failure.map_or("client-gone", UpstreamFailure::slug),
-                });
-                client.abort();
-                Ok(())
-            }
-        }
-    }
-}
-
-/// Whose fault it is, and what to answer while that is possible.
-fn judge(fault: Fault) -> (Option<UpstreamFailure>, Option<Refusal>) {
-    let (failure, cause) = match fault {
-        Fault::NoResponse => (UpstreamFailure::NoResponse, Cause::BadResponse),
-        Fault::Malformed => (UpstreamFailure::Malformed, Cause::BadResponse),
-        Fault::Truncated => (UpstreamFailure::Truncated, Cause::BadResponse),
-        Fault::Timeout(Passed::Cap) => (UpstreamFailure::Timeout, Cause::RouteTimeout),
-        Fault::Timeout(Passed::Stall) => (UpstreamFailure::Timeout, Cause::BackendTimeout),
-        Fault::ClientTimeout => return (None, Some(Refusal::Edge(Cause::RequestTimeout))),
-        Fault::Client(ClientFault::Gone) => return (None, None),
-        Fault::Client(ClientFault::TooLarge) => {
-            return (None, Some(Refusal::Edge(Cause::BodyTooLarge)));
-        }
-        Fault::Client(ClientFault::Message(reason)) => {
-            return (None, Some(Refusal::Message(reason)));
-        }
-    };
-    (Some(failure), Some(Refusal::Edge(cause)))
 }
 
 fn media<C: Client>(received: Received<'_>, client: &C, scratch: &Scratch) -> Media {

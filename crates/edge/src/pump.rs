@@ -32,6 +32,8 @@ pub(crate) enum Fault {
     NoResponse,
     /// The response's head is cut off or not acceptable.
     Malformed,
+    /// A response that is not passed on, because another attempt is to be made.
+    Status(u16),
     /// The body of the response ended early or is malformed.
     Truncated,
     Timeout(Passed),
@@ -47,6 +49,8 @@ pub(crate) struct Terms<'a> {
     pub framing: Framing,
     pub asks_upgrade: bool,
     pub response_edits: Option<&'a Edits>,
+    /// Says of the status of a response whether another attempt is to be made instead of passing it on.
+    pub again_on: Option<&'a dyn Fn(u16) -> bool>,
     pub id: &'a RequestId,
 }
 
@@ -403,6 +407,11 @@ impl<'a, C: Client> Pump<'a, C> {
         };
         let parsed = h1::parse_response(input.data(), self.down.list, self.terms.method, &LIMITS);
         let Some(head) = parsed.map_err(|_| Fault::Malformed)? else { return Ok(false) };
+        if let Some(again_on) = self.terms.again_on.filter(|_| !self.up.took_body)
+            && again_on(head.status)
+        {
+            return Err(Fault::Status(head.status));
+        }
         if head.is_interim() {
             self.down.interims.take(&head)?;
             self.down.state = DownState::Interim;

@@ -35,6 +35,7 @@ causes! {
     InvalidBackend 500 "invalid-backend" "The backend of this route is not valid.",
     NoWeight 500 "no-weight" "Every backend of this route has weight zero.",
     NoEndpoint 503 "no-endpoint" "No endpoint of the backend is ready.",
+    CircuitOpen 503 "circuit-open" "The backend has as many requests as it may have.",
     ConnectFailed 502 "connect-failed" "The backend could not be reached.",
     BadResponse 502 "bad-response" "The backend sent no usable response.",
     RouteTimeout 504 "route-timeout" "The request took longer than its route allows.",

@@ -3,41 +3,50 @@
 //! endpoints.
 
 use crate::edits::Edits;
+use crate::live::{Live, default_policy};
 use crate::metrics::{Metrics, RouteMetrics};
 use crate::tls::{KeyTable, PortTls};
-use model::edge::{Action, Backend, PathRewrite, Protocol, Redirect, Rule, Target, Timeouts};
+use model::edge::{Action, PathRewrite, Protocol, Redirect, Rule, Target, Timeouts};
 use model::facts::EndpointSet;
 use model::id::{RuleId, ServicePort};
-use model::{Facts, Snapshot};
+use model::traffic::{BackendPolicy, HealthCheck, Retry};
+use model::{Digest, Facts, Node, Snapshot};
 use routing::{ListenerTable, Router, RuleSlot};
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use traffic::{Balancer, Endpoint, Members};
 
 /// What outlives views: counters, and the numbers by which live state is kept.
 pub struct Registry {
     pub metrics: Arc<Metrics>,
+    pub live: Arc<Live>,
     numbers: Mutex<Numbers>,
 }
 
 #[derive(Default)]
 struct Numbers {
     rules: HashMap<RuleId, u32>,
-    services: HashMap<ServicePort, u32>,
+    /// By Service port and policy: one of them with two policies is balanced and limited twice.
+    backends: HashMap<(ServicePort, Option<Digest>), Arc<BackendPlan>>,
 }
 
 impl Registry {
     /// For an edge with that many workers.
     pub fn new(workers: usize) -> Registry {
-        Registry { metrics: Metrics::new(workers), numbers: Mutex::default() }
+        Registry {
+            metrics: Metrics::new(workers),
+            live: Arc::new(Live::new()),
+            numbers: Mutex::default(),
+        }
     }
 }
 
 /// See the module.
 pub struct EdgeView {
     plan: Arc<Plan>,
-    /// By the numbers of services.
+    live: Arc<Live>,
+    /// By the numbers of backends.
     endpoints: Vec<Endpoints>,
 }
 
@@ -46,7 +55,24 @@ struct Plan {
     /// By the address of the router's table.
     listeners: HashMap<usize, Arc<ListenerPlan>, BuildHasherDefault<AddressHasher>>,
     ports: Vec<PortPlan>,
-    services: Vec<(ServicePort, u32)>,
+    backends: Vec<Arc<BackendPlan>>,
+}
+
+/// A Service port with the policy by which it is used.
+struct BackendPlan {
+    number: u32,
+    port: ServicePort,
+    policy: Option<Node<BackendPolicy>>,
+    shared: traffic::Backend,
+}
+
+/// A backend as a request meets it.
+#[derive(Clone, Copy)]
+pub(crate) struct Backend<'v> {
+    pub number: u32,
+    pub members: &'v Members,
+    pub policy: &'v BackendPolicy,
+    pub shared: &'v traffic::Backend,
 }
 
 /// One socket's worth of listeners.
@@ -56,10 +82,11 @@ pub(crate) struct PortPlan {
     pub tls: Option<Arc<PortTls>>,
 }
 
-#[derive(Clone, Default)]
+#[derive(Clone)]
 struct Endpoints {
-    usable: Arc<[SocketAddr]>,
-    /// What `usable` was made from; held so that an address that is equal means the same set.
+    plan: Arc<BackendPlan>,
+    members: Members,
+    /// What `members` was made from; held so that an address that is equal means the same set.
     source: Option<Arc<EndpointSet>>,
 }
 
@@ -78,6 +105,7 @@ pub(crate) struct RulePlan {
     pub rewrite_host: Option<Box<[u8]>>,
     pub rewrite_path: Option<PathRewrite>,
     pub timeouts: Timeouts,
+    pub retry: Option<Box<Retry>>,
     pub action: RuleAction,
 }
 
@@ -97,7 +125,7 @@ pub(crate) struct Backends {
 pub(crate) struct Share {
     pub weight: u32,
     /// None for a backend that is not valid.
-    pub service: Option<u32>,
+    pub backend: Option<u32>,
 }
 
 impl Backends {
@@ -124,6 +152,7 @@ impl EdgeView {
         registry: &Registry,
         previous: Option<&EdgeView>,
     ) -> EdgeView {
+        let previous_endpoints = previous.map_or_else(Vec::new, |view| view.endpoints.clone());
         let previous = previous.map(|view| &*view.plan);
         let router = Arc::new(Router::build(&snapshot.edge, previous.map(|plan| &*plan.router)));
         let mut numbers = registry.numbers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -136,25 +165,26 @@ impl EdgeView {
                 (address(table), plan)
             })
             .collect();
-        let services = numbers.services.iter().map(|(port, number)| (port.clone(), *number));
-        let plan = Plan {
-            listeners,
-            ports: ports(&router, snapshot, keys),
-            services: services.collect(),
-            router,
-        };
-        EdgeView { plan: Arc::new(plan), endpoints: Vec::new() }.with_facts(facts)
+        let mut backends: Vec<_> = numbers.backends.values().cloned().collect();
+        backends.sort_unstable_by_key(|backend| backend.number);
+        let plan = Plan { listeners, ports: ports(&router, snapshot, keys), backends, router };
+        let live = Arc::clone(&registry.live);
+        EdgeView { plan: Arc::new(plan), live, endpoints: previous_endpoints }.with_facts(facts)
     }
 
-    /// The same plan with other endpoints. Costs one look at each service.
+    /// The same plan with other endpoints. Costs one look at each backend.
     pub fn with_facts(&self, facts: &Facts) -> EdgeView {
-        let count = self.plan.services.iter().map(|(_, number)| number + 1).max().unwrap_or(0);
-        let mut endpoints = self.endpoints.clone();
-        endpoints.resize(count as usize, Endpoints::default());
-        for (port, number) in &self.plan.services {
-            endpoints[*number as usize].update(facts.endpoints.get(port));
+        let backends = self.plan.backends.iter().enumerate();
+        let endpoints = backends.map(|(at, plan)| {
+            let source = facts.endpoints.get(&plan.port);
+            let known = self.endpoints.get(at).filter(|known| known.is_of(source));
+            known.cloned().unwrap_or_else(|| Endpoints::new(plan, source, &self.live))
+        });
+        EdgeView {
+            plan: Arc::clone(&self.plan),
+            live: Arc::clone(&self.live),
+            endpoints: endpoints.collect(),
         }
-        EdgeView { plan: Arc::clone(&self.plan), endpoints }
     }
 
     /// The ports of the plan, as written, in ascending order.
@@ -177,22 +207,68 @@ impl EdgeView {
         self.plan.listeners.get(&key)?.rules.get(slot as usize)
     }
 
-    pub(crate) fn endpoints(&self, service: u32) -> &[SocketAddr] {
-        self.endpoints.get(service as usize).map_or(&[], |endpoints| &endpoints.usable)
+    pub(crate) fn backend(&self, number: u32) -> Option<Backend<'_>> {
+        self.endpoints.get(number as usize).map(Endpoints::backend)
+    }
+
+    pub(crate) fn backends(&self) -> impl Iterator<Item = Backend<'_>> {
+        self.endpoints.iter().map(Endpoints::backend)
+    }
+
+    pub fn live(&self) -> &Live {
+        &self.live
+    }
+
+    /// Endpoints that are to be checked, each once, by the check of the first backend that has one.
+    pub fn checks(&self) -> Vec<(Arc<Endpoint>, HealthCheck)> {
+        let mut seen = std::collections::HashSet::new();
+        let checked =
+            self.backends().filter_map(|backend| Some((backend, backend.policy.health.as_ref()?)));
+        checked
+            .flat_map(|(backend, check)| backend.members.iter().map(move |member| (member, check)))
+            .filter(|(member, _)| seen.insert(member.address()))
+            .map(|(member, check)| (Arc::clone(member), check.clone()))
+            .collect()
+    }
+}
+
+impl Backend<'_> {
+    /// What one sweep of a worker does about the backend as a whole.
+    pub fn sweep(&self, balancer: &mut Balancer, live: &Live, now_ms: u64) {
+        let requests = balancer.take_requests(self.number);
+        if requests > 0 {
+            self.shared.budget.add_requests(requests, &self.policy.budget, now_ms);
+        }
+        if self.policy.ejection.success_rate_below_mean > 0 {
+            let endpoints: Vec<&Endpoint> = self.members.iter().map(|member| &**member).collect();
+            if self.shared.tick(self.policy, &endpoints, now_ms) {
+                live.changed();
+            }
+        }
     }
 }
 
 impl Endpoints {
-    fn update(&mut self, source: Option<&Arc<EndpointSet>>) {
-        let same = match (&self.source, source) {
+    fn new(plan: &Arc<BackendPlan>, source: Option<&Arc<EndpointSet>>, live: &Live) -> Endpoints {
+        let usable = source.into_iter().flat_map(|set| set.usable());
+        let members = usable.map(|endpoint| live.endpoint(endpoint.address)).collect();
+        Endpoints { plan: Arc::clone(plan), members, source: source.cloned() }
+    }
+
+    fn is_of(&self, source: Option<&Arc<EndpointSet>>) -> bool {
+        match (&self.source, source) {
             (Some(old), Some(new)) => Arc::ptr_eq(old, new),
             (None, None) => true,
             _ => false,
-        };
-        if !same {
-            let usable = source.into_iter().flat_map(|set| set.usable());
-            self.usable = usable.map(|endpoint| endpoint.address).collect();
-            self.source = source.cloned();
+        }
+    }
+
+    fn backend(&self) -> Backend<'_> {
+        Backend {
+            number: self.plan.number,
+            members: &self.members,
+            policy: self.plan.policy.as_deref().unwrap_or_else(|| default_policy()),
+            shared: &self.plan.shared,
         }
     }
 }
@@ -227,8 +303,9 @@ impl Builder<'_> {
     }
 
     fn rule(&mut self, slot: &RuleSlot<'_>) -> RulePlan {
-        let Rule { id, request_headers, response_headers, rewrite, timeouts, action, .. } =
-            slot.rule;
+        let Rule {
+            id, request_headers, response_headers, rewrite, timeouts, retry, action, ..
+        } = slot.rule;
         let rewrite_host = rewrite
             .hostname
             .as_ref()
@@ -236,13 +313,14 @@ impl Builder<'_> {
             .map(|host| Box::from(host.to_ascii_lowercase().as_bytes()));
         RulePlan {
             id: id.clone(),
-            number: number(&mut self.numbers.rules, id),
+            number: self.rule_number(id),
             metrics: self.metrics.route(&slot.route.id),
             request_edits: Edits::new(request_headers),
             response_edits: Edits::new(response_headers),
             rewrite_host,
             rewrite_path: rewrite.path.clone(),
             timeouts: *timeouts,
+            retry: retry.clone(),
             action: self.action(action),
         }
     }
@@ -258,22 +336,38 @@ impl Builder<'_> {
         }
     }
 
-    fn share(&mut self, backend: &Backend) -> Share {
-        let service = match &backend.target {
-            Target::Service(port) => Some(number(&mut self.numbers.services, port)),
+    fn share(&mut self, backend: &model::edge::Backend) -> Share {
+        let number = match &backend.target {
+            Target::Service(port) => Some(self.backend(port, backend.policy.as_ref())),
             Target::Invalid { .. } => None,
         };
-        Share { weight: backend.weight, service }
+        Share { weight: backend.weight, backend: number }
     }
-}
 
-fn number<K: Clone + Eq + std::hash::Hash>(numbers: &mut HashMap<K, u32>, key: &K) -> u32 {
-    match numbers.get(key) {
-        Some(number) => *number,
-        None => {
-            let next = u32::try_from(numbers.len()).unwrap_or(u32::MAX);
-            numbers.insert(key.clone(), next);
-            next
+    fn backend(&mut self, port: &ServicePort, policy: Option<&Node<BackendPolicy>>) -> u32 {
+        let backends = &mut self.numbers.backends;
+        let next = backends.len() as u32;
+        let plan = backends.entry((port.clone(), policy.map(Node::digest))).or_insert_with(|| {
+            let shared = traffic::Backend::default();
+            Arc::new(BackendPlan {
+                number: next,
+                port: port.clone(),
+                policy: policy.cloned(),
+                shared,
+            })
+        });
+        plan.number
+    }
+
+    fn rule_number(&mut self, id: &RuleId) -> u32 {
+        let rules = &mut self.numbers.rules;
+        match rules.get(id) {
+            Some(number) => *number,
+            None => {
+                let next = rules.len() as u32;
+                rules.insert(id.clone(), next);
+                next
+            }
         }
     }
 }
@@ -330,7 +424,7 @@ mod tests {
             cors: None,
             mirrors: Vec::new(),
             persistence: None,
-            action: Action::Forward(vec![Backend::plain(1, target)]),
+            action: Action::Forward(vec![model::edge::Backend::plain(1, target)]),
         };
         let route = Node::new(Route { id, front_end: FrontEnd::GatewayApi, rules: vec![rule] });
         let attachment = Attachment { host: HostPattern::Any, original: HostPattern::Any, route };
@@ -378,6 +472,6 @@ mod tests {
         assert_eq!(plan_of(&first, 81).rules[0].number, plan_of(&back, 81).rules[0].number);
         let third = second.with_facts(&facts);
         assert!(Arc::ptr_eq(&second.plan, &third.plan));
-        assert!(Arc::ptr_eq(&second.endpoints[0].usable, &third.endpoints[0].usable));
+        assert!(Arc::ptr_eq(&second.endpoints[0].members, &third.endpoints[0].members));
     }
 }

@@ -26,6 +26,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Notify, watch};
+use traffic::Balancer;
 
 /// The codec's limits, by the edge's names for them.
 pub(crate) const LIMITS: h1::Limits = h1::Limits {
@@ -50,6 +51,7 @@ pub(crate) struct Worker {
     pub buffers: Buffers,
     pub pool: Pool,
     pub rotation: Rotation,
+    pub balancer: RefCell<Balancer>,
     pub ids: RequestIds,
     pub metrics: Arc<Metrics>,
     pub recorder: RefCell<Option<Box<dyn Recorder>>>,
@@ -98,8 +100,10 @@ pub(crate) fn run(seed: Seed) {
 
 async fn live(seed: Seed) {
     let Seed { index, config, mut reader, ports, metrics, recorder, mut phase, ready } = seed;
-    let deadlines = Deadlines::new(Instant::now());
     let view = Rc::new(HeldView(Arc::clone(reader.current())));
+    // All workers count from one moment, which is that of their endpoints too.
+    let deadlines = Deadlines::new(view.live().epoch());
+    deadlines.sweep(Instant::now());
     let worker = Rc::new(Worker {
         index,
         config,
@@ -107,6 +111,7 @@ async fn live(seed: Seed) {
         deadlines,
         buffers: Buffers::default(),
         rotation: Rotation::starting_at(index as u32),
+        balancer: RefCell::new(Balancer::new(index as u64)),
         ids: RequestIds::new(),
         metrics,
         recorder: RefCell::new(recorder),
@@ -163,6 +168,21 @@ impl Worker {
         }
     }
 
+    /// Tells the other workers how busy endpoints are, and lets those back in whose time out is over.
+    fn sweep_endpoints(&self) {
+        let (view, now_ms) = (self.view(), self.deadlines.now_ms());
+        let mut balancer = self.balancer.borrow_mut();
+        for backend in view.backends() {
+            for endpoint in backend.members.iter() {
+                balancer.exchange(endpoint);
+                if endpoint.tick(now_ms) {
+                    view.live().changed();
+                }
+            }
+            backend.sweep(&mut balancer, view.live(), now_ms);
+        }
+    }
+
     /// Ends idle connections at once and the others with their response; all of them when told to abort.
     async fn drain(&self, phase: &mut watch::Receiver<Phase>) {
         const LOOK: Duration = Duration::from_millis(2);
@@ -192,6 +212,7 @@ async fn sweep(worker: Rc<Worker>) {
     for count in 0u32.. {
         ticks.tick().await;
         worker.deadlines.sweep(Instant::now());
+        worker.sweep_endpoints();
         if count.is_multiple_of(EVICT_EVERY) {
             worker.date.set(date::format(SystemTime::now()));
             worker.pool.evict();

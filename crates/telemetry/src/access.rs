@@ -166,6 +166,9 @@ pub fn format(record: &AccessRecord<'_>, out: &mut Vec<u8>) {
     if let Some(endpoint) = record.endpoint {
         line.text("endpoint", endpoint.to_string().as_bytes());
     }
+    if record.attempts > 1 {
+        line.number("attempts", u64::from(record.attempts));
+    }
     if let Some(refusal) = record.refusal {
         line.text("refusal", refusal.as_bytes());
     }
@@ -271,6 +274,7 @@ mod tests {
             status: 200,
             rule: Some(rule),
             endpoint: Some(([127, 0, 0, 1], 9001).into()),
+            attempts: 1,
             refusal: None,
             total: Duration::from_micros(250),
             connect: None,

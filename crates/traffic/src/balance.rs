@@ -44,6 +44,8 @@ struct Group {
     in_panic: bool,
     turn: u32,
     table: Option<Maglev>,
+    /// Requests since [`Balancer::take_requests`].
+    requests: u32,
 }
 
 /// A request that is to be placed.
@@ -57,7 +59,7 @@ pub struct Choice<'r> {
     /// Hash of what consistent hashing goes by.
     pub key: Option<u64>,
     /// Members that this request has been to.
-    pub tried: &'r [usize],
+    pub tried: &'r [u32],
 }
 
 impl Balancer {
@@ -76,6 +78,7 @@ impl Balancer {
             let turn = self.random.number() as u32;
             self.groups[at].renew(members, policy, choice.changes, turn);
         }
+        self.groups[at].requests += u32::from(choice.tried.is_empty());
         let picked = match &policy.algorithm {
             Algorithm::ConsistentHash(_) => self.by_key(at, choice.key),
             Algorithm::RoundRobin => self.in_turn(at, members, policy, choice.now_ms),
@@ -84,8 +87,13 @@ impl Balancer {
                 self.better_of_two(at, members, policy, choice.now_ms)
             }
         };
-        let is_new = |at: usize| !choice.tried.contains(&at);
+        let is_new = |at: usize| !choice.tried.iter().any(|tried| *tried as usize == at);
         picked.filter(|at| is_new(*at)).or_else(|| self.next_untried(at, members, picked, is_new))
+    }
+
+    /// Requests that were placed for the first time since this was last asked.
+    pub fn take_requests(&mut self, group: u32) -> u32 {
+        self.groups.get_mut(group as usize).map_or(0, |group| std::mem::take(&mut group.requests))
     }
 
     /// The backend uses endpoints that are ejected or unhealthy, because too few others are left.
@@ -377,7 +385,7 @@ mod tests {
                 &with(algorithm.clone()),
                 &Choice { tried: &tried, changes: 1, ..FIRST },
             ) {
-                tried.push(at);
+                tried.push(at as u32);
             }
             assert_eq!(tried.len(), 5);
             assert_eq!(tried[4], 2, "what is out comes last");

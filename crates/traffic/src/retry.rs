@@ -55,7 +55,10 @@ pub fn repeat(attempt: &Attempt, wanted: Option<&Retry>) -> Repeat {
     }
     match attempt.failure {
         Failure::NotProcessed if attempt.untried > 0 => Repeat::Free,
-        Failure::NotProcessed => Repeat::No,
+        Failure::NotProcessed => match wanted {
+            Some(_) if attempt.attempts < further => Repeat::Budgeted,
+            _ => Repeat::No,
+        },
         _ if !attempt.is_idempotent || attempt.attempts >= further => Repeat::No,
         Failure::NoResponse if attempt.was_reused => Repeat::Free,
         Failure::Status(status) => {
@@ -131,6 +134,8 @@ mod tests {
             (nth(2, get(Status(503))), Budgeted),
             (nth(3, get(Status(503))), No),
             (Attempt { untried: 0, ..get(NoResponse) }, Budgeted),
+            (Attempt { untried: 0, ..post(NotProcessed) }, Budgeted),
+            (nth(3, Attempt { untried: 0, ..get(NotProcessed) }), No),
         ] {
             assert_eq!(repeat(&attempt, Some(&retry)), expected, "{attempt:?}");
         }

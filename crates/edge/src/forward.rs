@@ -1,0 +1,442 @@
+//! A request on its way to an origin: attempts at the endpoints of a backend, until one gives a response or no other
+//! is sound. What is sound, and which endpoint is next, `traffic` decides.
+
+use crate::access::Trace;
+use crate::client::{Client, ClientFault};
+use crate::deadline::Passed;
+use crate::exchange::{Received, Scratch, Site};
+use crate::metrics::{RouteCounters, UpstreamFailure};
+use crate::pump::{Aftermath, Fault, Pump, Terms};
+use crate::refusal::{Cause, Refusal};
+use crate::upstream::{ConnectFault, connect};
+use crate::view::{Backend, EdgeView, RulePlan};
+use crate::worker::Worker;
+use h1::Method;
+use std::future::poll_fn;
+use std::time::{Duration, Instant};
+use tokio::net::TcpStream;
+use traffic::{Attempt, Choice, Endpoint, Failure, Outcome, Random, Repeat};
+
+/// Where a forwarded request may go.
+pub(crate) struct Route<'v> {
+    pub rule: &'v RulePlan,
+    pub backend: Backend<'v>,
+    /// For consistent hashing.
+    pub key: Option<u64>,
+}
+
+pub(crate) struct Run<'a> {
+    received: Received<'a>,
+    view: &'a EdgeView,
+    route: Route<'a>,
+    terms: Terms<'a>,
+}
+
+/// Endpoints that a request has been to.
+#[derive(Default)]
+struct Tried {
+    members: [u32; TRIED],
+    count: usize,
+    attempts: u32,
+    /// The last one is to be tried again, on a connection of its own: it had closed the one that was kept.
+    wants_fresh: bool,
+}
+
+/// As many as `traffic` allows attempts.
+const TRIED: usize = 16;
+
+/// An attempt that gave no response.
+struct Failed {
+    failure: Failure,
+    refusal: Refusal,
+    took_body: bool,
+    was_reused: bool,
+}
+
+/// How an attempt that needs no other one ended.
+enum Ended {
+    /// The response was passed on.
+    Whole,
+    /// Something failed that is not to be tried again; the client is told, or gone.
+    Refused(Refusal),
+    /// Part of a response was passed on; nothing more can be said.
+    Cut,
+}
+
+impl<'a> Run<'a> {
+    pub fn new(
+        received: Received<'a>,
+        view: &'a EdgeView,
+        route: Route<'a>,
+        terms: Terms<'a>,
+    ) -> Run<'a> {
+        Run { received, view, route, terms }
+    }
+
+    /// An error is still to be answered.
+    pub async fn forward<C: Client>(
+        &self,
+        client: &mut C,
+        scratch: &mut Scratch,
+        trace: &mut Trace,
+    ) -> Result<(), Refusal> {
+        let _place = match self.route.backend.policy.limits.requests {
+            None => None,
+            Some(limit) => Some(Place::take(&self.route.backend.shared.requests, limit)?),
+        };
+        let mut tried = Tried::default();
+        loop {
+            let Some(at) = self.pick(&tried) else { return Err(Refusal::Edge(Cause::NoEndpoint)) };
+            tried.note(at);
+            trace.attempts = tried.attempts;
+            let endpoint = &*self.route.backend.members[at];
+            let failed = match self.attempt(endpoint, &mut tried, client, scratch, trace).await {
+                Err(failed) => failed,
+                Ok(Ended::Whole | Ended::Cut) => return Ok(()),
+                Ok(Ended::Refused(refusal)) => return Err(refusal),
+            };
+            if !self.may_repeat(&failed, &mut tried) {
+                return Err(failed.refusal);
+            }
+            self.received.site.worker.counters().retries.add(1);
+            self.pause(&failed, &tried, trace).await?;
+        }
+    }
+
+    fn pick(&self, tried: &Tried) -> Option<usize> {
+        if tried.wants_fresh {
+            return tried.last();
+        }
+        let Route { backend, key, .. } = &self.route;
+        let worker = self.received.site.worker;
+        let choice = Choice {
+            group: backend.number,
+            now_ms: worker.deadlines.now_ms(),
+            changes: self.view.live().changes(),
+            key: *key,
+            tried: tried.members(),
+        };
+        let mut balancer = worker.balancer.borrow_mut();
+        // With every endpoint tried, a retry that the route asks for goes to one of them once more.
+        balancer.pick(backend.members, &backend.policy.balance, &choice).or_else(|| {
+            balancer.pick(
+                backend.members,
+                &backend.policy.balance,
+                &Choice { tried: &[], ..choice },
+            )
+        })
+    }
+
+    /// One endpoint. An error says that there is no response of it.
+    async fn attempt<C: Client>(
+        &self,
+        endpoint: &Endpoint,
+        tried: &mut Tried,
+        client: &mut C,
+        scratch: &mut Scratch,
+        trace: &mut Trace,
+    ) -> Result<Ended, Failed> {
+        let worker = self.received.site.worker;
+        let mut load = Load::begin(worker, endpoint);
+        let address = endpoint.address();
+        trace.endpoint = Some(address);
+        self.cap(trace, tried.attempts);
+        let began = if tried.attempts == 1 { Duration::ZERO } else { trace.started.elapsed() };
+        let fresh = std::mem::take(&mut tried.wants_fresh);
+        let pooled = if fresh { None } else { worker.pool.take(address) };
+        let was_reused = pooled.is_some();
+        let mut io = match pooled {
+            Some(io) => io,
+            None => match self.connect(endpoint, trace).await {
+                Ok(io) => io,
+                Err(instead) => return instead,
+            },
+        };
+        let (result, aftermath) = self.pump(&mut io, tried, client, scratch, trace).await;
+        let Err(fault) = result else {
+            if aftermath.reusable {
+                worker.pool.put(address, io);
+            }
+            load.first_byte = trace.first_byte.map(|time| time.saturating_sub(began));
+            let is_error = trace.status >= 500;
+            self.observe(endpoint, if is_error { Outcome::ServerError } else { Outcome::Success });
+            return Ok(Ended::Whole);
+        };
+        // A connection that was kept may end at any moment: that says nothing about the endpoint.
+        if blames_endpoint(fault) && !(was_reused && fault == Fault::NoResponse) {
+            self.observe(endpoint, outcome(fault));
+        }
+        self.judge(fault, aftermath, was_reused, client, trace)
+    }
+
+    async fn pump<C: Client>(
+        &self,
+        io: &mut TcpStream,
+        tried: &Tried,
+        client: &mut C,
+        scratch: &mut Scratch,
+        trace: &mut Trace,
+    ) -> (Result<(), Fault>, Aftermath) {
+        let Site { worker, deadline, .. } = self.received.site;
+        let again_on = |status| self.is_again(status, tried);
+        let wanted = self.route.rule.retry.as_deref().filter(|retry| !retry.codes.is_empty());
+        let again_on: Option<&dyn Fn(u16) -> bool> = wanted.map(|_| &again_on as _);
+        let terms = Terms { again_on, ..self.terms };
+        let request = (&mut scratch.upload, &mut scratch.response);
+        let mut pump = Pump::new(client, io, (worker, deadline), terms, trace, request);
+        let result = poll_fn(|cx| pump.poll(cx)).await;
+        (result, pump.aftermath())
+    }
+
+    /// A response with this status is not passed on: there will be another attempt. Takes it from the budget.
+    fn is_again(&self, status: u16, tried: &Tried) -> bool {
+        let attempt = self.facts(Failure::Status(status), false, false, tried);
+        let repeat = traffic::repeat(&attempt, self.route.rule.retry.as_deref());
+        repeat == Repeat::Budgeted && self.is_within_budget()
+    }
+
+    /// What the attempt's fault means for the client.
+    fn judge<C: Client>(
+        &self,
+        fault: Fault,
+        aftermath: Aftermath,
+        was_reused: bool,
+        client: &mut C,
+        trace: &mut Trace,
+    ) -> Result<Ended, Failed> {
+        let (failure, refusal) = verdict(fault);
+        if let Some(failure) = failure {
+            self.count(failure);
+        }
+        let Some(refusal) = refusal.filter(|_| !aftermath.head_sent) else {
+            trace.refusal = Some(match fault {
+                Fault::Client(_) => "client-gone",
+                _ => failure.map_or("client-gone", UpstreamFailure::slug),
+            });
+            client.abort();
+            return Ok(Ended::Cut);
+        };
+        let failure = match fault {
+            Fault::NoResponse => Failure::NoResponse,
+            Fault::Malformed => Failure::Malformed,
+            Fault::Status(status) => Failure::Status(status),
+            Fault::Timeout(_) if !self.is_out_of_time(trace) => Failure::TimedOut,
+            _ => return Ok(Ended::Refused(refusal)),
+        };
+        Err(Failed { failure, refusal, took_body: aftermath.took_body, was_reused })
+    }
+
+    fn may_repeat(&self, failed: &Failed, tried: &mut Tried) -> bool {
+        // Decided, and paid for, when the response was read.
+        if matches!(failed.failure, Failure::Status(_)) {
+            return true;
+        }
+        let attempt = self.facts(failed.failure, failed.took_body, failed.was_reused, tried);
+        tried.wants_fresh = failed.failure == Failure::NoResponse && failed.was_reused;
+        match traffic::repeat(&attempt, self.route.rule.retry.as_deref()) {
+            Repeat::No => false,
+            Repeat::Free => true,
+            Repeat::Budgeted => self.is_within_budget(),
+        }
+    }
+
+    fn facts(&self, failure: Failure, took_body: bool, was_reused: bool, tried: &Tried) -> Attempt {
+        Attempt {
+            failure,
+            is_idempotent: is_idempotent(self.terms.method),
+            took_body,
+            was_reused,
+            attempts: tried.attempts,
+            untried: self.route.backend.members.len().saturating_sub(tried.count),
+        }
+    }
+
+    fn is_within_budget(&self) -> bool {
+        let Backend { shared, policy, .. } = &self.route.backend;
+        let has_room = policy.limits.retries.is_none_or(|limit| shared.retries.value() < limit);
+        has_room && shared.budget.take(&policy.budget, self.received.site.worker.deadlines.now_ms())
+    }
+
+    /// Before a further attempt, where the route asks for it: longer each time, and spread.
+    async fn pause(&self, failed: &Failed, tried: &Tried, trace: &Trace) -> Result<(), Refusal> {
+        let wanted = self.route.rule.retry.as_deref().and_then(|retry| retry.backoff);
+        let Some(least) = wanted.filter(|_| failed.failure != Failure::NotProcessed) else {
+            return Ok(());
+        };
+        let doublings = tried.attempts.saturating_sub(1).min(6);
+        let spread = 1.0 + Random::new(u64::from(trace.started.elapsed().subsec_nanos())).share();
+        let pause = (least * (1 << doublings)).mul_f64(spread);
+        let left =
+            self.route.rule.timeouts.request.map(|all| all.saturating_sub(trace.started.elapsed()));
+        if left.is_some_and(|left| left <= pause) {
+            return Err(failed.refusal);
+        }
+        tokio::time::sleep(pause).await;
+        Ok(())
+    }
+
+    /// The time for one attempt, within the time for the request.
+    fn cap(&self, trace: &Trace, attempts: u32) {
+        let rule = self.route.rule;
+        let per_try = rule.retry.as_deref().and_then(|retry| retry.per_try_timeout);
+        let Some(limit) = per_try.or(rule.timeouts.backend_request) else {
+            if attempts > 1 {
+                self.received.site.deadline.cap_at(trace.started, rule.timeouts.request);
+            }
+            return;
+        };
+        let limit = trace.elapsed(Instant::now()) + limit;
+        let limit = rule.timeouts.request.map_or(limit, |request| request.min(limit));
+        self.received.site.deadline.cap_at(trace.started, Some(limit));
+    }
+
+    fn is_out_of_time(&self, trace: &Trace) -> bool {
+        self.route.rule.timeouts.request.is_some_and(|all| trace.started.elapsed() >= all)
+    }
+
+    /// A connection, or what comes of the attempt without one.
+    async fn connect(
+        &self,
+        endpoint: &Endpoint,
+        trace: &mut Trace,
+    ) -> Result<TcpStream, Result<Ended, Failed>> {
+        let Backend { shared, policy, .. } = &self.route.backend;
+        let _pending = match policy.limits.pending.map(|limit| Place::take(&shared.pending, limit))
+        {
+            None => None,
+            Some(Ok(place)) => Some(place),
+            Some(Err(refusal)) => return Err(Ok(Ended::Refused(refusal))),
+        };
+        let start = Instant::now();
+        // Boxed: connecting is rare, and its state would lie in every connection's task.
+        let result = Box::pin(connect(endpoint.address(), self.received.site.deadline)).await;
+        trace.connect = Some(start.elapsed());
+        let (counted, cause) = match result {
+            Ok(io) => return Ok(io),
+            Err(ConnectFault::Refused) => (UpstreamFailure::Connect, Cause::ConnectFailed),
+            Err(ConnectFault::TimedOut) => (UpstreamFailure::ConnectTimeout, Cause::ConnectFailed),
+            Err(ConnectFault::Passed) => (UpstreamFailure::Timeout, Cause::RouteTimeout),
+        };
+        self.count(counted);
+        self.observe(endpoint, Outcome::Failure);
+        let refusal = Refusal::Edge(cause);
+        if cause == Cause::RouteTimeout && self.is_out_of_time(trace) {
+            return Err(Ok(Ended::Refused(refusal)));
+        }
+        let failure = Failure::NotProcessed;
+        Err(Err(Failed { failure, refusal, took_body: false, was_reused: false }))
+    }
+
+    fn observe(&self, endpoint: &Endpoint, outcome: Outcome) {
+        let peers = self.route.backend.members.iter().map(|member| &**member);
+        let now_ms = self.received.site.worker.deadlines.now_ms();
+        if endpoint.observe(outcome, &self.route.backend.policy.ejection, now_ms, peers) {
+            self.view.live().changed();
+        }
+    }
+
+    fn counters(&self) -> &RouteCounters {
+        self.route.rule.metrics.of(self.received.site.worker.index)
+    }
+
+    fn count(&self, failure: UpstreamFailure) {
+        self.counters().failures[failure as usize].add(1);
+    }
+}
+
+impl Tried {
+    fn note(&mut self, at: usize) {
+        self.attempts += 1;
+        if !self.members().contains(&(at as u32)) && self.count < TRIED {
+            self.members[self.count] = at as u32;
+            self.count += 1;
+        }
+    }
+
+    fn members(&self) -> &[u32] {
+        &self.members[..self.count]
+    }
+
+    fn last(&self) -> Option<usize> {
+        self.members().last().map(|at| *at as usize)
+    }
+}
+
+/// One request more at an endpoint, for as long as this is held.
+struct Load<'a> {
+    worker: &'a Worker,
+    endpoint: &'a Endpoint,
+    first_byte: Option<Duration>,
+}
+
+impl<'a> Load<'a> {
+    fn begin(worker: &'a Worker, endpoint: &'a Endpoint) -> Load<'a> {
+        worker.balancer.borrow_mut().begin(endpoint);
+        Load { worker, endpoint, first_byte: None }
+    }
+}
+
+impl Drop for Load<'_> {
+    fn drop(&mut self) {
+        let latency_us = self.first_byte.map(|time| time.as_micros() as u64);
+        let now_ms = self.worker.deadlines.now_ms();
+        self.worker.balancer.borrow_mut().end(self.endpoint, latency_us, now_ms);
+    }
+}
+
+/// A place below a limit that all workers share.
+struct Place<'a>(&'a traffic::Gauge);
+
+impl<'a> Place<'a> {
+    fn take(gauge: &'a traffic::Gauge, limit: u32) -> Result<Place<'a>, Refusal> {
+        match gauge.enter(limit) {
+            true => Ok(Place(gauge)),
+            false => Err(Refusal::Edge(Cause::CircuitOpen)),
+        }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
+}
+
+/// RFC 9110 section 9.2.2.
+fn is_idempotent(method: Method) -> bool {
+    use Method::{Delete, Get, Head, Options, Put, Trace};
+    matches!(method, Get | Head | Options | Put | Delete | Trace)
+}
+
+fn blames_endpoint(fault: Fault) -> bool {
+    !matches!(fault, Fault::Client(_) | Fault::ClientTimeout)
+}
+
+fn outcome(fault: Fault) -> Outcome {
+    match fault {
+        Fault::Status(500..) => Outcome::ServerError,
+        Fault::Status(_) => Outcome::Success,
+        _ => Outcome::Failure,
+    }
+}
+
+/// Whose fault it is, and what to answer while that is possible.
+fn verdict(fault: Fault) -> (Option<UpstreamFailure>, Option<Refusal>) {
+    let (failure, cause) = match fault {
+        Fault::NoResponse => (UpstreamFailure::NoResponse, Cause::BadResponse),
+        Fault::Malformed => (UpstreamFailure::Malformed, Cause::BadResponse),
+        Fault::Truncated => (UpstreamFailure::Truncated, Cause::BadResponse),
+        Fault::Timeout(Passed::Cap) => (UpstreamFailure::Timeout, Cause::RouteTimeout),
+        Fault::Timeout(Passed::Stall) => (UpstreamFailure::Timeout, Cause::BackendTimeout),
+        Fault::Status(_) => return (None, Some(Refusal::Edge(Cause::BadResponse))),
+        Fault::ClientTimeout => return (None, Some(Refusal::Edge(Cause::RequestTimeout))),
+        Fault::Client(ClientFault::Gone) => return (None, None),
+        Fault::Client(ClientFault::TooLarge) => {
+            return (None, Some(Refusal::Edge(Cause::BodyTooLarge)));
+        }
+        Fault::Client(ClientFault::Message(reason)) => {
+            return (None, Some(Refusal::Message(reason)));
+        }
+    };
+    (Some(failure), Some(Refusal::Edge(cause)))
+}

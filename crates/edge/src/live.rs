@@ -1,0 +1,149 @@
+//! What outlives views: endpoints with their state, and what all workers share of a backend. Workers write here when
+//! something goes wrong, and once a sweep.
+
+use model::traffic::BackendPolicy;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Instant;
+use traffic::{Endpoint, State};
+
+#[derive(Debug)]
+pub struct Live {
+    /// From which all times of endpoints are counted.
+    epoch: Instant,
+    /// Counts changes of state of any endpoint: balancers make their lists anew when it moves.
+    changes: AtomicU64,
+    endpoints: Mutex<Endpoints>,
+}
+
+/// Numbers are used again once nobody holds the endpoint, so that tables stay as large as the busiest moment.
+#[derive(Debug, Default)]
+struct Endpoints {
+    by_address: HashMap<SocketAddr, Weak<Endpoint>>,
+    free: Vec<u32>,
+    next: u32,
+    /// How many there were when the dead ones were last looked for.
+    swept: usize,
+}
+
+/// An endpoint that is not in use, for whoever explains.
+#[derive(Clone, Debug)]
+pub struct Out {
+    pub address: SocketAddr,
+    pub state: State,
+    /// How long it has been out, and, for an ejected one, how long it will be.
+    pub since_ms: u64,
+    pub left_ms: Option<u64>,
+}
+
+impl Live {
+    pub(crate) fn new() -> Live {
+        Live { epoch: Instant::now(), changes: AtomicU64::new(0), endpoints: Mutex::default() }
+    }
+
+    pub(crate) fn epoch(&self) -> Instant {
+        self.epoch
+    }
+
+    pub fn now_ms(&self) -> u64 {
+        u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes.load(Relaxed)
+    }
+
+    /// The state of an endpoint has changed.
+    pub fn changed(&self) {
+        self.changes.fetch_add(1, Relaxed);
+    }
+
+    /// The endpoint at an address, the same for all routes and over all views that have it.
+    pub(crate) fn endpoint(&self, address: SocketAddr) -> Arc<Endpoint> {
+        let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = endpoints.by_address.get(&address).and_then(Weak::upgrade) {
+            return known;
+        }
+        endpoints.sweep();
+        let number = endpoints.free.pop().unwrap_or_else(|| {
+            endpoints.next += 1;
+            endpoints.next - 1
+        });
+        let endpoint = Arc::new(Endpoint::new(address, number, self.now_ms()));
+        endpoints.by_address.insert(address, Arc::downgrade(&endpoint));
+        endpoint
+    }
+
+    /// Endpoints that are out or once were, by address.
+    pub(crate) fn troubled(&self) -> Vec<Arc<Endpoint>> {
+        let endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = endpoints.by_address.values().filter_map(Weak::upgrade);
+        let mut troubled: Vec<_> =
+            known.filter(|endpoint| endpoint.ejections() > 0 || !endpoint.is_in()).collect();
+        troubled.sort_by_key(|endpoint| endpoint.address());
+        troubled
+    }
+
+    /// The endpoints that no request goes to at the moment.
+    pub fn out(&self) -> Vec<Out> {
+        let now_ms = self.now_ms();
+        let states =
+            self.troubled().into_iter().map(|endpoint| (endpoint.address(), endpoint.state()));
+        states
+            .filter_map(|(address, state)| {
+                let (since_ms, left_ms) = match state {
+                    State::In => return None,
+                    State::Unhealthy { since_ms } => (since_ms, None),
+                    State::Ejected { since_ms, until_ms, .. } => {
+                        (since_ms, Some(until_ms.saturating_sub(now_ms)))
+                    }
+                };
+                Some(Out { address, state, since_ms: now_ms.saturating_sub(since_ms), left_ms })
+            })
+            .collect()
+    }
+}
+
+impl Endpoints {
+    /// Forgets endpoints that no view holds, once there are twice as many as last time.
+    fn sweep(&mut self) {
+        const FEW: usize = 64;
+        if self.by_address.len() < (2 * self.swept).max(FEW) {
+            return;
+        }
+        self.by_address.retain(|_, endpoint| endpoint.strong_count() > 0);
+        self.swept = self.by_address.len();
+        let used: std::collections::HashSet<u32> =
+            self.by_address.values().filter_map(Weak::upgrade).map(|e| e.number()).collect();
+        self.free = (0..self.next).filter(|number| !used.contains(number)).collect();
+    }
+}
+
+/// What holds for a backend that nobody said anything about.
+pub(crate) fn default_policy() -> &'static BackendPolicy {
+    static DEFAULT: std::sync::LazyLock<BackendPolicy> =
+        std::sync::LazyLock::new(BackendPolicy::default);
+    &DEFAULT
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_is_one_while_it_is_held_and_its_number_is_used_again() {
+        let live = Live::new();
+        let address = |n: u16| SocketAddr::from(([127, 0, 0, 1], n));
+        let held: Vec<_> = (1..=10).map(|n| live.endpoint(address(n))).collect();
+        assert!(Arc::ptr_eq(&held[3], &live.endpoint(address(4))));
+        for n in 100..2_000 {
+            let number = live.endpoint(address(n)).number();
+            assert!(number < 200, "{number}");
+        }
+        let numbers: std::collections::HashSet<u32> = held.iter().map(|e| e.number()).collect();
+        assert_eq!(numbers.len(), 10);
+        assert!(Arc::ptr_eq(&held[3], &live.endpoint(address(4))));
+    }
+}
