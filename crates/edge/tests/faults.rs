@@ -1,0 +1,247 @@
+//! Endpoints that fail beside one that does not: what is tried again, what is not, and who is taken out.
+#![allow(clippy::unwrap_used, reason = "a test panics where something is not so")]
+
+mod common;
+
+use common::*;
+use model::edge::{Action, Backend, Listener, Protocol, Rule, Target};
+use model::traffic::{Algorithm, BackendLimits, BackendPolicy, Balance, Ejection, HashKey, Retry};
+use model::{Facts, Node};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+fn with_policy(policy: BackendPolicy) -> Rule {
+    let backend = Backend {
+        policy: Some(Node::new(policy)),
+        ..Backend::plain(1, Target::Service(service("a")))
+    };
+    rule("all", "/", Action::Forward(vec![backend]))
+}
+
+fn at(port: u16, rule: Rule) -> Vec<Listener> {
+    vec![listener(port, Protocol::Http, "", vec![rule])]
+}
+
+fn of(addresses: &[SocketAddr]) -> Facts {
+    facts(&[("a", addresses)])
+}
+
+/// An address at which nobody listens.
+fn nobody() -> SocketAddr {
+    ([127, 0, 0, 1], free_port()).into()
+}
+
+/// Statuses of `count` requests, each on a connection of its own.
+fn statuses(port: u16, request: &str, count: usize) -> Vec<u16> {
+    (0..count)
+        .map(|_| {
+            let mut peer = Peer::connect(port);
+            peer.send(request);
+            status(&peer.response().0)
+        })
+        .collect()
+}
+
+const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+const POST: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc";
+
+fn slammed(peer: &mut Peer) {
+    peer.head();
+}
+
+fn rubbish(peer: &mut Peer) {
+    peer.head();
+    peer.send("HTTP/1.1 twohundred OK\r\n\r\n");
+}
+
+fn frozen(peer: &mut Peer) {
+    while !peer.head().is_empty() {}
+}
+
+fn cut_head(peer: &mut Peer) {
+    peer.head();
+    peer.send("HTTP/1.1 200 OK\r\ncontent-le");
+}
+
+#[test]
+fn a_get_succeeds_while_a_healthy_peer_is_left_and_the_other_is_taken_out() {
+    let faults: [(&str, Option<fn(&mut Peer)>); 5] = [
+        ("refuses", None),
+        ("closes", Some(slammed)),
+        ("talks rubbish", Some(rubbish)),
+        ("cuts its head off", Some(cut_head)),
+        ("freezes", Some(frozen)),
+    ];
+    for (name, script) in faults {
+        let good = Origin::start(says("fine"));
+        let bad = script.map_or_else(nobody, |script| Origin::start(script).address);
+        let port = free_port();
+        let mut rule = with_policy(BackendPolicy {
+            ejection: Ejection { consecutive_failures: 3, ..Ejection::default() },
+            ..BackendPolicy::default()
+        });
+        rule.timeouts.backend_request = Some(Duration::from_millis(100));
+        let running = Running::start(at(port, rule), &of(&[good.address, bad]));
+        let live = &running.registry.live;
+        let mut requests = 0;
+        while live.out().is_empty() {
+            requests += 1;
+            assert!(requests < 200, "{name}: nothing was taken out");
+            assert_eq!(statuses(port, GET, 1), [200], "{name}");
+        }
+        let out: Vec<SocketAddr> = live.out().iter().map(|out| out.address).collect();
+        assert_eq!(out, [bad], "{name}");
+        assert_eq!(statuses(port, GET, 20), [200; 20], "{name}");
+    }
+}
+
+#[test]
+fn a_post_reaches_an_origin_at_most_once() {
+    for (script, expected) in [(slammed as fn(&mut Peer), 502), (rubbish, 502), (cut_head, 502)] {
+        let seen = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&seen);
+        let counted = Origin::start(move |peer| {
+            count.fetch_add(1, Ordering::Relaxed);
+            script(peer);
+        });
+        let port = free_port();
+        let policy = BackendPolicy {
+            ejection: Ejection { consecutive_failures: 0, ..Ejection::default() },
+            ..BackendPolicy::default()
+        };
+        let _running =
+            Running::start(at(port, with_policy(policy)), &of(&[counted.address, nobody()]));
+        // The one where nobody listens takes nothing, so those are sent on: nothing was sent to it.
+        assert_eq!(statuses(port, POST, 12), [expected; 12]);
+        assert_eq!(seen.load(Ordering::Relaxed), 12);
+    }
+}
+
+#[test]
+fn statuses_are_tried_again_where_the_route_asks_for_it_and_as_often() {
+    let busy = Origin::start(|peer| {
+        while !peer.head().is_empty() {
+            peer.send("HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n");
+        }
+    });
+    let good = Origin::start(says("fine"));
+    let retry = |attempts, codes: &[u16]| {
+        let retry = Retry {
+            attempts,
+            codes: codes.to_vec(),
+            backoff: Some(Duration::from_millis(1)),
+            per_try_timeout: None,
+        };
+        let mut rule = forward("all", "/", "a");
+        rule.retry = Some(Box::new(retry));
+        rule
+    };
+    let port = free_port();
+    let running = Running::start(at(port, retry(1, &[503])), &of(&[busy.address, good.address]));
+    assert_eq!(statuses(port, GET, 20), [200; 20]);
+    let body = "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc";
+    for (rule, request, origins) in [
+        (retry(1, &[502]), GET, vec![busy.address]),
+        (retry(0, &[503]), GET, vec![busy.address]),
+        (retry(3, &[503]), GET, vec![busy.address]),
+        (retry(3, &[503]), POST, vec![busy.address]),
+        (retry(3, &[503]), body, vec![busy.address]),
+    ] {
+        running.publish(at(port, rule), &of(&origins));
+        assert_eq!(statuses(port, request, 3), [503; 3], "the last answer is passed on");
+    }
+}
+
+#[test]
+fn a_cut_body_is_never_passed_off_as_whole() {
+    for rest in
+        ["content-length: 10\r\n\r\nshort", "transfer-encoding: chunked\r\n\r\n5\r\nshort\r\n"]
+    {
+        let (_running, port) = one_origin(move |peer| {
+            peer.head();
+            peer.send(format!("HTTP/1.1 200 OK\r\n{rest}"));
+        });
+        let mut client = Peer::connect(port);
+        client.send(GET);
+        let head = client.head();
+        if head.is_empty() {
+            // Closed before anything was sent: nothing is taken for a response.
+            continue;
+        }
+        assert_eq!(status(&head), 200);
+        let body = client.rest();
+        let is_whole = match header(&head, "content-length") {
+            Some(length) => body.len() == length.parse::<usize>().unwrap(),
+            None => body.ends_with("0\r\n\r\n"),
+        };
+        assert!(!is_whole, "{head}{body}");
+    }
+}
+
+#[test]
+fn a_limit_of_requests_holds_and_is_given_back() {
+    let (arrived, arrivals) = channel();
+    let origin = Origin::start(move |peer| {
+        while !peer.head().is_empty() {
+            arrived(());
+            let mut told = [0];
+            // Answers when the test says so, on any connection.
+            let _ = std::io::Read::read(&mut peer.stream, &mut told);
+            peer.send(ok("fine"));
+        }
+    });
+    let port = free_port();
+    let policy = BackendPolicy {
+        limits: BackendLimits { requests: Some(2), ..BackendLimits::default() },
+        ..BackendPolicy::default()
+    };
+    let _running = Running::start(at(port, with_policy(policy)), &of(&[origin.address]));
+    let begin = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n";
+    let mut held: Vec<Peer> = (0..2)
+        .map(|_| {
+            let mut peer = Peer::connect(port);
+            peer.send(begin);
+            peer
+        })
+        .collect();
+    (0..2).for_each(|_| arrivals.recv_timeout(PATIENCE).unwrap());
+    let mut refused = Peer::connect(port);
+    refused.send(GET);
+    assert!(refused.response().1.contains("as many requests as it may have"));
+    for peer in &mut held {
+        peer.send("x");
+        assert_eq!(status(&peer.response().0), 200);
+    }
+    let mut peer = Peer::connect(port);
+    peer.send(begin);
+    peer.send("x");
+    assert_eq!(status(&peer.response().0), 200, "there is room again");
+}
+
+#[test]
+fn a_key_leads_to_one_endpoint() {
+    let origins: Vec<Origin> = ["one", "two", "three"].map(|name| Origin::start(says(name))).into();
+    let addresses: Vec<SocketAddr> = origins.iter().map(|origin| origin.address).collect();
+    let port = free_port();
+    let hash = HashKey::Header("x-user".into());
+    let policy = BackendPolicy {
+        balance: Balance { algorithm: Algorithm::ConsistentHash(hash), ..Balance::default() },
+        ..BackendPolicy::default()
+    };
+    let _running = Running::start(at(port, with_policy(policy)), &of(&addresses));
+    let mut peer = Peer::connect(port);
+    let mut seen = std::collections::BTreeSet::new();
+    for user in 0..12 {
+        let bodies: std::collections::BTreeSet<String> = (0..6)
+            .map(|_| {
+                peer.send(format!("GET / HTTP/1.1\r\nHost: a\r\nX-User: {user}\r\n\r\n"));
+                peer.response().1
+            })
+            .collect();
+        assert_eq!(bodies.len(), 1, "user {user}: {bodies:?}");
+        seen.extend(bodies);
+    }
+    assert_eq!(seen.len(), 3, "{seen:?}");
+}
