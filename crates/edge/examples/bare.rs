@@ -40,7 +40,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("serving 127.0.0.1:{port} from {origin} with {workers} workers");
     std::io::stdin().read_to_end(&mut Vec::new())?;
     edge.drain(Duration::from_secs(5));
-    print!("{}", edge::render_metrics(&registry.metrics));
+    print!("{}", edge::render_metrics(&registry));
     Ok(())
 }
 

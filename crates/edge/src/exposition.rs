@@ -1,13 +1,17 @@
 //! The counters in Prometheus's text format. Names begin with `cutwater_`; counters begin at 0.
 
+use crate::live::Live;
 use crate::metrics::Counter;
 use crate::metrics::{LATENCY_BOUNDS_US, Metrics, RouteMetrics, UpstreamFailure, WorkerCounters};
 use crate::refusal::Cause;
+use crate::view::Registry;
 use std::fmt::Write;
 use std::sync::Arc;
+use traffic::State;
 
 /// Every family of the edge, with its help.
-pub fn render(metrics: &Metrics) -> String {
+pub fn render(registry: &Registry) -> String {
+    let metrics = &registry.metrics;
     let mut text = String::new();
     let routes = metrics.routes();
     requests(&mut text, &routes);
@@ -16,6 +20,7 @@ pub fn render(metrics: &Metrics) -> String {
     failures(&mut text, &routes);
     connections(&mut text, metrics);
     refusals(&mut text, metrics);
+    endpoints(&mut text, &registry.live);
     text
 }
 
@@ -97,6 +102,30 @@ fn failures(text: &mut String, routes: &[Arc<RouteMetrics>]) {
     }
 }
 
+/// Only of endpoints that were ever out: the others have nothing to tell, and are many.
+fn endpoints(text: &mut String, live: &Live) {
+    const EJECTIONS: &str = "cutwater_endpoint_ejections_total";
+    let troubled = live.troubled();
+    family(text, EJECTIONS, "counter", "Times that an endpoint was taken out for what it did.");
+    for endpoint in &troubled {
+        let address = endpoint.address().to_string();
+        sample(text, EJECTIONS, &[("endpoint", &address)], endpoint.ejections());
+    }
+    const OUT: &str = "cutwater_endpoint_out";
+    family(text, OUT, "gauge", "1 while an endpoint gets no requests, by reason.");
+    for endpoint in &troubled {
+        let address = endpoint.address().to_string();
+        let state = endpoint.state();
+        for (reason, is_so) in [
+            ("ejected", matches!(state, State::Ejected { .. })),
+            ("unhealthy", matches!(state, State::Unhealthy { .. })),
+        ] {
+            let labels = [("endpoint", address.as_str()), ("reason", reason)];
+            sample(text, OUT, &labels, u8::from(is_so));
+        }
+    }
+}
+
 fn connections(text: &mut String, metrics: &Metrics) {
     let total = |read: fn(&WorkerCounters) -> &Counter| metrics.sum(read);
     let accepted = total(|w| &w.accepted);
@@ -142,13 +171,14 @@ mod tests {
 
     #[test]
     fn sums_workers_and_begins_at_zero() {
-        let metrics = Metrics::new(2);
+        let registry = Registry::new(2);
+        let metrics = &registry.metrics;
         let route = metrics.route(&ObjectId::new(Kind::HTTP_ROUTE, "shop", "cart"));
         let mut trace = Trace::new(std::time::Instant::now());
         (trace.status, trace.bytes_out) = (204, 7);
         route.of(0).request(&trace, 700);
         route.of(1).request(&trace, 9_000_000);
-        let text = render(&metrics);
+        let text = render(&registry);
         for line in [
             "cutwater_requests_total{route=\"HTTPRoute shop/cart\",class=\"2xx\"} 2",
             "cutwater_requests_total{route=\"HTTPRoute shop/cart\",class=\"5xx\"} 0",

@@ -116,7 +116,7 @@ fn streams_that_are_opened_and_reset_at_once_do_no_lasting_harm() {
     });
     assert_eq!(Peer::connect(port).get("/", "a").1, "fine");
     eventually(|| {
-        let metrics = edge::render_metrics(&running.registry.metrics);
+        let metrics = edge::render_metrics(&running.registry);
         metrics
             .lines()
             .any(|line| line == "cutwater_connections 0" || line == "cutwater_connections 1")
@@ -131,7 +131,7 @@ fn reset(peer: Peer) {
 }
 
 fn has_connections(running: &Running, count: usize) -> bool {
-    let metrics = edge::render_metrics(&running.registry.metrics);
+    let metrics = edge::render_metrics(&running.registry);
     metrics.lines().any(|line| line == format!("cutwater_connections {count}"))
 }
 
@@ -268,7 +268,7 @@ fn interim_responses_without_end_are_cut_off() {
         let total = totals.recv_timeout(PATIENCE).unwrap();
         assert!(total < (32 << 20), "{total}");
     }
-    let metrics = edge::render_metrics(&running.registry.metrics);
+    let metrics = edge::render_metrics(&running.registry);
     assert!(metrics.contains(r#"cutwater_refusals_total{reason="bad-response"} 2"#));
     assert_eq!(status(&deaf.head()), 103);
 }

@@ -47,6 +47,9 @@ fn statuses(port: u16, request: &str, count: usize) -> Vec<u16> {
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 const POST: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc";
 
+/// What an origin does on each connection.
+type Script = fn(&mut Peer);
+
 fn slammed(peer: &mut Peer) {
     peer.head();
 }
@@ -67,7 +70,7 @@ fn cut_head(peer: &mut Peer) {
 
 #[test]
 fn a_get_succeeds_while_a_healthy_peer_is_left_and_the_other_is_taken_out() {
-    let faults: [(&str, Option<fn(&mut Peer)>); 5] = [
+    let faults: [(&str, Option<Script>); 5] = [
         ("refuses", None),
         ("closes", Some(slammed)),
         ("talks rubbish", Some(rubbish)),
@@ -99,7 +102,7 @@ fn a_get_succeeds_while_a_healthy_peer_is_left_and_the_other_is_taken_out() {
 
 #[test]
 fn a_post_reaches_an_origin_at_most_once() {
-    for (script, expected) in [(slammed as fn(&mut Peer), 502), (rubbish, 502), (cut_head, 502)] {
+    for (script, expected) in [(slammed as Script, 502), (rubbish, 502), (cut_head, 502)] {
         let seen = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&seen);
         let counted = Origin::start(move |peer| {

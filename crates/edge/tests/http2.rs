@@ -156,7 +156,7 @@ fn refusals_and_heads_without_a_body() {
             }
         }
     });
-    let metrics = edge::render_metrics(&running.registry.metrics);
+    let metrics = edge::render_metrics(&running.registry);
     let counted = r#"cutwater_refusals_total{reason="head-too-large"} 1"#;
     assert!(metrics.contains(counted), "{metrics}");
 }

@@ -57,7 +57,7 @@ fn statuses_with_an_id_and_no_detail_and_the_connection_goes_on() {
             assert!(header(&head, "date").is_some());
         }
     }
-    let metrics = edge::render_metrics(&running.registry.metrics);
+    let metrics = edge::render_metrics(&running.registry);
     for line in [
         "cutwater_refusals_total{reason=\"no-route\"} 1",
         "cutwater_refusals_total{reason=\"no-listener\"} 1",

@@ -158,7 +158,7 @@ fn a_host_that_no_listener_serves_is_404_and_a_name_without_a_certificate_an_ale
         assert!(error.contains(expected), "{error}");
     }
     eventually(|| {
-        let metrics = edge::render_metrics(&fixture._running.registry.metrics);
+        let metrics = edge::render_metrics(&fixture._running.registry);
         metrics.contains("cutwater_tls_handshakes_total{result=\"no-certificate\"} 2\n")
             && metrics.contains("cutwater_tls_handshakes_total{result=\"ok\"} 1\n")
     });

@@ -25,6 +25,8 @@ pub struct Evidence {
     pub tls: Probed<Result<Handshake, String>>,
     /// A connection to each endpoint.
     pub endpoints: Probed<BTreeMap<SocketAddr, Result<(), String>>>,
+    /// Endpoints that are ready and yet get no requests, because of what they did or how checks went; and why.
+    pub out: BTreeMap<SocketAddr, String>,
 }
 
 #[derive(Clone, Debug)]

@@ -111,6 +111,9 @@ pub fn judge(subject: &Subject<'_>, evidence: &Evidence) -> Finding {
             return not_ready(subject, port);
         }
     }
+    if let Some(finding) = services.iter().find_map(|port| taken_out(subject, port, evidence)) {
+        return finding;
+    }
     match &evidence.endpoints {
         Probed::Skipped => {
             found(State::Skipped, format!("{} ready; none was probed", ready(subject, &services)))
@@ -118,8 +121,47 @@ pub fn judge(subject: &Subject<'_>, evidence: &Evidence) -> Finding {
         Probed::Unknown(why) => {
             found(State::Unknown, format!("endpoints could not be probed: {why}"))
         }
-        Probed::Seen(results) => reached(subject, &services, results),
+        Probed::Seen(results) => {
+            let mut finding = reached(subject, &services, results);
+            if finding.state == State::Ok
+                && let Some(some) = partly_out(subject, &services, evidence)
+            {
+                finding.detail.push_str(&some);
+            }
+            finding
+        }
     }
+}
+
+/// Every ready endpoint of a Service is taken out.
+fn taken_out(subject: &Subject<'_>, port: &ServicePort, evidence: &Evidence) -> Option<Finding> {
+    let usable = usable(subject, port);
+    let first = evidence.out.get(&usable.first()?.address)?;
+    let all = usable.iter().all(|endpoint| evidence.out.contains_key(&endpoint.address));
+    let detail = format!(
+        "all {} ready endpoints of {port} are taken out ({}: {first})",
+        usable.len(),
+        usable.first()?.address
+    );
+    let finding = Finding::new(Link::Pod, State::Broken, detail)
+        .help("see what these pods answer: they are asked again when their time is over or a check passes");
+    all.then(|| first_slice(subject, port, finding))
+}
+
+fn partly_out(
+    subject: &Subject<'_>,
+    services: &[&ServicePort],
+    evidence: &Evidence,
+) -> Option<String> {
+    let endpoints = services.iter().flat_map(|port| usable(subject, port));
+    let mut out = endpoints
+        .filter_map(|endpoint| Some((endpoint.address, evidence.out.get(&endpoint.address)?)));
+    let (address, why) = out.next()?;
+    let more = match out.count() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    Some(format!("; taken out: {address} ({why}){more}"))
 }
 
 /// Only endpoints that were probed are judged: of very many the first are.

@@ -90,6 +90,7 @@ fn healthy() -> Evidence {
             chain: Ok(()),
         })),
         endpoints: Probed::Seen(endpoints(&[(1, true), (2, true)])),
+        out: BTreeMap::new(),
     }
 }
 
@@ -235,4 +236,17 @@ fn a_shell_is_asked_for_what_decides() {
     assert_eq!(web.endpoints.len(), 2);
     let elsewhere = ask("http://shop.other.test/moved");
     assert_eq!((elsewhere.dns, elsewhere.tls), (None, None));
+}
+
+#[test]
+fn endpoints_that_are_taken_out_are_link_9_with_the_reason() {
+    let out = |last: &[u8]| -> BTreeMap<SocketAddr, String> {
+        let why = "ejected 3 s ago, 27 s left: it failed".to_owned();
+        last.iter().map(|last| (([127, 0, 0, *last], 9000).into(), why.clone())).collect()
+    };
+    check(WEB, |evidence| evidence.out = out(&[1, 2]), "ooooooooB");
+    let (letters, explanation) = states(WEB, &Evidence { out: out(&[2]), ..healthy() });
+    assert_eq!(letters, "ooooooooo");
+    let detail = &explanation.findings[8].detail;
+    assert!(detail.contains("taken out: 127.0.0.2:9000 (ejected 3 s ago"), "{detail}");
 }

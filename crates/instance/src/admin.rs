@@ -1,5 +1,6 @@
 //! The instance as the admin address sees it.
 
+use crate::checks;
 use crate::metrics;
 use crate::probe::{self, Entrance};
 use crate::publisher::Shared;
@@ -58,6 +59,7 @@ impl Admin {
             nameserver: shared.nameserver_address(),
             ports: shared.ports(),
             local_ca_pem: shared.local_ca_pem.clone(),
+            out: checks::out(&shared.registry.live),
         }
     }
 }

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -29,28 +30,37 @@ pub async fn probe(
     }
 }
 
-async fn shake(address: SocketAddr, name: &str, local_ca_pem: &str) -> Result<Handshake, String> {
+/// A session with whoever is there: no certificate is refused, it is only looked at.
+pub async fn unverified(
+    stream: TcpStream,
+    name: &str,
+) -> Result<(TlsStream<TcpStream>, Vec<CertificateDer<'static>>), String> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let witness = Arc::new(Witness { provider: Arc::clone(&provider), chain: Mutex::default() });
-    let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
+    let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
         .dangerous()
         .with_custom_certificate_verifier(Arc::clone(&witness) as Arc<dyn ServerCertVerifier>)
         .with_no_client_auth();
     let server = ServerName::try_from(name.to_owned()).map_err(|error| error.to_string())?;
+    let connection = TlsConnector::from(Arc::new(config))
+        .connect(server, stream)
+        .await
+        .map_err(|error| error.to_string())?;
+    let chain = std::mem::take(&mut *witness.chain.lock().unwrap_or_else(PoisonError::into_inner));
+    Ok((connection, chain))
+}
+
+async fn shake(address: SocketAddr, name: &str, local_ca_pem: &str) -> Result<Handshake, String> {
     let stream =
         TcpStream::connect(address).await.map_err(|error| format!("{address}: {error}"))?;
-    let connection = TlsConnector::from(Arc::new(config))
-        .connect(server.clone(), stream)
-        .await
-        .map_err(|e| e.to_string())?;
+    let (connection, chain) = unverified(stream, name).await?;
     let version = match connection.get_ref().1.protocol_version() {
         Some(rustls::ProtocolVersion::TLSv1_2) => "TLS 1.2",
         Some(rustls::ProtocolVersion::TLSv1_3) => "TLS 1.3",
         _ => "TLS",
     };
-    let chain = std::mem::take(&mut *witness.chain.lock().unwrap_or_else(PoisonError::into_inner));
     let leaf = chain.first().ok_or("no certificate was sent")?;
     let facts = pem::leaf_of_der(leaf)
         .map_err(|error| format!("the certificate cannot be read: {error}"))?;
@@ -60,13 +70,12 @@ async fn shake(address: SocketAddr, name: &str, local_ca_pem: &str) -> Result<Ha
         issuer: facts.issuer.to_string(),
         not_before: facts.not_before,
         not_after: facts.not_after,
-        chain: judge_chain(&provider, &chain, local_ca_pem, &facts.issuer),
+        chain: judge_chain(&chain, local_ca_pem, &facts.issuer),
     })
 }
 
 /// Whether the chain leads to the local CA. Other issuers are not ours to judge, and said so.
 fn judge_chain(
-    provider: &Arc<CryptoProvider>,
     chain: &[CertificateDer<'static>],
     local_ca_pem: &str,
     issuer: &str,
@@ -77,7 +86,7 @@ fn judge_chain(
     roots.add(root).map_err(|_| unknown())?;
     let verifier = rustls::client::WebPkiServerVerifier::builder_with_provider(
         Arc::new(roots),
-        Arc::clone(provider),
+        Arc::new(aws_lc_rs::default_provider()),
     )
     .build()
     .map_err(|_| unknown())?;

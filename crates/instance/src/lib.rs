@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod admin;
+mod checks;
 mod config;
 mod dns;
 mod echo;

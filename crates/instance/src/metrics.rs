@@ -10,7 +10,7 @@ use telemetry::access::Counts;
 
 /// Prometheus text format. Counters begin at 0.
 pub fn render(shared: &Shared) -> String {
-    let mut page = Page(edge::render_metrics(&shared.registry.metrics));
+    let mut page = Page(edge::render_metrics(&shared.registry));
     page.dns(&shared.nameserver_counters);
     page.instance(shared);
     if let Some(counts) = &shared.access_log {

@@ -21,6 +21,8 @@ pub struct Entrance {
     pub nameserver: Option<SocketAddr>,
     pub ports: BTreeMap<u16, PortState>,
     pub local_ca_pem: String,
+    /// Endpoints that get no requests, and why.
+    pub out: BTreeMap<SocketAddr, String>,
 }
 
 pub async fn gather(entrance: &Entrance, wanted: &Wanted) -> Evidence {
@@ -29,7 +31,13 @@ pub async fn gather(entrance: &Entrance, wanted: &Wanted) -> Evidence {
         handshake(entrance, wanted),
         endpoints(&wanted.endpoints)
     );
-    Evidence { dns, ports: Probed::Seen(entrance.ports.clone()), tls, endpoints }
+    Evidence {
+        dns,
+        ports: Probed::Seen(entrance.ports.clone()),
+        tls,
+        endpoints,
+        out: entrance.out.clone(),
+    }
 }
 
 /// An address that reaches a wildcard bind.

@@ -1,5 +1,6 @@
 //! From a compiled draft to every worker: keys, views, zones, acknowledgement.
 
+use crate::checks::Checks;
 use crate::config::{AccessLogTo, Config, StartError};
 use crate::dns::DnsServer;
 use crate::echo::Echo;
@@ -87,6 +88,7 @@ pub struct Publisher {
     nameserver: Option<DnsServer>,
     access_log: Option<AccessLog>,
     echo: Echo,
+    checks: Checks,
     shared: Arc<Shared>,
 }
 
@@ -126,6 +128,7 @@ impl Publisher {
             nameserver: None,
             access_log,
             echo: Echo::default(),
+            checks: Checks::start(&shared.registry.live),
             shared,
         })
     }
@@ -193,6 +196,7 @@ impl Publisher {
         let view =
             Arc::new(EdgeView::build(snapshot, &draft.facts, &self.keys.table, registry, previous));
         let generation = self.views.set(Arc::clone(&view));
+        self.checks.follow(&view);
         let mut faults = self.start_edge(generation);
         let progress = self.views.acknowledged(generation, PATIENCE).await;
         faults.extend(self.edge.iter().flat_map(Edge::bind_faults).map(|fault| fault.to_string()));
