@@ -1,9 +1,11 @@
 //! Which backend of a rule, and which endpoint of it, takes a request. One function, so that better balancing
 //! replaces it in one place.
 
+use crate::dial::Dial;
 use crate::view::{Backends, Share};
 use std::cell::RefCell;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 /// Positions of one worker. They are numbered as the view numbers rules and services; a new view may shift them,
 /// which moves where a rotation goes on and harms nothing.
@@ -29,6 +31,7 @@ pub(crate) enum Picked<'v> {
     Endpoints {
         endpoints: &'v [SocketAddr],
         first: usize,
+        dial: &'v Arc<Dial>,
     },
     NoEndpoint,
     InvalidBackend,
@@ -41,7 +44,7 @@ pub(crate) enum Picked<'v> {
 pub(crate) fn pick<'v>(
     rotation: &Rotation,
     rule: u32,
-    backends: &Backends,
+    backends: &'v Backends,
     endpoints: impl Fn(u32) -> &'v [SocketAddr],
 ) -> Picked<'v> {
     let share = match backends.shares() {
@@ -55,12 +58,13 @@ pub(crate) fn pick<'v>(
         }
     };
     let Some(service) = share.service else { return Picked::InvalidBackend };
+    let dial = &share.dial;
     match endpoints(service) {
         [] => Picked::NoEndpoint,
-        [one] => Picked::Endpoints { endpoints: std::slice::from_ref(one), first: 0 },
+        [one] => Picked::Endpoints { endpoints: std::slice::from_ref(one), first: 0, dial },
         many => {
             let first = next(&rotation.services, service, rotation.start) as usize % many.len();
-            Picked::Endpoints { endpoints: many, first }
+            Picked::Endpoints { endpoints: many, first, dial }
         }
     }
 }
@@ -94,7 +98,7 @@ mod tests {
     use super::*;
 
     fn share(weight: u32, service: Option<u32>) -> Share {
-        Share { weight, service }
+        Share { weight, service, dial: Arc::default() }
     }
 
     #[test]
@@ -121,7 +125,6 @@ mod tests {
     #[test]
     fn says_why_there_is_no_endpoint() {
         let rotation = Rotation::default();
-        let none = |_| -> &'static [SocketAddr] { &[] };
         for (shares, expected) in [
             (vec![share(0, Some(0)), share(0, Some(1))], Picked::NoWeight),
             (vec![share(0, Some(0))], Picked::NoWeight),
@@ -130,7 +133,7 @@ mod tests {
             (vec![share(1, Some(0))], Picked::NoEndpoint),
         ] {
             let backends = Backends::new(shares);
-            assert_eq!(pick(&rotation, 0, &backends, none), expected);
+            assert_eq!(pick(&rotation, 0, &backends, |_| &[]), expected);
         }
     }
 

@@ -7,13 +7,16 @@ use crate::client::{Client, ClientFault};
 use crate::connection::Connection;
 use crate::deadline::{Deadline, Passed};
 use crate::decide::{Decided, Head, decide};
+use crate::dial::Dial;
+use crate::http2_pump;
 use crate::ids::RequestId;
 use crate::metrics::{RouteCounters, UpstreamFailure};
 use crate::pump::{Aftermath, Fault, Pump, Terms};
 use crate::refusal::{Cause, Media, Refusal};
 use crate::reply::Reply;
 use crate::request_head;
-use crate::upstream::{ConnectFault, connect};
+use crate::tls_client::TlsFault;
+use crate::upstream::{ConnectFault, Peer, Upstream};
 use crate::view::{EdgeView, RuleAction, RulePlan};
 use crate::worker::Worker;
 use h1::{HeaderList, Known, Method, RequestHead};
@@ -21,8 +24,8 @@ use model::edge::Redirect;
 use routing::RedirectRequest;
 use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::net::TcpStream;
 
 /// Memory that a request needs and the next one uses again.
 #[derive(Default)]
@@ -56,6 +59,7 @@ struct Route<'v> {
     rule: &'v RulePlan,
     endpoints: &'v [SocketAddr],
     first: usize,
+    dial: &'v Arc<Dial>,
 }
 
 /// Serves one request.
@@ -151,10 +155,10 @@ fn plan<'v, C: Client>(
         RuleAction::Forward(backends) => {
             let endpoints = |service| view.endpoints(service);
             let cause = match pick(&worker.rotation, rule.number, backends, endpoints) {
-                Picked::Endpoints { endpoints, first } => {
+                Picked::Endpoints { endpoints, first, dial } => {
                     upload.clear();
                     request_head::write(upload, request, &decided, connection, id);
-                    let route = Route { rule, endpoints, first };
+                    let route = Route { rule, endpoints, first, dial };
                     return Step::Forward(route, terms(request, rule, id));
                 }
                 Picked::NoEndpoint => Cause::NoEndpoint,
@@ -218,37 +222,32 @@ impl Run<'_> {
         scratch: &mut Scratch,
         trace: &mut Trace,
     ) -> Result<(), Refusal> {
-        let Site { worker, deadline, .. } = self.received.site;
+        let worker = self.received.site.worker;
         let (mut tried, mut wants_fresh) = (0, false);
         loop {
-            let address = self.address(tried);
-            trace.endpoint = Some(address);
+            let peer = self.peer(tried);
+            trace.endpoint = Some(peer.address);
             self.cap(trace);
-            let pooled = if wants_fresh { None } else { worker.pool.take(address) };
+            let pooled = if wants_fresh { None } else { worker.pool.take(peer) };
             let is_reused = pooled.is_some();
-            let mut io = match pooled {
-                Some(io) => io,
-                None => match self.connect(address, trace).await {
-                    Ok(io) => io,
-                    Err(Some(refusal)) => return Err(refusal),
-                    Err(None) => {
+            let mut upstream = match pooled {
+                Some(upstream) => upstream,
+                None => match self.connect(peer, trace).await {
+                    Ok(upstream) => upstream,
+                    Err(cause) => {
                         tried += 1;
-                        if tried >= self.route.endpoints.len() {
-                            return Err(Refusal::Edge(Cause::ConnectFailed));
+                        if cause == Cause::RouteTimeout || tried >= self.route.endpoints.len() {
+                            return Err(Refusal::Edge(cause));
                         }
                         worker.counters().retries.add(1);
                         continue;
                     }
                 },
             };
-            let request = (&mut scratch.upload, &mut scratch.response);
-            let mut pump =
-                Pump::new(client, &mut io, (worker, deadline), self.terms, trace, request);
-            let result = poll_fn(|cx| pump.poll(cx)).await;
-            let aftermath = pump.aftermath();
+            let (result, aftermath) = self.attempt(client, &mut upstream, scratch, trace).await;
             let Err(fault) = result else {
                 if aftermath.reusable {
-                    worker.pool.put(address, io);
+                    worker.pool.put(peer, upstream);
                 }
                 return Ok(());
             };
@@ -262,9 +261,35 @@ impl Run<'_> {
         }
     }
 
-    fn address(&self, tried: usize) -> SocketAddr {
-        let endpoints = self.route.endpoints;
-        endpoints[(self.route.first + tried) % endpoints.len()]
+    async fn attempt<C: Client>(
+        &self,
+        client: &mut C,
+        upstream: &mut Upstream,
+        scratch: &mut Scratch,
+        trace: &mut Trace,
+    ) -> (Result<(), Fault>, Aftermath) {
+        let Site { worker, deadline, .. } = self.received.site;
+        let (place, request, list) =
+            ((worker, deadline), &mut scratch.upload, &mut scratch.response);
+        match upstream {
+            Upstream::Http1(io) => {
+                let mut pump = Pump::new(client, io, place, self.terms, trace, (request, list));
+                let result = poll_fn(|cx| pump.poll(cx)).await;
+                (result, pump.aftermath())
+            }
+            // Boxed: what it needs would lie in the memory of every request.
+            Upstream::Http2(lease) => {
+                let request = (request.as_slice(), list);
+                let attempt = http2_pump::attempt(client, lease, place, self.terms, trace, request);
+                Box::pin(attempt).await
+            }
+        }
+    }
+
+    fn peer(&self, tried: usize) -> Peer<'_> {
+        let Route { endpoints, first, dial, .. } = self.route;
+        let address = endpoints[(first + tried) % endpoints.len()];
+        Peer { address, dial, client: self.received.site.connection }
     }
 
     /// The route's time for one attempt, within its time for the request.
@@ -286,38 +311,28 @@ impl Run<'_> {
         self.counters().failures[failure as usize].add(1);
     }
 
-    /// Errors without a refusal leave another endpoint to be tried: nothing was sent.
-    async fn connect(
-        &self,
-        address: SocketAddr,
-        trace: &mut Trace,
-    ) -> Result<TcpStream, Option<Refusal>> {
+    /// After an error nothing was sent: another endpoint may be tried, but for the route's time.
+    async fn connect(&self, peer: Peer<'_>, trace: &mut Trace) -> Result<Upstream, Cause> {
         let start = Instant::now();
+        let Site { worker, deadline, .. } = self.received.site;
         // Boxed: connecting is rare, and its state would lie in every connection's task.
-        let result = Box::pin(connect(address, self.received.site.deadline)).await;
+        let result = Box::pin(worker.pool.connect(peer, deadline)).await;
         trace.connect = Some(start.elapsed());
-        result.map_err(|fault| match fault {
-            ConnectFault::Refused => {
-                self.count(UpstreamFailure::Connect);
-                None
-            }
-            ConnectFault::TimedOut => {
-                self.count(UpstreamFailure::ConnectTimeout);
-                None
-            }
-            ConnectFault::Passed => {
-                self.count(UpstreamFailure::Timeout);
-                Some(Refusal::Edge(Cause::RouteTimeout))
-            }
+        result.map_err(|fault| {
+            let (failure, cause) = judge_connect(fault);
+            self.count(failure);
+            cause
         })
     }
 
-    /// Idempotent requests only (RFC 9110 section 9.2.2), and only those whose body was not touched.
+    /// Idempotent requests only (RFC 9110 section 9.2.2) unless the origin did not look at it, and only those whose body
+    /// was not touched.
     fn may_repeat(&self, fault: Fault, aftermath: Aftermath) -> bool {
         use Method::{Delete, Get, Head, Options, Put, Trace};
-        fault == Fault::NoResponse
-            && !aftermath.took_body
-            && matches!(self.terms.method, Get | Head | Options | Put | Delete | Trace)
+        let is_idempotent =
+            matches!(self.terms.method, Get | Head | Options | Put | Delete | Trace);
+        !aftermath.took_body
+            && (fault == Fault::NotProcessed || fault == Fault::NoResponse && is_idempotent)
     }
 
     fn failed<C: Client>(
@@ -345,10 +360,28 @@ impl Run<'_> {
     }
 }
 
+fn judge_connect(fault: ConnectFault) -> (UpstreamFailure, Cause) {
+    match fault {
+        ConnectFault::Refused => (UpstreamFailure::Connect, Cause::ConnectFailed),
+        ConnectFault::TimedOut => (UpstreamFailure::ConnectTimeout, Cause::ConnectFailed),
+        ConnectFault::Passed => (UpstreamFailure::Timeout, Cause::RouteTimeout),
+        ConnectFault::Tls(fault) => {
+            let cause = match fault {
+                TlsFault::Expired => Cause::UpstreamTlsExpired,
+                TlsFault::Name => Cause::UpstreamTlsName,
+                TlsFault::Authority => Cause::UpstreamTlsAuthority,
+                TlsFault::Failed => Cause::UpstreamTls,
+            };
+            (UpstreamFailure::Tls, cause)
+        }
+    }
+}
+
 /// Whose fault it is, and what to answer while that is possible.
 fn judge(fault: Fault) -> (Option<UpstreamFailure>, Option<Refusal>) {
     let (failure, cause) = match fault {
         Fault::NoResponse => (UpstreamFailure::NoResponse, Cause::BadResponse),
+        Fault::NotProcessed => (UpstreamFailure::NotProcessed, Cause::BadResponse),
         Fault::Malformed => (UpstreamFailure::Malformed, Cause::BadResponse),
         Fault::Truncated => (UpstreamFailure::Truncated, Cause::BadResponse),
         Fault::Timeout(Passed::Cap) => (UpstreamFailure::Timeout, Cause::RouteTimeout),

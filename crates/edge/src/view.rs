@@ -2,6 +2,7 @@
 //! side table of rules made ready, endpoints by service, TLS by port. Immutable. A change of facts shares all but the
 //! endpoints.
 
+use crate::dial::{Dial, Dials};
 use crate::edits::Edits;
 use crate::metrics::{Metrics, RouteMetrics};
 use crate::tls::{KeyTable, PortTls};
@@ -19,6 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub struct Registry {
     pub metrics: Arc<Metrics>,
     numbers: Mutex<Numbers>,
+    dials: Mutex<Dials>,
 }
 
 #[derive(Default)]
@@ -30,7 +32,11 @@ struct Numbers {
 impl Registry {
     /// For an edge with that many workers.
     pub fn new(workers: usize) -> Registry {
-        Registry { metrics: Metrics::new(workers), numbers: Mutex::default() }
+        Registry {
+            metrics: Metrics::new(workers),
+            numbers: Mutex::default(),
+            dials: Mutex::default(),
+        }
     }
 }
 
@@ -93,11 +99,13 @@ pub(crate) struct Backends {
     total: u64,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Share {
     pub weight: u32,
     /// None for a backend that is not valid.
     pub service: Option<u32>,
+    /// How its endpoints are connected to.
+    pub dial: Arc<Dial>,
 }
 
 impl Backends {
@@ -127,7 +135,9 @@ impl EdgeView {
         let previous = previous.map(|view| &*view.plan);
         let router = Arc::new(Router::build(&snapshot.edge, previous.map(|plan| &*plan.router)));
         let mut numbers = registry.numbers.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut builder = Builder { metrics: &registry.metrics, numbers: &mut numbers };
+        let mut dials = registry.dials.lock().unwrap_or_else(PoisonError::into_inner);
+        let metrics = &registry.metrics;
+        let mut builder = Builder { metrics, numbers: &mut numbers, dials: &mut dials };
         let listeners = router
             .listeners()
             .map(|table| {
@@ -136,6 +146,7 @@ impl EdgeView {
                 (address(table), plan)
             })
             .collect();
+        dials.renew(keys);
         let services = numbers.services.iter().map(|(port, number)| (port.clone(), *number));
         let plan = Plan {
             listeners,
@@ -219,6 +230,7 @@ fn ports(router: &Arc<Router>, snapshot: &Snapshot, keys: &KeyTable) -> Vec<Port
 struct Builder<'r> {
     metrics: &'r Metrics,
     numbers: &'r mut Numbers,
+    dials: &'r mut Dials,
 }
 
 impl Builder<'_> {
@@ -263,7 +275,8 @@ impl Builder<'_> {
             Target::Service(port) => Some(number(&mut self.numbers.services, port)),
             Target::Invalid { .. } => None,
         };
-        Share { weight: backend.weight, service }
+        let dial = self.dials.of(backend.policy.as_deref());
+        Share { weight: backend.weight, service, dial }
     }
 }
 
