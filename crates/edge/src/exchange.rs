@@ -207,6 +207,9 @@ fn location(
     location
 }
 
+/// Times that a request is sent again to an endpoint that did not look at it.
+const REPEATS: u32 = 3;
+
 /// A request on its way to an origin.
 struct Run<'a> {
     received: Received<'a>,
@@ -223,7 +226,7 @@ impl Run<'_> {
         trace: &mut Trace,
     ) -> Result<(), Refusal> {
         let worker = self.received.site.worker;
-        let (mut tried, mut wants_fresh) = (0, false);
+        let (mut tried, mut repeats, mut wants_fresh) = (0, 0, false);
         loop {
             let peer = self.peer(tried);
             trace.endpoint = Some(peer.address);
@@ -251,10 +254,13 @@ impl Run<'_> {
                 }
                 return Ok(());
             };
-            if is_reused && self.may_repeat(fault, aftermath) {
-                // The origin closed a connection that it had kept: most likely it never saw the request.
+            // The origin closed a connection that it had kept: most likely it never saw the request.
+            let is_unseen = is_reused || fault == Fault::NotProcessed;
+            if is_unseen && repeats < REPEATS && self.may_repeat(fault, aftermath) {
+                repeats += 1;
                 worker.counters().retries.add(1);
-                wants_fresh = true;
+                // A stream is refused by an origin that has enough to do: no further connection on top.
+                wants_fresh = fault != Fault::NotProcessed;
                 continue;
             }
             return self.failed(client, fault, aftermath, trace);

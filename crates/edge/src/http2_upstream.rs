@@ -2,7 +2,9 @@
 //! streams are taken. What goes through a stream is `http2_pump`.
 //!
 //! ```text
-//! opening -> open -> retired (GOAWAY, closed, or silent): takes no more streams, ends with the last of them
+//! opening -> started -> open -> retired (GOAWAY, closed, or silent): takes no more streams, ends with the last of them
+//!            one stream,
+//!            until the origin has said how many it allows
 //! ```
 
 use crate::deadline::Deadlines;
@@ -27,6 +29,8 @@ const SEND_BUFFER_BYTES: usize = 64 << 10;
 /// Streams that we remember after a reset of ours, and resets that an origin's faults may provoke.
 const RESETS: usize = 50;
 const FAULT_RESETS: usize = 256;
+/// Stands for the number of streams until the origin's settings have come: more than these can say.
+const NOT_KNOWN: usize = usize::MAX - 1;
 
 pub(crate) struct Sessions {
     deadlines: Rc<Deadlines>,
@@ -45,6 +49,7 @@ struct Host {
 struct Session {
     send: SendRequest<Bytes>,
     is_secure: bool,
+    gate: Rc<Gate>,
     streams: Cell<usize>,
     retired: Rc<Cell<bool>>,
     deadlines: Rc<Deadlines>,
@@ -62,10 +67,11 @@ pub(crate) enum Joined<'s> {
     Waiting(Rc<Gate>),
 }
 
-/// Where the others wait while one request makes a connection.
+/// Where the others wait while one request makes a connection, and until it is known how many may use it.
 #[derive(Default)]
 pub(crate) struct Gate {
     told: Notify,
+    is_open: Cell<bool>,
     fault: Cell<Option<ConnectFault>>,
 }
 
@@ -74,6 +80,8 @@ pub(crate) struct Opening<'s> {
     sessions: &'s Sessions,
     key: PeerKey,
     gate: Rc<Gate>,
+    /// The driver of the connection opens the gate.
+    started: Cell<bool>,
 }
 
 impl Sessions {
@@ -94,11 +102,13 @@ impl Sessions {
         let host = hosts.entry(key).or_default();
         host.touched_ms = self.deadlines.now_ms();
         match &host.opening {
-            Some(gate) if !host.speaks_http1 => Joined::Waiting(Rc::clone(gate)),
+            Some(gate) if !gate.is_open.get() && !host.speaks_http1 => {
+                Joined::Waiting(Rc::clone(gate))
+            }
             _ => {
                 let gate = Rc::<Gate>::default();
                 host.opening = Some(Rc::clone(&gate));
-                Joined::First(Opening { sessions: self, key, gate })
+                Joined::First(Opening { sessions: self, key, gate, started: Cell::new(false) })
             }
         }
     }
@@ -109,7 +119,8 @@ impl Sessions {
         self.hosts.borrow_mut().retain(|_, host| {
             host.sessions.retain(|session| !session.retired.get() && !session.is_idle(now_ms));
             let is_known = host.touched_ms + limits::UPSTREAM_IDLE_TIMEOUT_MS > now_ms;
-            is_known || host.opening.is_some() || !host.sessions.is_empty()
+            let is_opening = host.opening.as_ref().is_some_and(|gate| !gate.is_open.get());
+            is_known || is_opening || !host.sessions.is_empty()
         });
     }
 
@@ -123,7 +134,7 @@ impl Sessions {
 
 impl Session {
     fn has_room(&self) -> bool {
-        self.streams.get() < self.send.current_max_send_streams()
+        self.gate.is_open.get() && self.streams.get() < self.send.current_max_send_streams()
     }
 
     fn is_idle(&self, now_ms: u64) -> bool {
@@ -167,6 +178,11 @@ impl Gate {
         self.told.notified().await;
         self.fault.get().map_or(Ok(()), Err)
     }
+
+    fn open(&self) {
+        self.is_open.set(true);
+        self.told.notify_waiters();
+    }
 }
 
 impl Opening<'_> {
@@ -199,10 +215,13 @@ impl Opening<'_> {
             return Err(ConnectFault::Refused);
         };
         let retired = Rc::<Cell<bool>>::default();
-        tokio::task::spawn_local(drive(connection, drain, Rc::clone(&retired)));
+        let gate = Rc::clone(&self.gate);
+        self.started.set(true);
+        tokio::task::spawn_local(drive(connection, drain, Rc::clone(&retired), gate));
         let session = Rc::new(Session {
             send,
             is_secure: matches!(dial.security, Security::Tls(_)),
+            gate: Rc::clone(&self.gate),
             streams: Cell::new(0),
             retired,
             deadlines: Rc::clone(&self.sessions.deadlines),
@@ -228,10 +247,9 @@ impl Opening<'_> {
 
 impl Drop for Opening<'_> {
     fn drop(&mut self) {
-        self.host(|host| {
-            host.opening.take_if(|gate| Rc::ptr_eq(gate, &self.gate));
-        });
-        self.gate.told.notify_waiters();
+        if !self.started.get() {
+            self.gate.open();
+        }
     }
 }
 
@@ -239,6 +257,7 @@ fn settings() -> Builder {
     let mut builder = Builder::new();
     builder
         .enable_push(false)
+        .initial_max_send_streams(NOT_KNOWN)
         .max_header_list_size(limits::HTTP2_HEADER_LIST_BYTES as u32)
         .max_concurrent_reset_streams(RESETS)
         .max_local_error_reset_streams(Some(FAULT_RESETS))
@@ -254,9 +273,13 @@ async fn drive(
     mut connection: h2::client::Connection<Gathered<UpstreamIo>, Bytes>,
     drain: Drain<UpstreamIo>,
     retired: Rc<Cell<bool>>,
+    gate: Rc<Gate>,
 ) {
     poll_fn(|cx| {
         let polled = Pin::new(&mut connection).poll(cx);
+        if !gate.is_open.get() && connection.max_concurrent_send_streams() != NOT_KNOWN {
+            gate.open();
+        }
         match (polled, drain.poll(cx)) {
             (Poll::Ready(_), _) | (_, Poll::Ready(Err(_))) => Poll::Ready(()),
             (Poll::Pending, _) => Poll::Pending,
@@ -264,4 +287,5 @@ async fn drive(
     })
     .await;
     retired.set(true);
+    gate.open();
 }
