@@ -18,6 +18,8 @@ use tokio::net::TcpStream;
 /// What is known of a connection and does not change.
 pub(crate) struct Connection {
     pub peer: SocketAddr,
+    /// Where the client connected to; as good as unknown where the system does not say.
+    pub local: SocketAddr,
     /// The client's address as text.
     pub client: String,
     /// As written in the plan.
@@ -38,12 +40,14 @@ impl Connection {
 pub(crate) async fn serve(worker: &Rc<Worker>, port: u16, io: TcpStream, peer: SocketAddr) {
     // A socket that cannot be told to send at once still works.
     let _ = io.set_nodelay(true);
+    let local = io.local_addr().ok();
     let tls = match worker.view().port(port) {
         Some(plan) => plan.tls.clone(),
         None => return,
     };
     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-    let connection = Connection { peer, client: peer.ip().to_string(), port, tls: None };
+    let local = local.unwrap_or(SocketAddr::new(worker.config.bind, port));
+    let connection = Connection { peer, local, client: peer.ip().to_string(), port, tls: None };
     let deadline = worker.deadlines.register();
     match tls {
         None => plain(worker, Rc::new(connection), io, deadline).await,

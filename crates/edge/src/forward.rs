@@ -5,16 +5,17 @@ use crate::access::Trace;
 use crate::client::{Client, ClientFault};
 use crate::deadline::Passed;
 use crate::exchange::{Received, Scratch, Site};
+use crate::http2_pump;
 use crate::metrics::{RouteCounters, UpstreamFailure};
 use crate::pump::{Aftermath, Fault, Pump, Terms};
 use crate::refusal::{Cause, Refusal};
-use crate::upstream::{ConnectFault, connect};
+use crate::tls_client::TlsFault;
+use crate::upstream::{ConnectFault, Peer, Upstream};
 use crate::view::{Backend, EdgeView, RulePlan};
 use crate::worker::Worker;
 use h1::Method;
 use std::future::poll_fn;
 use std::time::{Duration, Instant};
-use tokio::net::TcpStream;
 use traffic::{Attempt, Choice, Endpoint, Failure, Outcome, Random, Repeat};
 
 /// Where a forwarded request may go.
@@ -138,24 +139,24 @@ impl<'a> Run<'a> {
     ) -> Result<Ended, Failed> {
         let worker = self.received.site.worker;
         let mut load = Load::begin(worker, endpoint);
-        let address = endpoint.address();
-        trace.endpoint = Some(address);
+        let peer = self.peer(endpoint);
+        trace.endpoint = Some(peer.address);
         self.cap(trace, tried.attempts);
         let began = if tried.attempts == 1 { Duration::ZERO } else { trace.started.elapsed() };
         let fresh = std::mem::take(&mut tried.wants_fresh);
-        let pooled = if fresh { None } else { worker.pool.take(address) };
+        let pooled = if fresh { None } else { worker.pool.take(peer) };
         let was_reused = pooled.is_some();
-        let mut io = match pooled {
-            Some(io) => io,
+        let mut upstream = match pooled {
+            Some(upstream) => upstream,
             None => match self.connect(endpoint, trace).await {
-                Ok(io) => io,
+                Ok(upstream) => upstream,
                 Err(instead) => return instead,
             },
         };
-        let (result, aftermath) = self.pump(&mut io, tried, client, scratch, trace).await;
+        let (result, aftermath) = self.pump(&mut upstream, tried, client, scratch, trace).await;
         let Err(fault) = result else {
             if aftermath.reusable {
-                worker.pool.put(address, io);
+                worker.pool.put(peer, upstream);
             }
             load.first_byte = trace.first_byte.map(|time| time.saturating_sub(began));
             let is_error = trace.status >= 500;
@@ -171,7 +172,7 @@ impl<'a> Run<'a> {
 
     async fn pump<C: Client>(
         &self,
-        io: &mut TcpStream,
+        upstream: &mut Upstream,
         tried: &Tried,
         client: &mut C,
         scratch: &mut Scratch,
@@ -182,10 +183,26 @@ impl<'a> Run<'a> {
         let wanted = self.route.rule.retry.as_deref().filter(|retry| !retry.codes.is_empty());
         let again_on: Option<&dyn Fn(u16) -> bool> = wanted.map(|_| &again_on as _);
         let terms = Terms { again_on, ..self.terms };
-        let request = (&mut scratch.upload, &mut scratch.response);
-        let mut pump = Pump::new(client, io, (worker, deadline), terms, trace, request);
-        let result = poll_fn(|cx| pump.poll(cx)).await;
-        (result, pump.aftermath())
+        let place = (worker, deadline);
+        let (request, list) = (&mut scratch.upload, &mut scratch.response);
+        match upstream {
+            Upstream::Http1(io) => {
+                let mut pump = Pump::new(client, io, place, terms, trace, (request, list));
+                let result = poll_fn(|cx| pump.poll(cx)).await;
+                (result, pump.aftermath())
+            }
+            // Boxed: what it needs would lie in the memory of every request.
+            Upstream::Http2(lease) => {
+                let request = (request.as_slice(), list);
+                Box::pin(http2_pump::attempt(client, lease, place, terms, trace, request)).await
+            }
+        }
+    }
+
+    fn peer(&self, endpoint: &Endpoint) -> Peer<'a> {
+        let Route { backend, .. } = &self.route;
+        let client = self.received.site.connection;
+        Peer { address: endpoint.address(), dial: backend.dial, client }
     }
 
     /// A response with this status is not passed on: there will be another attempt. Takes it from the budget.
@@ -218,6 +235,7 @@ impl<'a> Run<'a> {
         };
         let failure = match fault {
             Fault::NoResponse => Failure::NoResponse,
+            Fault::NotProcessed => Failure::Declined,
             Fault::Malformed => Failure::Malformed,
             Fault::Status(status) => Failure::Status(status),
             Fault::Timeout(_) if !self.is_out_of_time(trace) => Failure::TimedOut,
@@ -260,7 +278,7 @@ impl<'a> Run<'a> {
     /// Before a further attempt, where the route asks for it: longer each time, and spread.
     async fn pause(&self, failed: &Failed, tried: &Tried, trace: &Trace) -> Result<(), Refusal> {
         let wanted = self.route.rule.retry.as_deref().and_then(|retry| retry.backoff);
-        let Some(least) = wanted.filter(|_| failed.failure != Failure::NotProcessed) else {
+        let Some(least) = wanted.filter(|_| failed.failure != Failure::NotConnected) else {
             return Ok(());
         };
         let doublings = tried.attempts.saturating_sub(1).min(6);
@@ -299,7 +317,7 @@ impl<'a> Run<'a> {
         &self,
         endpoint: &Endpoint,
         trace: &mut Trace,
-    ) -> Result<TcpStream, Result<Ended, Failed>> {
+    ) -> Result<Upstream, Result<Ended, Failed>> {
         let Backend { shared, policy, .. } = &self.route.backend;
         let _pending = match policy.limits.pending.map(|limit| Place::take(&shared.pending, limit))
         {
@@ -308,14 +326,13 @@ impl<'a> Run<'a> {
             Some(Err(refusal)) => return Err(Ok(Ended::Refused(refusal))),
         };
         let start = Instant::now();
+        let Site { worker, deadline, .. } = self.received.site;
         // Boxed: connecting is rare, and its state would lie in every connection's task.
-        let result = Box::pin(connect(endpoint.address(), self.received.site.deadline)).await;
+        let result = Box::pin(worker.pool.connect(self.peer(endpoint), deadline)).await;
         trace.connect = Some(start.elapsed());
         let (counted, cause) = match result {
-            Ok(io) => return Ok(io),
-            Err(ConnectFault::Refused) => (UpstreamFailure::Connect, Cause::ConnectFailed),
-            Err(ConnectFault::TimedOut) => (UpstreamFailure::ConnectTimeout, Cause::ConnectFailed),
-            Err(ConnectFault::Passed) => (UpstreamFailure::Timeout, Cause::RouteTimeout),
+            Ok(upstream) => return Ok(upstream),
+            Err(fault) => judge_connect(fault),
         };
         self.count(counted);
         self.observe(endpoint, Outcome::Failure);
@@ -323,7 +340,7 @@ impl<'a> Run<'a> {
         if cause == Cause::RouteTimeout && self.is_out_of_time(trace) {
             return Err(Ok(Ended::Refused(refusal)));
         }
-        let failure = Failure::NotProcessed;
+        let failure = Failure::NotConnected;
         Err(Err(Failed { failure, refusal, took_body: false, was_reused: false }))
     }
 
@@ -409,7 +426,7 @@ fn is_idempotent(method: Method) -> bool {
 }
 
 fn blames_endpoint(fault: Fault) -> bool {
-    !matches!(fault, Fault::Client(_) | Fault::ClientTimeout)
+    !matches!(fault, Fault::Client(_) | Fault::ClientTimeout | Fault::NotProcessed)
 }
 
 fn outcome(fault: Fault) -> Outcome {
@@ -420,10 +437,28 @@ fn outcome(fault: Fault) -> Outcome {
     }
 }
 
+fn judge_connect(fault: ConnectFault) -> (UpstreamFailure, Cause) {
+    match fault {
+        ConnectFault::Refused => (UpstreamFailure::Connect, Cause::ConnectFailed),
+        ConnectFault::TimedOut => (UpstreamFailure::ConnectTimeout, Cause::ConnectFailed),
+        ConnectFault::Passed => (UpstreamFailure::Timeout, Cause::RouteTimeout),
+        ConnectFault::Tls(fault) => {
+            let cause = match fault {
+                TlsFault::Expired => Cause::UpstreamTlsExpired,
+                TlsFault::Name => Cause::UpstreamTlsName,
+                TlsFault::Authority => Cause::UpstreamTlsAuthority,
+                TlsFault::Failed => Cause::UpstreamTls,
+            };
+            (UpstreamFailure::Tls, cause)
+        }
+    }
+}
+
 /// Whose fault it is, and what to answer while that is possible.
 fn verdict(fault: Fault) -> (Option<UpstreamFailure>, Option<Refusal>) {
     let (failure, cause) = match fault {
         Fault::NoResponse => (UpstreamFailure::NoResponse, Cause::BadResponse),
+        Fault::NotProcessed => (UpstreamFailure::NotProcessed, Cause::BadResponse),
         Fault::Malformed => (UpstreamFailure::Malformed, Cause::BadResponse),
         Fault::Truncated => (UpstreamFailure::Truncated, Cause::BadResponse),
         Fault::Timeout(Passed::Cap) => (UpstreamFailure::Timeout, Cause::RouteTimeout),

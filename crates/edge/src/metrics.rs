@@ -61,8 +61,12 @@ impl RouteCounters {
 pub enum UpstreamFailure {
     Connect,
     ConnectTimeout,
+    /// The handshake failed: no TLS, or a certificate that is not to be believed.
+    Tls,
     /// Closed or failed before a whole response head.
     NoResponse,
+    /// The origin did not look at the request: REFUSED_STREAM, or above the last stream of a GOAWAY.
+    NotProcessed,
     /// The response's head or framing is not acceptable.
     Malformed,
     /// The body ended early.
@@ -71,10 +75,12 @@ pub enum UpstreamFailure {
 }
 
 impl UpstreamFailure {
-    pub const ALL: [UpstreamFailure; 6] = [
+    pub const ALL: [UpstreamFailure; 8] = [
         UpstreamFailure::Connect,
         UpstreamFailure::ConnectTimeout,
+        UpstreamFailure::Tls,
         UpstreamFailure::NoResponse,
+        UpstreamFailure::NotProcessed,
         UpstreamFailure::Malformed,
         UpstreamFailure::Truncated,
         UpstreamFailure::Timeout,
@@ -84,6 +90,8 @@ impl UpstreamFailure {
         match self {
             UpstreamFailure::Connect => "connect",
             UpstreamFailure::ConnectTimeout => "connect-timeout",
+            UpstreamFailure::Tls => "tls",
+            UpstreamFailure::NotProcessed => "not-processed",
             UpstreamFailure::NoResponse => "no-response",
             UpstreamFailure::Malformed => "malformed",
             UpstreamFailure::Truncated => "truncated",

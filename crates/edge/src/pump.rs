@@ -1,4 +1,4 @@
-//! One attempt at an origin: the request goes up while the response comes down, both with bounded buffers, in one
+//! One attempt at an origin that speaks HTTP/1.1 (`http2_pump` has the other): the request goes up while the response comes down, both with bounded buffers, in one
 //! task. After 101 the same two directions are a tunnel.
 //!
 //! ```text
@@ -12,15 +12,15 @@ use crate::client::{Body, Client, ClientFault, Fields, Follow, Response};
 use crate::deadline::{Deadline, Passed};
 use crate::edits::Edits;
 use crate::ids::RequestId;
-use crate::transport::{poll_fill, poll_write_all};
+use crate::transport::{UpstreamIo, poll_fill, poll_write_all};
 use crate::worker::{LIMITS, Worker};
 use h1::{BodyDecoder, Event, Framing, HeaderList, Method, ResponseHead, encode};
 use model::limits::{BODY_STALL_TIMEOUT_MS, HEAD_BYTES, INTERIM_RESPONSES, TUNNEL_DRAIN_IDLE_MS};
+use std::io;
 use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::io::AsyncWrite;
-use tokio::net::TcpStream;
 
 /// Bytes that are gathered for one send; larger pieces are sent from where they lie.
 const GATHER_BYTES: usize = 16 << 10;
@@ -30,6 +30,8 @@ const GATHER_BYTES: usize = 16 << 10;
 pub(crate) enum Fault {
     /// The origin closed before a byte of the response.
     NoResponse,
+    /// The origin has said that it did not look at the request (RFC 9113 section 8.7), or nothing was sent.
+    NotProcessed,
     /// The response's head is cut off or not acceptable.
     Malformed,
     /// A response that is not passed on, because another attempt is to be made.
@@ -54,9 +56,19 @@ pub(crate) struct Terms<'a> {
     pub id: &'a RequestId,
 }
 
+impl Terms<'_> {
+    /// An error for a response that gives way to another attempt; one whose request cannot be sent again does not.
+    pub fn pass(&self, status: u16, took_body: bool) -> Result<(), Fault> {
+        match self.again_on.filter(|_| !took_body) {
+            Some(again_on) if again_on(status) => Err(Fault::Status(status)),
+            _ => Ok(()),
+        }
+    }
+}
+
 pub(crate) struct Pump<'a, C> {
     client: &'a mut C,
-    io: &'a mut TcpStream,
+    io: &'a mut UpstreamIo,
     worker: &'a Worker,
     deadline: &'a Deadline,
     terms: Terms<'a>,
@@ -104,13 +116,13 @@ struct Down<'a> {
 
 /// There is no end to what an origin may say before its response, but to what is listened to.
 #[derive(Default)]
-struct Interims {
-    count: usize,
+pub(crate) struct Interims {
+    pub count: usize,
     bytes: usize,
 }
 
 impl Interims {
-    fn take(&mut self, head: &ResponseHead) -> Result<(), Fault> {
+    pub fn take(&mut self, head: &ResponseHead) -> Result<(), Fault> {
         self.count += 1;
         self.bytes += head.len;
         match self.count > INTERIM_RESPONSES || self.bytes > HEAD_BYTES {
@@ -143,7 +155,7 @@ impl<'a, C: Client> Pump<'a, C> {
     /// `request` holds the request's head for the origin.
     pub fn new(
         client: &'a mut C,
-        io: &'a mut TcpStream,
+        io: &'a mut UpstreamIo,
         (worker, deadline): (&'a Worker, &'a Deadline),
         terms: Terms<'a>,
         trace: &'a mut Trace,
@@ -271,22 +283,27 @@ impl<'a, C: Client> Pump<'a, C> {
                     while self.up.bytes.len() < GATHER_BYTES && self.gather(cx)?.is_ready() {}
                     self.up.state = UpState::Send;
                 }
-                UpState::Send => {
-                    match poll_write_all(self.io, self.up.bytes, &mut self.up.sent, cx) {
-                        Poll::Pending => return Ok(()),
-                        Poll::Ready(Err(_)) => self.up.state = UpState::Broken,
-                        Poll::Ready(Ok(())) => self.sent(),
-                    }
-                }
+                UpState::Send => match self.poll_send_up(cx) {
+                    Poll::Pending => return Ok(()),
+                    Poll::Ready(Err(_)) => self.up.state = UpState::Broken,
+                    Poll::Ready(Ok(())) => self.sent(),
+                },
                 UpState::Read => {
                     let polled = if self.up.chunked { self.gather(cx)? } else { self.pass_on(cx)? };
                     if polled.is_pending() {
+                        // What TLS still holds of the last piece. A fault is found by what follows.
+                        let _ = Pin::new(&mut *self.io).poll_flush(cx);
                         return Ok(());
                     }
                 }
                 UpState::Ended | UpState::Broken => return Ok(()),
             }
         }
+    }
+
+    fn poll_send_up(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(poll_write_all(self.io, self.up.bytes, &mut self.up.sent, cx))?;
+        Pin::new(&mut *self.io).poll_flush(cx)
     }
 
     fn sent(&mut self) {
@@ -357,7 +374,7 @@ impl<'a, C: Client> Pump<'a, C> {
         };
         let polled = match body {
             Body::End if self.tunnel => Pin::new(&mut *self.io).poll_shutdown(cx).map_ok(|()| 0),
-            Body::End => Poll::Ready(Ok(0)),
+            Body::End => Pin::new(&mut *self.io).poll_flush(cx).map_ok(|()| 0),
             Body::Data => Pin::new(&mut *self.io).poll_write(cx, self.client.body()),
         };
         match (polled, body) {
@@ -407,11 +424,7 @@ impl<'a, C: Client> Pump<'a, C> {
         };
         let parsed = h1::parse_response(input.data(), self.down.list, self.terms.method, &LIMITS);
         let Some(head) = parsed.map_err(|_| Fault::Malformed)? else { return Ok(false) };
-        if let Some(again_on) = self.terms.again_on.filter(|_| !self.up.took_body)
-            && again_on(head.status)
-        {
-            return Err(Fault::Status(head.status));
-        }
+        self.terms.pass(head.status, self.up.took_body)?;
         if head.is_interim() {
             self.down.interims.take(&head)?;
             self.down.state = DownState::Interim;

@@ -1,4 +1,5 @@
-//! TLS: keys, the choice of a certificate, the handshake. The only module that knows rustls.
+//! TLS to clients: keys, the choice of a certificate, the handshake. With `tls_client`, which is TLS to backends, the
+//! only module that knows rustls.
 
 use crate::access::TlsFacts;
 use crate::transport::Io;
@@ -84,6 +85,10 @@ impl KeyTable {
         (table, faults)
     }
 
+    pub(crate) fn key(&self, secret: &ObjectId) -> Option<&Arc<CertifiedKey>> {
+        self.keys.get(secret).map(|entry| &entry.key)
+    }
+
     pub fn len(&self) -> usize {
         self.keys.len()
     }
@@ -139,7 +144,7 @@ impl PortTls {
     }
 }
 
-fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
     Arc::clone(PROVIDER.get_or_init(|| Arc::new(aws_lc_rs::default_provider())))
 }

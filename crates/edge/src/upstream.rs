@@ -1,58 +1,108 @@
-//! Connections of one worker to endpoints: made, kept idle, checked before they are used again.
+//! Connections of one worker to endpoints: made, kept idle, checked before they are used again. Those that speak HTTP/2
+//! are kept in `http2_upstream`, where many requests share one.
 
+use crate::connection::Connection;
 use crate::deadline::{Deadline, Deadlines, Passed};
-use model::limits;
+use crate::dial::{Dial, Security};
+use crate::http2_upstream::{Joined, Lease, Sessions};
+use crate::proxy_protocol;
+use crate::tls_client::TlsFault;
+use crate::transport::UpstreamIo;
+use model::traffic::BackendProtocol;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::future::poll_fn;
-use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 pub(crate) struct Pool {
     deadlines: Rc<Deadlines>,
-    idle: RefCell<HashMap<SocketAddr, Vec<Idle>>>,
+    idle: RefCell<HashMap<PeerKey, Vec<Idle>>>,
+    sessions: Sessions,
+}
+
+/// An endpoint, how to connect to it, and for whom.
+#[derive(Clone, Copy)]
+pub(crate) struct Peer<'a> {
+    pub address: SocketAddr,
+    pub dial: &'a Arc<Dial>,
+    pub client: &'a Connection,
+}
+
+/// Requests with the same key may share a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct PeerKey {
+    address: SocketAddr,
+    dial: u32,
+    /// A connection that began with the name of a client is that client's alone.
+    client: Option<SocketAddr>,
+}
+
+/// What one attempt may use.
+pub(crate) enum Upstream {
+    Http1(UpstreamIo),
+    Http2(Lease),
 }
 
 struct Idle {
-    io: TcpStream,
-    since_ms: u64,
+    io: UpstreamIo,
+    until_ms: u64,
 }
 
 /// Why no connection came about.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ConnectFault {
     Refused,
     TimedOut,
+    Tls(TlsFault),
     /// The time that the route allows is over.
     Passed,
 }
 
+impl Peer<'_> {
+    fn key(self) -> PeerKey {
+        let client = self.dial.proxy_protocol.map(|_| self.client.peer);
+        PeerKey { address: self.address, dial: self.dial.number, client }
+    }
+}
+
 impl Pool {
     pub fn new(deadlines: Rc<Deadlines>) -> Pool {
-        Pool { deadlines, idle: RefCell::default() }
+        let sessions = Sessions::new(Rc::clone(&deadlines));
+        Pool { deadlines, idle: RefCell::default(), sessions }
     }
 
     /// The connection that was used last, so that the others may go idle for good.
-    pub fn take(&self, address: SocketAddr) -> Option<TcpStream> {
+    pub fn take(&self, peer: Peer<'_>) -> Option<Upstream> {
+        if peer.dial.protocol == BackendProtocol::Http2
+            && let Some(lease) = self.sessions.take(peer.key())
+        {
+            return Some(Upstream::Http2(lease));
+        }
         let mut idle = self.idle.borrow_mut();
-        let connections = idle.get_mut(&address)?;
-        while let Some(Idle { io, .. }) = connections.pop() {
-            if is_alive(&io) {
-                return Some(io);
+        let connections = idle.get_mut(&peer.key())?;
+        while let Some(Idle { mut io, .. }) = connections.pop() {
+            if io.is_alive() {
+                return Some(Upstream::Http1(io));
             }
         }
         None
     }
 
-    pub fn put(&self, address: SocketAddr, io: TcpStream) {
+    /// Takes back what may be used again.
+    pub fn put(&self, peer: Peer<'_>, upstream: Upstream) {
+        // A session of HTTP/2 never left.
+        let Upstream::Http1(io) = upstream else { return };
         let mut idle = self.idle.borrow_mut();
-        let connections = idle.entry(address).or_default();
-        if connections.len() < limits::UPSTREAM_IDLE_CONNECTIONS && !self.deadlines.is_draining() {
-            connections.push(Idle { io, since_ms: self.deadlines.now_ms() });
+        let connections = idle.entry(peer.key()).or_default();
+        if connections.len() < peer.dial.max_idle && !self.deadlines.is_draining() {
+            let until_ms = self.deadlines.now_ms().saturating_add(peer.dial.idle_timeout_ms);
+            connections.push(Idle { io, until_ms });
         }
     }
 
@@ -60,43 +110,112 @@ impl Pool {
     pub fn evict(&self) {
         let now_ms = self.deadlines.now_ms();
         self.idle.borrow_mut().retain(|_, connections| {
-            connections.retain(|idle| {
-                now_ms.saturating_sub(idle.since_ms) < limits::UPSTREAM_IDLE_TIMEOUT_MS
-                    && is_alive(&idle.io)
-            });
+            connections.retain_mut(|idle| now_ms < idle.until_ms && idle.io.is_alive());
             !connections.is_empty()
         });
+        self.sessions.evict();
     }
 
     pub fn clear(&self) {
         self.idle.borrow_mut().clear();
+        self.sessions.clear();
+    }
+
+    /// A new connection, within the limits for connecting and the request's own deadline. For HTTP/2 it may be one that
+    /// another request was about to make.
+    pub async fn connect(
+        &self,
+        peer: Peer<'_>,
+        deadline: &Deadline,
+    ) -> Result<Upstream, ConnectFault> {
+        match peer.dial.protocol {
+            BackendProtocol::Http1 => {
+                open(peer, deadline).await.map(|opened| Upstream::Http1(opened.io))
+            }
+            BackendProtocol::Http2 => self.connect_http2(peer, deadline).await,
+        }
+    }
+
+    async fn connect_http2(
+        &self,
+        peer: Peer<'_>,
+        deadline: &Deadline,
+    ) -> Result<Upstream, ConnectFault> {
+        let key = peer.key();
+        let opening = loop {
+            match self.sessions.join(key) {
+                Joined::First(opening) => break opening,
+                Joined::Waiting(gate) => {
+                    deadline.stall_after(peer.dial.connect_timeout_ms);
+                    let mut waiting = pin!(gate.opened());
+                    poll_fn(|cx| match waiting.as_mut().poll(cx) {
+                        Poll::Ready(outcome) => Poll::Ready(outcome),
+                        Poll::Pending => deadline.poll(cx).map(|passed| Err(over(passed))),
+                    })
+                    .await?;
+                    if let Some(lease) = self.sessions.take(key) {
+                        return Ok(Upstream::Http2(lease));
+                    }
+                }
+            }
+        };
+        let opened = open(peer, deadline).await;
+        opening.settle(peer.dial, opened)
     }
 }
 
-/// An origin that closed, or that sends what nobody asked for, is not to be used. Costs no system call while the
-/// runtime has seen no event on the socket.
-fn is_alive(io: &TcpStream) -> bool {
-    matches!(io.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+/// A connection that is ready for its first request.
+pub(crate) struct Opened {
+    pub io: UpstreamIo,
+    /// As ALPN settled it, or as it was known before.
+    pub is_http2: bool,
 }
 
-/// A new connection, within the limit for connecting and the request's own deadline.
-pub(crate) async fn connect(
-    address: SocketAddr,
+/// Connects, says who the client is where that is asked for, shakes hands.
+async fn open(peer: Peer<'_>, deadline: &Deadline) -> Result<Opened, ConnectFault> {
+    let Peer { address, dial, client } = peer;
+    let connecting = async {
+        let mut io = TcpStream::connect(address).await?;
+        // A socket that cannot be told to send at once still works.
+        let _ = io.set_nodelay(true);
+        if let Some(version) = dial.proxy_protocol {
+            io.write_all(&proxy_protocol::header(version, client.peer, client.local)).await?;
+        }
+        Ok::<_, std::io::Error>(io)
+    };
+    let connected = within(dial.connect_timeout_ms, deadline, connecting).await?;
+    let io = connected.map_err(|_| ConnectFault::Refused)?;
+    match &dial.security {
+        Security::Plain => {
+            let is_http2 = dial.protocol == BackendProtocol::Http2;
+            Ok(Opened { io: UpstreamIo::Plain(io), is_http2 })
+        }
+        Security::Tls(tls) => {
+            let shaken = within(dial.connect_timeout_ms, deadline, tls.handshake(io)).await?;
+            let (io, is_http2) = shaken.map_err(ConnectFault::Tls)?;
+            Ok(Opened { io: UpstreamIo::Tls(io), is_http2 })
+        }
+        Security::Unusable => Err(ConnectFault::Tls(TlsFault::Failed)),
+    }
+}
+
+async fn within<T>(
+    limit_ms: u64,
     deadline: &Deadline,
-) -> Result<TcpStream, ConnectFault> {
-    deadline.stall_after(limits::CONNECT_TIMEOUT_MS);
-    let mut connecting = pin!(TcpStream::connect(address));
-    let io = poll_fn(|cx| match connecting.as_mut().poll(cx) {
-        Poll::Ready(result) => Poll::Ready(result.map_err(|_| ConnectFault::Refused)),
-        Poll::Pending => deadline.poll(cx).map(|passed| {
-            Err(match passed {
-                Passed::Stall => ConnectFault::TimedOut,
-                Passed::Cap => ConnectFault::Passed,
-            })
-        }),
+    future: impl Future<Output = T>,
+) -> Result<T, ConnectFault> {
+    deadline.stall_after(limit_ms);
+    let mut future = pin!(future);
+    poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(result) => Poll::Ready(Ok(result)),
+        Poll::Pending => deadline.poll(cx).map(|passed| Err(over(passed))),
     })
-    .await?;
-    // A socket that cannot be told to send at once still works.
-    let _ = io.set_nodelay(true);
-    Ok(io)
+    .await
+}
+
+fn over(passed: Passed) -> ConnectFault {
+    match passed {
+        Passed::Stall => ConnectFault::TimedOut,
+        Passed::Cap => ConnectFault::Passed,
+    }
 }

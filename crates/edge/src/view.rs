@@ -2,6 +2,7 @@
 //! side table of rules made ready, endpoints by service, TLS by port. Immutable. A change of facts shares all but the
 //! endpoints.
 
+use crate::dial::{Dial, Dials};
 use crate::edits::Edits;
 use crate::live::{Live, default_policy};
 use crate::metrics::{Metrics, RouteMetrics};
@@ -22,6 +23,7 @@ pub struct Registry {
     pub metrics: Arc<Metrics>,
     pub live: Arc<Live>,
     numbers: Mutex<Numbers>,
+    dials: Mutex<Dials>,
 }
 
 #[derive(Default)]
@@ -38,6 +40,7 @@ impl Registry {
             metrics: Metrics::new(workers),
             live: Arc::new(Live::new()),
             numbers: Mutex::default(),
+            dials: Mutex::default(),
         }
     }
 }
@@ -63,6 +66,8 @@ struct BackendPlan {
     number: u32,
     port: ServicePort,
     policy: Option<Node<BackendPolicy>>,
+    /// How its endpoints are connected to.
+    dial: Arc<Dial>,
     shared: traffic::Backend,
 }
 
@@ -72,6 +77,7 @@ pub(crate) struct Backend<'v> {
     pub number: u32,
     pub members: &'v Members,
     pub policy: &'v BackendPolicy,
+    pub dial: &'v Arc<Dial>,
     pub shared: &'v traffic::Backend,
 }
 
@@ -156,7 +162,9 @@ impl EdgeView {
         let previous = previous.map(|view| &*view.plan);
         let router = Arc::new(Router::build(&snapshot.edge, previous.map(|plan| &*plan.router)));
         let mut numbers = registry.numbers.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut builder = Builder { metrics: &registry.metrics, numbers: &mut numbers };
+        let mut dials = registry.dials.lock().unwrap_or_else(PoisonError::into_inner);
+        let metrics = &registry.metrics;
+        let mut builder = Builder { metrics, numbers: &mut numbers, dials: &mut dials };
         let listeners = router
             .listeners()
             .map(|table| {
@@ -165,6 +173,7 @@ impl EdgeView {
                 (address(table), plan)
             })
             .collect();
+        dials.renew(keys);
         let mut backends: Vec<_> = numbers.backends.values().cloned().collect();
         backends.sort_unstable_by_key(|backend| backend.number);
         let plan = Plan { listeners, ports: ports(&router, snapshot, keys), backends, router };
@@ -268,6 +277,7 @@ impl Endpoints {
             number: self.plan.number,
             members: &self.members,
             policy: self.plan.policy.as_deref().unwrap_or_else(|| default_policy()),
+            dial: &self.plan.dial,
             shared: &self.plan.shared,
         }
     }
@@ -295,6 +305,7 @@ fn ports(router: &Arc<Router>, snapshot: &Snapshot, keys: &KeyTable) -> Vec<Port
 struct Builder<'r> {
     metrics: &'r Metrics,
     numbers: &'r mut Numbers,
+    dials: &'r mut Dials,
 }
 
 impl Builder<'_> {
@@ -348,12 +359,12 @@ impl Builder<'_> {
         let backends = &mut self.numbers.backends;
         let next = backends.len() as u32;
         let plan = backends.entry((port.clone(), policy.map(Node::digest))).or_insert_with(|| {
-            let shared = traffic::Backend::default();
             Arc::new(BackendPlan {
                 number: next,
                 port: port.clone(),
                 policy: policy.cloned(),
-                shared,
+                dial: self.dials.of(policy.map(|policy| &**policy)),
+                shared: traffic::Backend::default(),
             })
         });
         plan.number

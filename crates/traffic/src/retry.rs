@@ -5,9 +5,11 @@ use model::traffic::Retry;
 /// How far an attempt came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// Nothing of the request reached an application: no connection, REFUSED_STREAM, above the last stream of GOAWAY
-    /// (RFC 9113 section 8.7).
-    NotProcessed,
+    /// No connection to the endpoint came about.
+    NotConnected,
+    /// The endpoint says that it did not look at the request: REFUSED_STREAM, above the last stream of GOAWAY (RFC 9113
+    /// section 8.7). Another connection to it may do.
+    Declined,
     /// The connection ended before a response began.
     NoResponse,
     /// The time for one attempt is over, and no response has begun.
@@ -54,8 +56,9 @@ pub fn repeat(attempt: &Attempt, wanted: Option<&Retry>) -> Repeat {
         return Repeat::No;
     }
     match attempt.failure {
-        Failure::NotProcessed if attempt.untried > 0 => Repeat::Free,
-        Failure::NotProcessed => match wanted {
+        Failure::NotConnected if attempt.untried > 0 => Repeat::Free,
+        Failure::Declined if attempt.attempts < OWN_ATTEMPTS => Repeat::Free,
+        Failure::NotConnected | Failure::Declined => match wanted {
             Some(_) if attempt.attempts < further => Repeat::Budgeted,
             _ => Repeat::No,
         },
@@ -77,7 +80,7 @@ pub fn repeat(attempt: &Attempt, wanted: Option<&Retry>) -> Repeat {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Failure::{Malformed, NoResponse, NotProcessed, Status, TimedOut};
+    use Failure::{Declined, Malformed, NoResponse, NotConnected, Status, TimedOut};
     use Repeat::{Budgeted, Free, No};
 
     fn get(failure: Failure) -> Attempt {
@@ -102,11 +105,13 @@ mod tests {
         let touched = |attempt: Attempt| Attempt { took_body: true, ..attempt };
         let fourth = |attempt: Attempt| Attempt { attempts: 4, ..attempt };
         for (attempt, expected) in [
-            (get(NotProcessed), Free),
-            (post(NotProcessed), Free),
-            (touched(post(NotProcessed)), No),
-            (alone(get(NotProcessed)), No),
-            (fourth(get(NotProcessed)), Free),
+            (get(NotConnected), Free),
+            (post(NotConnected), Free),
+            (touched(post(NotConnected)), No),
+            (alone(get(NotConnected)), No),
+            (fourth(get(NotConnected)), Free),
+            (alone(post(Declined)), Free),
+            (fourth(post(Declined)), No),
             (get(NoResponse), Budgeted),
             (post(NoResponse), No),
             (reused(post(NoResponse)), No),
@@ -134,13 +139,13 @@ mod tests {
             (nth(2, get(Status(503))), Budgeted),
             (nth(3, get(Status(503))), No),
             (Attempt { untried: 0, ..get(NoResponse) }, Budgeted),
-            (Attempt { untried: 0, ..post(NotProcessed) }, Budgeted),
-            (nth(3, Attempt { untried: 0, ..get(NotProcessed) }), No),
+            (Attempt { untried: 0, ..post(NotConnected) }, Budgeted),
+            (nth(3, Attempt { untried: 0, ..get(NotConnected) }), No),
         ] {
             assert_eq!(repeat(&attempt, Some(&retry)), expected, "{attempt:?}");
         }
         let never = Retry { attempts: 0, ..retry };
         assert_eq!(repeat(&get(NoResponse), Some(&never)), No);
-        assert_eq!(repeat(&get(NotProcessed), Some(&never)), Free, "that was no attempt");
+        assert_eq!(repeat(&get(NotConnected), Some(&never)), Free, "that was no attempt");
     }
 }

@@ -1,0 +1,473 @@
+//! One attempt at an origin that speaks HTTP/2, over a stream of its own: the request goes up while the response comes
+//! down, in one task, as fast as the slower end takes it. Heads are translated by way of HTTP/1.1, so that its strict
+//! codec judges them and the client's side sees one form. HTTP/2 has no Upgrade (RFC 9113 section 8.6): a request that
+//! asks for one goes without.
+//!
+//! ```text
+//! up:    Read -> Ended          (Broken: the origin takes no more)
+//! down:  Head -> [Interim -> Head ...] -> Body -> Finish -> Done
+//! ```
+
+use crate::access::Trace;
+use crate::client::{Body, Client, ClientFault, Fields, Follow, Response};
+use crate::deadline::{Deadline, Passed};
+use crate::http2_upstream::Lease;
+use crate::pump::{Aftermath, Fault, Interims, Terms};
+use crate::worker::{LIMITS, Worker};
+use bytes::{Buf, Bytes};
+use h1::{BodyDecoder, Event, Framing, HeaderList, Known, Method, ResponseHead, encode};
+use h2::client::ResponseFuture;
+use h2::{Reason, RecvStream, SendStream};
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::{Request, Uri};
+use model::limits::{BODY_STALL_TIMEOUT_MS, HEAD_BYTES, HEAD_HEADERS, TARGET_BYTES};
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+/// Bytes of a request that one frame carries at most.
+const FRAME_BYTES: usize = 16 << 10;
+/// A head of our own making: a client's within its limits, and the lines that the edge adds.
+const REQUEST_LIMITS: h1::Limits = h1::Limits {
+    head_bytes: 2 * HEAD_BYTES,
+    headers: 2 * HEAD_HEADERS,
+    target_bytes: 2 * TARGET_BYTES,
+    ..LIMITS
+};
+
+/// `request` holds the request's head for the origin, as HTTP/1.1 has it.
+pub(crate) async fn attempt<C: Client>(
+    client: &mut C,
+    lease: &Lease,
+    (worker, deadline): (&Worker, &Deadline),
+    terms: Terms<'_>,
+    trace: &mut Trace,
+    (request, list): (&[u8], &mut HeaderList),
+) -> (Result<(), Fault>, Aftermath) {
+    let Some(message) = message(request, list, lease.scheme()) else {
+        let fault = Fault::Client(ClientFault::Message(h1::Reason::TargetBytes));
+        return (Err(fault), Aftermath::default());
+    };
+    let has_body = !matches!(terms.framing, Framing::None | Framing::Length(0));
+    let Ok((response, send)) = lease.send().send_request(message, !has_body) else {
+        // Closed, going away, or out of streams.
+        lease.retire();
+        return (Err(Fault::NotProcessed), Aftermath::default());
+    };
+    list.clear();
+    deadline.stall_after(BODY_STALL_TIMEOUT_MS);
+    let state = if has_body { UpState::Read } else { UpState::Ended };
+    let mut pump = Http2Pump {
+        client,
+        lease,
+        worker,
+        deadline,
+        terms,
+        trace,
+        up: Up { state, send, took_body: false, waits_for_client: false },
+        down: Down {
+            state: DownState::Head,
+            response,
+            list,
+            interims: Interims::default(),
+            body: None,
+            piece: Bytes::new(),
+            framing: Framing::None,
+            received: 0,
+            trailers: BodyDecoder::UntilClose,
+            head_sent: false,
+        },
+    };
+    if has_body {
+        pump.client.want_body();
+    }
+    let result = poll_fn(|cx| pump.poll(cx)).await;
+    let Http2Pump { up, down, .. } = pump;
+    let aftermath =
+        Aftermath { reusable: false, head_sent: down.head_sent, took_body: up.took_body };
+    (result, aftermath)
+}
+
+struct Http2Pump<'a, C> {
+    client: &'a mut C,
+    lease: &'a Lease,
+    worker: &'a Worker,
+    deadline: &'a Deadline,
+    terms: Terms<'a>,
+    trace: &'a mut Trace,
+    up: Up,
+    down: Down<'a>,
+}
+
+struct Up {
+    state: UpState,
+    send: SendStream<Bytes>,
+    /// Bytes of the body were taken from the client: they cannot be sent a second time.
+    took_body: bool,
+    waits_for_client: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum UpState {
+    Read,
+    Ended,
+    Broken,
+}
+
+struct Down<'a> {
+    state: DownState,
+    response: ResponseFuture,
+    list: &'a mut HeaderList,
+    interims: Interims,
+    body: Option<RecvStream>,
+    /// What the client has not taken.
+    piece: Bytes,
+    framing: Framing,
+    received: u64,
+    /// Holds the trailer section once it has come.
+    trailers: BodyDecoder,
+    /// The head of the final response was handed to the client.
+    head_sent: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum DownState {
+    Head,
+    /// An interim response is to be sent before more is read: a client that reads nothing holds the origin back.
+    Interim,
+    Body,
+    Finish,
+    Done,
+}
+
+impl<C: Client> Http2Pump<'_, C> {
+    /// A response that is over ends the exchange, even when the request's body is not: the stream is then reset.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        self.poll_up(cx)?;
+        if self.poll_down(cx)?.is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        self.deadline.poll(cx).map(|passed| Err(self.timeout(passed)))
+    }
+
+    fn timeout(&self, passed: Passed) -> Fault {
+        match passed {
+            // The origin has spoken, and the client does not read it.
+            Passed::Stall if self.down.state == DownState::Interim => {
+                Fault::Client(ClientFault::Gone)
+            }
+            Passed::Stall if self.up.waits_for_client && !self.down.head_sent => {
+                Fault::ClientTimeout
+            }
+            // Nothing tells a slow origin from one that is gone: the others shall not wait behind this request.
+            Passed::Stall => {
+                self.lease.retire();
+                Fault::Timeout(passed)
+            }
+            Passed::Cap => Fault::Timeout(passed),
+        }
+    }
+
+    fn progress(&self) {
+        self.deadline.stall_after(BODY_STALL_TIMEOUT_MS);
+    }
+
+    fn poll_up(&mut self, cx: &mut Context<'_>) -> Result<(), Fault> {
+        while self.up.state == UpState::Read {
+            let polled = self.client.poll_body(cx).map_err(Fault::Client)?;
+            self.up.waits_for_client = polled.is_pending();
+            match polled {
+                Poll::Pending => {
+                    // 100 (Continue) may have to go out. A client that went away is found when the response is sent.
+                    let _ = self.client.poll_flush(cx);
+                    return Ok(());
+                }
+                Poll::Ready(Body::End) => self.end_request(),
+                Poll::Ready(Body::Data) => {
+                    if self.poll_piece(cx).is_pending() {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends as much of the client's piece as the origin's window takes.
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let (send, data) = (&mut self.up.send, self.client.body());
+        let data = &data[..data.len().min(FRAME_BYTES)];
+        send.reserve_capacity(data.len());
+        while send.capacity() == 0 {
+            if !matches!(ready!(send.poll_capacity(cx)), Some(Ok(_))) {
+                self.up.state = UpState::Broken;
+                return Poll::Ready(());
+            }
+        }
+        let count = send.capacity().min(data.len());
+        if send.send_data(Bytes::copy_from_slice(&data[..count]), false).is_err() {
+            self.up.state = UpState::Broken;
+            return Poll::Ready(());
+        }
+        self.client.consume(count);
+        self.up.took_body = true;
+        self.trace.bytes_in += count as u64;
+        self.progress();
+        Poll::Ready(())
+    }
+
+    fn end_request(&mut self) {
+        self.up.took_body = true;
+        let mut lines = self.worker.buffers.output();
+        let sent = match self.client.write_trailers(&mut lines) {
+            true => self.up.send.send_trailers(fields(&lines)),
+            false => self.up.send.send_data(Bytes::new(), true),
+        };
+        self.worker.buffers.give_back_output(lines);
+        self.up.state = if sent.is_ok() { UpState::Ended } else { UpState::Broken };
+        self.progress();
+    }
+
+    fn poll_down(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        loop {
+            match self.down.state {
+                DownState::Head => ready!(self.poll_head(cx)?),
+                DownState::Interim => {
+                    ready!(self.client.poll_flush(cx)).map_err(Fault::Client)?;
+                    self.down.state = DownState::Head;
+                }
+                DownState::Body => {
+                    ready!(self.poll_deliver(cx)?);
+                    ready!(self.poll_read(cx)?);
+                }
+                DownState::Finish => {
+                    let trailers = self.down.trailers.trailers();
+                    ready!(self.client.poll_finish(cx, trailers)).map_err(Fault::Client)?;
+                    self.down.state = DownState::Done;
+                }
+                DownState::Done => return Poll::Ready(Ok(())),
+            }
+        }
+    }
+
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        if let Poll::Ready(Some(Ok(interim))) = self.down.response.poll_informational(cx) {
+            self.take_head(&interim.into_parts().0, false)?;
+            self.down.state = DownState::Interim;
+            return Poll::Ready(Ok(()));
+        }
+        match Pin::new(&mut self.down.response).poll(cx) {
+            Poll::Pending => self.wait(cx),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(self.fault(&error))),
+            Poll::Ready(Ok(response)) => {
+                let (parts, body) = response.into_parts();
+                self.take_head(&parts, body.is_end_stream())?;
+                self.down.body = Some(body);
+                self.down.state = DownState::Body;
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+
+    /// What the client has not been sent yet goes out before this waits.
+    fn wait<T>(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, Fault>> {
+        let _ = self.client.poll_flush(cx).map_err(Fault::Client)?;
+        self.client.watch(cx).map_err(Fault::Client)?;
+        Poll::Pending
+    }
+
+    /// Hands the head of a response to the client, by way of the codec of HTTP/1.1.
+    fn take_head(&mut self, parts: &http::response::Parts, is_end: bool) -> Result<(), Fault> {
+        let mut bytes = self.worker.buffers.output();
+        let taken = self.pass_head(parts, is_end, &mut bytes);
+        self.worker.buffers.give_back_output(bytes);
+        taken
+    }
+
+    fn pass_head(
+        &mut self,
+        parts: &http::response::Parts,
+        is_end: bool,
+        bytes: &mut Vec<u8>,
+    ) -> Result<(), Fault> {
+        write_head(parts, is_end, self.terms.method, bytes).ok_or(Fault::Malformed)?;
+        self.down.list.clear();
+        let parsed = h1::parse_response(bytes, self.down.list, self.terms.method, &LIMITS);
+        let head = parsed.ok().flatten().ok_or(Fault::Malformed)?;
+        self.terms.pass(head.status, self.up.took_body)?;
+        let response = Response {
+            status: head.status,
+            reason: encode::reason_phrase(head.status).as_bytes(),
+            framing: head.framing,
+            fields: Fields::Origin { bytes, list: self.down.list },
+            edits: self.terms.response_edits.filter(|_| !head.is_interim()),
+            id: self.terms.id,
+            date: &self.worker.date.get(),
+        };
+        match head.status {
+            // RFC 9113 section 8.6: there is no 101.
+            101 => return Err(Fault::Malformed),
+            100 => {}
+            _ if head.is_interim() => self.client.interim(&response),
+            _ => self.client.head(&response),
+        }
+        match head.is_interim() {
+            true => self.down.interims.take(&head)?,
+            false => self.begin_body(&head),
+        }
+        Ok(())
+    }
+
+    fn begin_body(&mut self, head: &ResponseHead) {
+        self.trace.first_byte = Some(self.trace.started.elapsed());
+        self.trace.status = head.status;
+        self.down.head_sent = true;
+        self.down.framing = head.framing;
+        self.progress();
+    }
+
+    /// The origin's window opens as the client takes what came.
+    fn poll_deliver(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        while let (false, Some(body)) = (self.down.piece.is_empty(), &mut self.down.body) {
+            let follow = if body.is_end_stream() { Follow::End } else { Follow::Unknown };
+            let sent = self.client.poll_send(cx, &self.down.piece, follow);
+            let count = ready!(sent).map_err(Fault::Client)?;
+            self.down.piece.advance(count);
+            // Fails only when more is released than was received.
+            let _ = body.flow_control().release_capacity(count);
+            self.trace.bytes_out += count as u64;
+            self.progress();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        let Some(body) = &mut self.down.body else { return Poll::Ready(Err(Fault::Malformed)) };
+        match body.poll_data(cx) {
+            Poll::Pending => return self.wait(cx),
+            Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(self.fault(&error))),
+            Poll::Ready(Some(Ok(piece))) => {
+                self.down.received += piece.len() as u64;
+                self.down.piece = piece;
+                let fits = match self.down.framing {
+                    Framing::None => self.down.received == 0,
+                    Framing::Length(length) => self.down.received <= length,
+                    Framing::Chunked | Framing::UntilClose => true,
+                };
+                return Poll::Ready(if fits { Ok(()) } else { Err(Fault::Truncated) });
+            }
+            Poll::Ready(None) => {}
+        }
+        let Poll::Ready(trailers) = body.poll_trailers(cx) else { return self.wait(cx) };
+        match trailers {
+            Err(error) => return Poll::Ready(Err(self.fault(&error))),
+            Ok(Some(trailers)) => self.down.trailers = section(&trailers),
+            Ok(None) => {}
+        }
+        if matches!(self.down.framing, Framing::Length(length) if length != self.down.received) {
+            return Poll::Ready(Err(Fault::Truncated));
+        }
+        self.down.state = DownState::Finish;
+        Poll::Ready(Ok(()))
+    }
+
+    fn fault(&self, error: &h2::Error) -> Fault {
+        if !error.is_reset() {
+            self.lease.retire();
+        }
+        // RFC 9113 sections 6.8 and 8.7. The streams up to the last one of a GOAWAY end in another way.
+        let is_refused = error.is_go_away() || error.reason() == Some(Reason::REFUSED_STREAM);
+        match self.down.head_sent {
+            true => Fault::Truncated,
+            false if error.is_remote() && is_refused => Fault::NotProcessed,
+            false if error.is_library() || self.down.interims.count > 0 => Fault::Malformed,
+            false => Fault::NoResponse,
+        }
+    }
+}
+
+/// The request as HTTP/2 has it (RFC 9113 section 8.3.1): what is hop-by-hop is left out but `te: trailers` (section
+/// 8.2.2). None where the target cannot stand in HTTP/2.
+fn message(bytes: &[u8], list: &mut HeaderList, scheme: &str) -> Option<Request<()>> {
+    list.clear();
+    let head = h1::parse_request(bytes, list, &REQUEST_LIMITS).ok().flatten()?;
+    let mut uri = Uri::builder().scheme(scheme).path_and_query(head.path_and_query(bytes));
+    uri = uri.authority(head.host.map(|host| host.of(bytes)).unwrap_or_default());
+    let mut message = Request::new(());
+    *message.uri_mut() = uri.build().ok()?;
+    *message.method_mut() = http::Method::from_bytes(head.method_span.of(bytes)).ok()?;
+    *message.version_mut() = http::Version::HTTP_2;
+    let headers = message.headers_mut();
+    for header in list.iter() {
+        match header.known {
+            Known::Host => {}
+            Known::Te => {
+                drop(headers.insert(http::header::TE, HeaderValue::from_static("trailers")))
+            }
+            _ if list.is_hop_by_hop(bytes, *header) => {}
+            _ => push(headers, header.name(bytes), header.value(bytes)),
+        }
+    }
+    Some(message)
+}
+
+/// Leaves out what HTTP/2 cannot carry.
+fn push(headers: &mut HeaderMap, name: &[u8], value: &[u8]) {
+    if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
+        // An error means more fields than the map can hold, which the codec's limit does not let through.
+        let _ = headers.try_append(name, value);
+    }
+}
+
+/// Field lines as they are written by [`Client::write_trailers`].
+fn fields(lines: &[u8]) -> HeaderMap {
+    let mut fields = HeaderMap::new();
+    for line in lines.split(|&b| b == b'\n').filter_map(|line| line.strip_suffix(b"\r")) {
+        if let Some(colon) = line.iter().position(|&b| b == b':') {
+            push(&mut fields, &line[..colon], line[colon + 1..].trim_ascii());
+        }
+    }
+    fields
+}
+
+/// Writes the head of a response as HTTP/1.1 would have it: chunked where the length is not known. None where a field
+/// could not stand there.
+fn write_head(
+    parts: &http::response::Parts,
+    is_end: bool,
+    method: Method,
+    out: &mut Vec<u8>,
+) -> Option<()> {
+    let status = parts.status.as_u16();
+    encode::status_line(out, status, b"");
+    write_fields(&parts.headers, out)?;
+    let has_body = method != Method::Head && !matches!(status, 100..=199 | 204 | 304);
+    if has_body && !parts.headers.contains_key(http::header::CONTENT_LENGTH) {
+        match is_end {
+            true => encode::content_length(out, 0),
+            false => encode::transfer_encoding_chunked(out),
+        }
+    }
+    encode::end(out);
+    Some(())
+}
+
+fn write_fields(headers: &HeaderMap, out: &mut Vec<u8>) -> Option<()> {
+    for (name, value) in headers {
+        let value = value.as_bytes();
+        h1::is_field_value(value).then(|| encode::header(out, name.as_str().as_bytes(), value))?;
+    }
+    Some(())
+}
+
+/// A trailer section, read by the codec of HTTP/1.1. One that is not accepted there is as if it were absent.
+fn section(trailers: &HeaderMap) -> BodyDecoder {
+    let mut bytes = encode::LAST_CHUNK_BEFORE_TRAILERS.to_vec();
+    let mut decoder = BodyDecoder::new(Framing::Chunked);
+    if write_fields(trailers, &mut bytes).is_some() {
+        encode::end(&mut bytes);
+        let step = decoder.decode(&bytes, &LIMITS);
+        debug_assert!(!matches!(step, Ok(step) if step.event != Event::End));
+    }
+    decoder
+}

@@ -1,0 +1,372 @@
+//! TLS to backends: whom the edge believes, whom it shows itself as, what it says when it does not; the PROXY protocol.
+#![allow(clippy::unwrap_used, reason = "a test panics where something is not so")]
+
+mod common;
+#[path = "common/http2_origin.rs"]
+mod http2_origin;
+
+use common::*;
+use edge::{AccessRecord, Config, Edge, EdgeView, KeyTable, Recorder, Registry};
+use http2_origin::{Manner, Seen, connection, listen};
+use model::certificates::CertificatePlan;
+use model::edge::*;
+use model::traffic::{BackendPolicy, BackendProtocol, BackendTls, ProxyProtocol, Trust};
+use model::{Kind, Node, ObjectId};
+use publish::Cell;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{HandshakeKind, RootCertStore, ServerConfig};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_rustls::TlsAcceptor;
+
+struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    der: CertificateDer<'static>,
+}
+
+impl Authority {
+    fn new() -> Authority {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let der = params.self_signed(&key).unwrap().der().clone();
+        Authority { issuer: Issuer::new(params, key), der }
+    }
+
+    fn issue(&self, name: &str, last_year: i32) -> (rcgen::Certificate, KeyPair) {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.not_after = rcgen::date_time_ymd(last_year, 1, 1);
+        let key = KeyPair::generate().unwrap();
+        (params.signed_by(&key, &self.issuer).unwrap(), key)
+    }
+
+    fn trust(&self) -> Trust {
+        Trust::Authorities(vec![self.der.to_vec()])
+    }
+
+    fn roots(&self) -> Arc<RootCertStore> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.der.clone()).unwrap();
+        Arc::new(roots)
+    }
+
+    /// A server's settings with a certificate for `name`; with `clients`, it asks them for one.
+    fn server(&self, name: &str, last_year: i32, alpn: &[&[u8]], clients: bool) -> ServerConfig {
+        let (certificate, key) = self.issue(name, last_year);
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .unwrap();
+        let builder = match clients {
+            false => builder.with_no_client_auth(),
+            true => builder.with_client_cert_verifier(
+                WebPkiClientVerifier::builder_with_provider(self.roots(), provider)
+                    .build()
+                    .unwrap(),
+            ),
+        };
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let mut config = builder.with_single_cert(vec![certificate.der().clone()], key).unwrap();
+        config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+        config
+    }
+}
+
+/// What an origin saw of handshakes.
+#[derive(Default)]
+struct Handshakes {
+    resumed: AtomicUsize,
+    names: Mutex<Vec<String>>,
+}
+
+/// Over TLS: HTTP/2 where ALPN says so; else every request is answered with its head, and on `/close` the connection ends.
+fn tls_origin(config: ServerConfig) -> (SocketAddr, Arc<Seen>, Arc<Handshakes>) {
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let (seen, handshakes) = (Arc::<Seen>::default(), Arc::<Handshakes>::default());
+    let held = (Arc::clone(&seen), Arc::clone(&handshakes));
+    let address = listen(move |io| {
+        let (acceptor, (seen, handshakes)) = (acceptor.clone(), held.clone());
+        async move {
+            let Ok(mut io) = acceptor.accept(io).await else { return };
+            let session = io.get_ref().1;
+            let resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
+            handshakes.resumed.fetch_add(usize::from(resumed), SeqCst);
+            let name = session.server_name().unwrap_or_default().to_owned();
+            handshakes.names.lock().unwrap().push(name);
+            if session.alpn_protocol() == Some(b"h2") {
+                return connection(io, Manner::default(), seen).await;
+            }
+            seen.connections.fetch_add(1, SeqCst);
+            let mut held = Vec::new();
+            while let Ok(1..) = io.read_buf(&mut held).await {
+                if let Some(end) = held.windows(4).position(|window| window == b"\r\n\r\n") {
+                    let head = text(held.drain(..end + 4).collect());
+                    let length = header(&head, "content-length").map_or(0, |n| n.parse().unwrap());
+                    while held.len() < length {
+                        io.read_buf(&mut held).await.unwrap();
+                    }
+                    let body: Vec<u8> = held.drain(..length).collect();
+                    let answer = if length > 0 { text(body) } else { head.clone() };
+                    seen.requests.fetch_add(1, SeqCst);
+                    io.write_all(ok(&answer).as_bytes()).await.unwrap();
+                    io.flush().await.unwrap();
+                    if head.contains("/close ") {
+                        return;
+                    }
+                }
+            }
+        }
+    });
+    (address, seen, handshakes)
+}
+
+fn policy(hostname: &str, trust: Trust) -> BackendPolicy {
+    let tls = BackendTls {
+        hostname: hostname.into(),
+        names: Vec::new(),
+        trust,
+        client_certificate: None,
+    };
+    BackendPolicy { tls: Some(tls), ..BackendPolicy::default() }
+}
+
+/// Keeps the refusals of the access log.
+struct Kept(Arc<Mutex<Vec<Option<&'static str>>>>);
+
+impl Recorder for Kept {
+    fn record(&mut self, record: &AccessRecord<'_>) {
+        self.0.lock().unwrap().push(record.refusal);
+    }
+}
+
+struct Fixture {
+    port: u16,
+    refusals: Arc<Mutex<Vec<Option<&'static str>>>>,
+    running: Running,
+}
+
+fn listeners(port: u16, policy: BackendPolicy) -> Vec<Listener> {
+    let backend = Backend { policy: Some(Node::new(policy)), ..to("a", 1) };
+    let rule = rule("all", "/", Action::Forward(vec![backend]));
+    vec![listener(port, Protocol::Http, "", vec![rule])]
+}
+
+fn start(address: SocketAddr, policy: BackendPolicy) -> Fixture {
+    start_with(address, policy, KeyTable::default())
+}
+
+fn start_with(address: SocketAddr, policy: BackendPolicy, keys: KeyTable) -> Fixture {
+    let port = free_port();
+    let registry = Registry::new(1);
+    let snapshot = snapshot(listeners(port, policy), CertificatePlan::default());
+    let facts = facts(&[("a", &[address])]);
+    let view = EdgeView::build(&snapshot, &facts, &keys, &registry, None);
+    let views = Cell::new(Arc::new(view));
+    let config = Config { bind: Ipv4Addr::LOCALHOST.into(), port_offset: 0, workers: 1 };
+    let refusals = Arc::<Mutex<Vec<_>>>::default();
+    let recorder = |_| Some(Box::new(Kept(Arc::clone(&refusals))) as Box<dyn Recorder>);
+    let edge = Edge::start(config, &views, &registry, recorder).unwrap();
+    Fixture { port, refusals, running: Running { edge, views, registry, keys } }
+}
+
+impl Fixture {
+    /// Status and body of one request, with the reason of a refusal.
+    fn get(&self, path: &str) -> (u16, String, Option<&'static str>) {
+        let (head, body) = Peer::connect(self.port).get(path, "shop.test");
+        eventually(|| !self.refusals.lock().unwrap().is_empty());
+        (status(&head), body, self.refusals.lock().unwrap().pop().unwrap())
+    }
+
+    fn failures(&self, reason: &str) -> u64 {
+        let text = edge::render_metrics(&self.running.registry);
+        let wanted = format!("reason=\"{reason}\"");
+        let mut lines = text.lines().filter(|line| {
+            line.starts_with("cutwater_upstream_failures_total") && line.contains(&wanted)
+        });
+        lines.next().unwrap().rsplit(' ').next().unwrap().parse().unwrap()
+    }
+}
+
+#[test]
+fn whom_the_edge_believes() {
+    let (ours, others) = (Authority::new(), Authority::new());
+    let named = |names: &[&str], mut policy: BackendPolicy| {
+        let tls = policy.tls.as_mut().unwrap();
+        tls.names = names.iter().map(|name| (*name).into()).collect();
+        policy
+    };
+    for (name, last_year, policy, refusal) in [
+        ("a.test", 2999, policy("a.test", ours.trust()), None),
+        ("*.w.test", 2999, policy("x.w.test", ours.trust()), None),
+        ("b.test", 2999, named(&["c.test", "b.test"], policy("a.test", ours.trust())), None),
+        (
+            "a.test",
+            2999,
+            named(&["b.test"], policy("a.test", ours.trust())),
+            Some("upstream-tls-name"),
+        ),
+        ("b.test", 2999, policy("a.test", ours.trust()), Some("upstream-tls-name")),
+        ("a.test", 2001, policy("a.test", ours.trust()), Some("upstream-tls-expired")),
+        ("a.test", 2999, policy("a.test", others.trust()), Some("upstream-tls-authority")),
+        ("a.test", 2999, policy("a.test", Trust::Authorities(vec![])), Some("upstream-tls")),
+        ("a.test", 2999, policy("not a name", ours.trust()), Some("upstream-tls")),
+    ] {
+        let hostname = policy.tls.as_ref().unwrap().hostname.to_string();
+        let (address, seen, handshakes) =
+            tls_origin(ours.server(name, last_year, &[b"http/1.1"], false));
+        let fixture = start(address, policy);
+        let (status, body, found) = fixture.get("/");
+        assert_eq!(found, refusal, "{name} {last_year}");
+        let is_refused = u64::from(refusal.is_some());
+        assert_eq!(
+            (status, fixture.failures("tls")),
+            ([200, 502][is_refused as usize], is_refused)
+        );
+        if refusal.is_none() {
+            assert_eq!(header(&body, "host"), Some("shop.test"));
+            assert_eq!(*handshakes.names.lock().unwrap(), [hostname]);
+        }
+        assert_eq!(seen.requests.load(SeqCst) as u64, 1 - is_refused);
+    }
+}
+
+#[test]
+fn a_backend_without_tls_is_not_talked_to() {
+    let (saw, heads) = channel();
+    let origin = Origin::start(move |peer| {
+        peer.more();
+        saw(std::mem::take(&mut peer.held));
+        peer.send("HTTP/1.1 400 Bad Request\r\n\r\n");
+    });
+    let fixture = start(origin.address, policy("a.test", Authority::new().trust()));
+    let (status, _, refusal) = fixture.get("/secret");
+    assert_eq!((status, refusal), (502, Some("upstream-tls")));
+    let hello = heads.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(hello[0], 22, "a handshake record and nothing else");
+}
+
+#[test]
+fn connections_are_used_again_and_sessions_resumed() {
+    let authority = Authority::new();
+    let (address, seen, handshakes) =
+        tls_origin(authority.server("a.test", 2999, &[b"http/1.1"], false));
+    let fixture = start(address, policy("a.test", authority.trust()));
+    for _ in 0..20 {
+        assert_eq!(fixture.get("/").0, 200);
+    }
+    assert_eq!((seen.connections.load(SeqCst), seen.requests.load(SeqCst)), (1, 20));
+    // The same policy in another node: the same connections.
+    let mut same = policy("a.test", authority.trust());
+    same.limits.requests = Some(9);
+    fixture.running.publish(listeners(fixture.port, same), &facts(&[("a", &[address])]));
+    assert_eq!(fixture.get("/close").0, 200);
+    assert_eq!(seen.connections.load(SeqCst), 1);
+    assert_eq!(fixture.get("/").0, 200);
+    assert_eq!((seen.connections.load(SeqCst), handshakes.resumed.load(SeqCst)), (2, 1));
+}
+
+#[test]
+fn bodies_pass_over_tls() {
+    const LENGTH: usize = 2 << 20;
+    let authority = Authority::new();
+    let (address, seen, _) = tls_origin(authority.server("a.test", 2999, &[], false));
+    let fixture = start(address, policy("a.test", authority.trust()));
+    for _ in 0..3 {
+        let mut peer = Peer::connect(fixture.port);
+        let head = format!("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: {LENGTH}\r\n\r\n");
+        peer.send(head);
+        peer.send("y".repeat(LENGTH));
+        let (head, body) = peer.response();
+        assert_eq!(status(&head), 200);
+        assert!(body.len() == LENGTH && body.bytes().all(|b| b == b'y'));
+    }
+    assert_eq!(seen.connections.load(SeqCst), 1);
+}
+
+#[test]
+fn alpn_chooses_the_version() {
+    let authority = Authority::new();
+    let both: &[&[u8]] = &[b"h2", b"http/1.1"];
+    for (protocol, alpn, expected) in [
+        (BackendProtocol::Http2, both, "https://shop.test/x"),
+        (BackendProtocol::Http2, &both[1..], "GET /x HTTP/1.1"),
+        (BackendProtocol::Http2, &[], "GET /x HTTP/1.1"),
+        (BackendProtocol::Http1, both, "GET /x HTTP/1.1"),
+    ] {
+        let (address, seen, _) = tls_origin(authority.server("a.test", 2999, alpn, false));
+        let policy = BackendPolicy { protocol, ..policy("a.test", authority.trust()) };
+        let fixture = start(address, policy);
+        for _ in 0..5 {
+            let (status, body, _) = fixture.get("/x");
+            assert_eq!(status, 200);
+            assert!(body.contains(expected), "{body}");
+        }
+        assert_eq!(seen.connections.load(SeqCst), 1);
+    }
+}
+
+#[test]
+fn the_edge_shows_its_certificate_and_a_new_one_when_the_secret_changes() {
+    let (authority, others) = (Authority::new(), Authority::new());
+    let (address, seen, _) = tls_origin(authority.server("a.test", 2999, &[], true));
+    let secret = ObjectId::new(Kind::SECRET, "test", "client");
+    let mut policy = policy("a.test", authority.trust());
+    policy.tls.as_mut().unwrap().client_certificate = Some(secret.clone());
+    let keys = |by: &Authority| {
+        let (certificate, key) = by.issue("edge.test", 2999);
+        let (chain, key) = (certificate.pem(), key.serialize_pem());
+        let (keys, faults) = KeyTable::build([(secret.clone(), &*chain, &*key)], None);
+        assert!(faults.is_empty());
+        keys
+    };
+    let mut fixture = start_with(address, policy.clone(), keys(&others));
+    assert_eq!(fixture.get("/").0, 502);
+    assert_eq!(seen.requests.load(SeqCst), 0);
+    fixture.running.keys = keys(&authority);
+    fixture.running.publish(listeners(fixture.port, policy), &facts(&[("a", &[address])]));
+    assert_eq!(fixture.get("/").0, 200);
+}
+
+#[test]
+fn the_client_is_named_ahead_of_its_own_connection() {
+    for version in [ProxyProtocol::V1, ProxyProtocol::V2] {
+        let (saw, heads) = channel();
+        let origin = Origin::start(move |peer| {
+            let start = match version {
+                ProxyProtocol::V1 => peer.until("\r\n").into_bytes(),
+                ProxyProtocol::V2 => peer.count(28),
+            };
+            saw(start);
+            echo_heads(peer);
+        });
+        let policy = BackendPolicy { proxy_protocol: Some(version), ..BackendPolicy::default() };
+        let fixture = start(origin.address, policy);
+        let mut clients = [Peer::connect(fixture.port), Peer::connect(fixture.port)];
+        for _ in 0..3 {
+            for client in &mut clients {
+                assert_eq!(status(&client.get("/", "a.test").0), 200);
+            }
+        }
+        for client in &clients {
+            let port = client.stream.local_addr().unwrap().port();
+            let expected = match version {
+                ProxyProtocol::V1 => {
+                    format!("PROXY TCP4 127.0.0.1 127.0.0.1 {port} {}\r\n", fixture.port)
+                        .into_bytes()
+                }
+                ProxyProtocol::V2 => [
+                    b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\x7f\0\0\x01\x7f\0\0\x01".as_slice(),
+                    &port.to_be_bytes(),
+                    &fixture.port.to_be_bytes(),
+                ]
+                .concat(),
+            };
+            assert_eq!(heads.recv_timeout(PATIENCE).unwrap(), expected);
+        }
+        assert!(heads.try_recv().is_err(), "each client has one connection and keeps it");
+    }
+}
