@@ -8,10 +8,11 @@ use manifest::kinds::gateway::HttpBackendRef;
 use manifest::kinds::kubernetes::{
     IngressServiceBackend, IpProtocol, Service, ServicePortSpec, ServiceType,
 };
+use manifest::kinds::traffic::MirrorBackendRef;
 use manifest::{Inputs, suggest};
 use model::edge::{Backend, Target};
 use model::id::ServicePort;
-use model::{Kind, ObjectId};
+use model::{Kind, ObjectId, Text};
 
 /// What resolving needs to know of the world.
 #[derive(Clone, Copy)]
@@ -20,17 +21,41 @@ pub(crate) struct References<'a> {
     pub grants: &'a Grants<'a>,
 }
 
+/// A route's reference to a backend, whichever field holds it.
+#[derive(Clone, Copy)]
+pub(crate) struct Reference<'a> {
+    group: &'a str,
+    kind: &'a str,
+    namespace: Option<&'a Text>,
+    name: &'a Text,
+    port: Option<u16>,
+}
+
+macro_rules! reference {
+    ($type:ty) => {
+        impl<'a> From<&'a $type> for Reference<'a> {
+            fn from(spec: &'a $type) -> Self {
+                let (group, kind, namespace) = (&spec.group, &spec.kind, spec.namespace.as_ref());
+                Reference { group, kind, namespace, name: &spec.name, port: spec.port }
+            }
+        }
+    };
+}
+
+reference!(HttpBackendRef);
+reference!(MirrorBackendRef);
+
 pub(crate) type Resolved = Result<ServicePort, Problem>;
 
 impl References<'_> {
-    pub fn of_route(&self, from: &ObjectId, reference: &HttpBackendRef) -> Resolved {
-        if !matches!(&*reference.group, "" | "core") || &*reference.kind != Kind::SERVICE.0 {
+    pub fn of_route(&self, from: &ObjectId, reference: Reference) -> Resolved {
+        if !matches!(reference.group, "" | "core") || reference.kind != Kind::SERVICE.0 {
             let kind = &reference.kind;
             let message = format!("a backend of kind {kind} is not served");
             return Err(Problem::new(&codes::BACKEND_KIND, "InvalidKind", "kind", message)
                 .help("name a Service"));
         }
-        let namespace = reference.namespace.as_ref().unwrap_or(&from.namespace);
+        let namespace = reference.namespace.unwrap_or(&from.namespace);
         let service = ObjectId::new(Kind::SERVICE, namespace.clone(), reference.name.clone());
         if !self.grants.allow(from, &service) {
             let message = format!("no ReferenceGrant lets {from} use {service}");

@@ -34,6 +34,7 @@ mod report;
 mod reuse;
 mod routes;
 mod status;
+mod traffic;
 mod zones;
 
 pub use advise::advise;

@@ -1,15 +1,18 @@
 //! HTTPRoutes become routes of the plan: rules with their matches, edits, timeouts and action.
 
-use crate::backends::{self, References};
+use crate::backends::{self, Reference, References, Resolved};
 use crate::codes;
 use crate::filters;
 use crate::matches;
 use crate::report::{Problem, Report};
 use crate::reuse::Earlier;
+use crate::traffic;
 use manifest::Object;
 use manifest::kinds::gateway::{HttpBackendRef, HttpRoute, HttpRouteRule, HttpRouteTimeouts};
-use model::edge::{Action, FrontEnd, Route, Rule, Timeouts};
+use manifest::kinds::traffic::RequestMirror;
+use model::edge::{Action, Backend, BackendEdits, FrontEnd, Match, Route, Rule, Timeouts};
 use model::id::RuleId;
+use model::traffic::Mirror;
 use model::{Node, ObjectId};
 use std::time::Duration;
 
@@ -28,6 +31,8 @@ const RULE_FOR_EVERYTHING: HttpRouteRule = HttpRouteRule {
     filters: Vec::new(),
     backend_refs: Vec::new(),
     timeouts: None,
+    retry: None,
+    session_persistence: None,
 };
 
 /// What the rules say about the route's conditions.
@@ -80,13 +85,14 @@ impl RuleDraft<'_> {
                 filters::Filters::default()
             }
         };
-        problems.extend(backend_filters(&spec.backend_refs));
+        let edits = backend_edits(&spec.backend_refs, &found, &mut problems);
         // Reported by the decoder of the route already.
         let unspoken = (filters.redirect.is_some() && !spec.backend_refs.is_empty()).then(|| {
             let message = "a rule with a RequestRedirect has no backends";
             Problem::new(&codes::INCOMPATIBLE_FILTERS, "IncompatibleFilters", "filters", message)
         });
-        let forward = self.forward(&spec.backend_refs, references);
+        let forward = self.forward(&spec.backend_refs, edits, references);
+        let mirrors = self.mirrors(&filters.mirrors, references);
         let action = match (self.refuse(problems, unspoken), filters.redirect) {
             (Some(fail), _) => fail,
             (None, Some(redirect)) => Action::Redirect(redirect),
@@ -95,18 +101,23 @@ impl RuleDraft<'_> {
                 forward
             }
         };
+        let id = self.id(spec);
+        let timeouts = self.timeouts(spec.timeouts.as_ref());
+        let retry =
+            spec.retry.as_ref().map(|retry| traffic::retry(retry, timeouts.backend_request));
+        let persistence = spec.session_persistence.as_ref();
         (!found.is_empty()).then(|| Rule {
-            id: self.id(spec),
             matches: found,
             request_headers: filters.request_headers,
             response_headers: filters.response_headers,
             rewrite: filters.rewrite.unwrap_or_default(),
-            timeouts: self.timeouts(spec.timeouts.as_ref()),
-            retry: None,
-            cors: None,
-            mirrors: Vec::new(),
-            persistence: None,
+            timeouts,
+            retry: retry.map(Box::new),
+            cors: filters.cors,
+            mirrors,
+            persistence: persistence.map(|spec| Box::new(traffic::persistence(spec, &id))),
             action,
+            id,
         })
     }
 
@@ -134,20 +145,20 @@ impl RuleDraft<'_> {
         Some(action)
     }
 
-    fn forward(&mut self, specs: &[HttpBackendRef], references: References) -> Action {
+    fn forward(
+        &mut self,
+        specs: &[HttpBackendRef],
+        edits: Vec<Option<Box<BackendEdits>>>,
+        references: References,
+    ) -> Action {
         if specs.is_empty() {
             return no_backends();
         }
         let mut backends = Vec::with_capacity(specs.len());
-        for (index, spec) in specs.iter().enumerate() {
-            let resolved = references.of_route(self.route, spec).map_err(|problem| {
-                problem.within(&format!("spec.rules[{}].backendRefs[{index}]", self.index))
-            });
-            backends.push(backends::backend(spec.weight.0, &resolved));
-            if let Err(problem) = resolved {
-                self.report.problem(self.route, &problem);
-                self.verdict.unresolved.get_or_insert(problem);
-            }
+        for ((index, spec), edits) in specs.iter().enumerate().zip(edits) {
+            let field = format!("backendRefs[{index}]");
+            let resolved = self.resolve(spec.into(), &field, references);
+            backends.push(Backend { edits, ..backends::backend(spec.weight.0, &resolved) });
         }
         if specs.iter().all(|spec| spec.weight.0 == 0) {
             let field = format!("{}.backendRefs", self.field());
@@ -161,6 +172,36 @@ impl RuleDraft<'_> {
                 .help("give one of them a weight");
         }
         Action::Forward(backends)
+    }
+
+    fn resolve(&mut self, spec: Reference, field: &str, references: References) -> Resolved {
+        let resolved = references
+            .of_route(self.route, spec)
+            .map_err(|problem| problem.within(&format!("{}.{field}", self.field())));
+        if let Err(problem) = &resolved {
+            self.report.problem(self.route, problem);
+            self.verdict.unresolved.get_or_insert_with(|| problem.clone());
+        }
+        resolved
+    }
+
+    /// A mirror that leads nowhere is left out (HTTPRequestMirrorFilter, backendRef), and so is one of no requests.
+    fn mirrors(
+        &mut self,
+        specs: &[(usize, &RequestMirror)],
+        references: References,
+    ) -> Vec<Mirror> {
+        let mut mirrors = Vec::new();
+        for (index, spec) in specs {
+            let field = format!("filters[{index}].requestMirror.backendRef");
+            let resolved = self.resolve((&spec.backend).into(), &field, references);
+            let (numerator, denominator) = traffic::share(spec);
+            if resolved.is_ok() && numerator > 0 {
+                let backend = backends::backend(1, &resolved);
+                mirrors.push(Mirror { backend, numerator, denominator });
+            }
+        }
+        mirrors
     }
 
     fn say_if_empty(&mut self, spec: &HttpRouteRule) {
@@ -199,14 +240,19 @@ impl RuleDraft<'_> {
     }
 }
 
-fn backend_filters(specs: &[HttpBackendRef]) -> impl Iterator<Item = Problem> {
-    specs.iter().enumerate().filter_map(|(index, spec)| {
-        let filter = spec.filters.first()?;
-        let mut problem = filters::not_served(filter.kind);
-        problem.message =
-            format!("filters at a backend are not served yet ({})", filter.kind.name());
-        Some(problem.within(&format!("backendRefs[{index}].filters[0]")))
-    })
+/// What the filters at each backend come to. A filter that cannot be served there fails the rule.
+fn backend_edits(
+    specs: &[HttpBackendRef],
+    matches: &[Match],
+    problems: &mut Vec<Problem>,
+) -> Vec<Option<Box<BackendEdits>>> {
+    let each = specs.iter().enumerate().map(|(index, spec)| {
+        filters::of_backend(&spec.filters, matches).unwrap_or_else(|problem| {
+            problems.push(problem.within(&format!("backendRefs[{index}]")));
+            None
+        })
+    });
+    each.collect()
 }
 
 fn no_backends() -> Action {

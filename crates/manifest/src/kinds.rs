@@ -6,6 +6,7 @@ pub mod kubernetes;
 mod rules;
 mod secret;
 mod slice;
+pub mod traffic;
 mod zone;
 
 use model::{Kind, ObjectId, Text};
