@@ -1,29 +1,16 @@
-//! What a rule says of traffic beyond matching and rewriting, brought to the plan's form: retries, session persistence,
-//! CORS, shares of mirrors.
+//! What a rule says of traffic beyond matching and rewriting, brought to the plan's form: session persistence, CORS,
+//! shares of mirrors. Retries are in `settings`: policies have a say in them.
 
 use manifest::kinds::traffic::{
-    CookieLifetime, CorsFilter, CorsMethod, HttpRouteRetry, RequestMirror, SessionPersistence,
+    CookieLifetime, CorsFilter, CorsMethod, RequestMirror, SessionPersistence,
     SessionPersistenceType,
 };
 use model::id::RuleId;
-use model::traffic::{Carrier, Cors, Names, OriginPattern, Persistence, Retry};
+use model::traffic::{Carrier, Cors, Names, OriginPattern, Persistence};
 use model::{Digest, Text};
 use std::time::Duration;
 
-/// Where `retry` does not say how often.
-pub(crate) const ATTEMPTS: u32 = 1;
-
-/// The limit of one attempt is the rule's `backendRequest`.
-pub(crate) fn retry(spec: &HttpRouteRetry, per_try_timeout: Option<Duration>) -> Retry {
-    Retry {
-        attempts: spec.attempts.map_or(ATTEMPTS, |attempts| attempts.0),
-        codes: codes(spec.codes.iter().map(|status| status.0)),
-        backoff: spec.backoff,
-        per_try_timeout,
-    }
-}
-
-/// A set: sorted, each once.
+/// Statuses as a set: sorted, each once.
 pub(crate) fn codes(codes: impl Iterator<Item = u16>) -> Vec<u16> {
     let mut codes: Vec<u16> = codes.collect();
     codes.sort_unstable();
