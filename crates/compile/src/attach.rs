@@ -172,7 +172,7 @@ fn take<'a>(
             continue;
         }
         furthest = furthest.max(Step::Hosts);
-        let attachments = attachments(&listener.host, route);
+        let attachments = attachments(listener, route);
         if attachments.is_empty() {
             continue;
         }
@@ -283,11 +283,13 @@ fn hosts(hosts: &[HostPattern]) -> String {
 }
 
 /// One attachment for each host that both want, the most specific hostname of the route first.
-fn attachments(listener: &HostPattern, route: &Drafted) -> Vec<Attachment> {
+fn attachments(listener: &ListenerDraft, route: &Drafted) -> Vec<Attachment> {
+    let node = route.draft.node(listener.layer);
+    let listener = &listener.host;
     let attachment = |host: HostPattern, original: &HostPattern| Attachment {
         host,
         original: original.clone(),
-        route: route.draft.node.clone(),
+        route: node.clone(),
     };
     match route.spec.hostnames.as_slice() {
         [] => vec![attachment(listener.clone(), &HostPattern::Any)],

@@ -3,34 +3,90 @@
 
 use crate::codes;
 use crate::grants::{self, Grants};
+use crate::policies::{Policies, Scope};
 use crate::report::Problem;
 use manifest::kinds::gateway::HttpBackendRef;
 use manifest::kinds::kubernetes::{
     IngressServiceBackend, IpProtocol, Service, ServicePortSpec, ServiceType,
 };
+use manifest::kinds::traffic::MirrorBackendRef;
 use manifest::{Inputs, suggest};
 use model::edge::{Backend, Target};
 use model::id::ServicePort;
-use model::{Kind, ObjectId};
+use model::traffic::BackendProtocol;
+use model::{Kind, ObjectId, Text};
 
 /// What resolving needs to know of the world.
 #[derive(Clone, Copy)]
 pub(crate) struct References<'a> {
     pub inputs: &'a Inputs,
     pub grants: &'a Grants<'a>,
+    pub policies: &'a Policies<'a>,
 }
 
-pub(crate) type Resolved = Result<ServicePort, Problem>;
+/// A route's reference to a backend, whichever field holds it.
+#[derive(Clone, Copy)]
+pub(crate) struct Reference<'a> {
+    group: &'a str,
+    kind: &'a str,
+    namespace: Option<&'a Text>,
+    name: &'a Text,
+    port: Option<u16>,
+}
 
-impl References<'_> {
-    pub fn of_route(&self, from: &ObjectId, reference: &HttpBackendRef) -> Resolved {
-        if !matches!(&*reference.group, "" | "core") || &*reference.kind != Kind::SERVICE.0 {
+macro_rules! reference {
+    ($type:ty) => {
+        impl<'a> From<&'a $type> for Reference<'a> {
+            fn from(spec: &'a $type) -> Self {
+                let (group, kind, namespace) = (&spec.group, &spec.kind, spec.namespace.as_ref());
+                Reference { group, kind, namespace, name: &spec.name, port: spec.port }
+            }
+        }
+    };
+}
+
+reference!(HttpBackendRef);
+reference!(MirrorBackendRef);
+
+/// A Service's port that a reference leads to, and how it wants to be spoken to.
+#[derive(Clone, Debug)]
+pub(crate) struct Reached<'a> {
+    pub port: ServicePort,
+    pub service: &'a Service,
+    pub spec: &'a ServicePortSpec,
+    pub protocol: BackendProtocol,
+    pub announces_tls: bool,
+}
+
+impl Reached<'_> {
+    /// Nothing about it is other than by default.
+    pub fn is_plain(&self) -> bool {
+        self.protocol == BackendProtocol::Http1 && !self.announces_tls && !self.prefers_close()
+    }
+
+    /// Of the words of `trafficDistribution`, those that ask for near endpoints first.
+    pub fn prefers_close(&self) -> bool {
+        let word = self.service.traffic_distribution.as_deref();
+        matches!(word, Some("PreferClose" | "PreferSameZone" | "PreferSameNode"))
+    }
+
+    /// As the Service is called in a certificate of its cluster.
+    pub fn cluster_name(&self) -> Text {
+        format!("{}.{}.svc", self.port.name, self.port.namespace).into()
+    }
+}
+
+pub(crate) type Resolved<'a> = Result<Reached<'a>, Problem>;
+
+impl<'a> References<'a> {
+    pub fn of_route(&self, from: &ObjectId, reference: Reference) -> Resolved<'a> {
+        if !matches!(reference.group, "" | "core") || reference.kind != Kind::SERVICE.0 {
             let kind = &reference.kind;
             let message = format!("a backend of kind {kind} is not served");
             return Err(Problem::new(&codes::BACKEND_KIND, "InvalidKind", "kind", message)
                 .help("name a Service"));
         }
-        let namespace = reference.namespace.as_ref().unwrap_or(&from.namespace);
+        let namespace = reference.namespace.unwrap_or(&from.namespace);
         let service = ObjectId::new(Kind::SERVICE, namespace.clone(), reference.name.clone());
         if !self.grants.allow(from, &service) {
             let message = format!("no ReferenceGrant lets {from} use {service}");
@@ -49,10 +105,10 @@ impl References<'_> {
         let Some(port) = spec.ports.iter().find(|port| port.port == number) else {
             return Err(no_port("port", format!("{service} has no port {number}"), spec));
         };
-        resolved(service, port)
+        resolved(service, spec, port)
     }
 
-    pub fn of_ingress(&self, from: &ObjectId, reference: &IngressServiceBackend) -> Resolved {
+    pub fn of_ingress(&self, from: &ObjectId, reference: &IngressServiceBackend) -> Resolved<'a> {
         let namespace = from.namespace.clone();
         let service = ObjectId::new(Kind::SERVICE, namespace, reference.name.clone());
         let spec = self.service(&service)?;
@@ -63,7 +119,7 @@ impl References<'_> {
             (None, None) => false,
         });
         match found {
-            Some(port) => resolved(service, port),
+            Some(port) => resolved(service, spec, port),
             None => {
                 let named = wanted.name.as_deref().map(str::to_owned);
                 let shown = wanted.number.map(|number| number.to_string()).or(named);
@@ -73,7 +129,39 @@ impl References<'_> {
         }
     }
 
-    fn service(&self, id: &ObjectId) -> Result<&Service, Problem> {
+    /// A backend of the plan for what was resolved. Where a policy allows no connection it is an invalid one.
+    pub fn backend(&self, weight: u32, resolved: &Resolved, scope: Scope) -> Backend {
+        let invalid = |problem: &Problem| Target::Invalid {
+            why: problem.code.slug.into(),
+            message: problem.message.as_str().into(),
+        };
+        let reached = match resolved {
+            Ok(reached) => reached,
+            Err(problem) => return Backend::plain(weight, invalid(problem)),
+        };
+        match self.policies.of_backend(scope, reached) {
+            Ok(policy) => {
+                Backend { policy, ..Backend::plain(weight, Target::Service(reached.port.clone())) }
+            }
+            Err(problem) => Backend::plain(weight, invalid(&problem)),
+        }
+    }
+
+    /// What somebody who names the backend should know.
+    pub fn remark(&self, reached: &Reached) -> Option<Problem> {
+        if !reached.announces_tls || self.policies.tls_policy(reached).is_some() {
+            return None;
+        }
+        let message = format!(
+            "{} announces TLS, and no BackendTLSPolicy says whom to trust: the system's authorities are, for the name {}",
+            reached.port,
+            reached.cluster_name()
+        );
+        let problem = Problem::new(&codes::TLS_WITHOUT_POLICY, "", "port", message);
+        Some(problem.help("add a BackendTLSPolicy for the Service, with the name and the authority of its certificate"))
+    }
+
+    fn service(&self, id: &ObjectId) -> Result<&'a Service, Problem> {
         let Some((_, spec)) = self.inputs.service(&id.namespace, &id.name) else {
             let message = format!("{id} does not exist");
             return Err(Problem::new(
@@ -131,36 +219,29 @@ fn no_port(field: &str, message: String, service: &Service) -> Problem {
     Problem::new(&codes::BACKEND_PORT, "BackendNotFound", field, message).help(help)
 }
 
-/// Protocols that a Service may announce and that are not spoken towards backends yet.
-const UNSPOKEN: &[&str] =
-    &["kubernetes.io/h2c", "kubernetes.io/wss", "grpc", "grpcs", "h2c", "http2", "https", "tls"];
-
-fn resolved(service: ObjectId, port: &ServicePortSpec) -> Resolved {
-    let announced = port.app_protocol.as_deref().unwrap_or_default();
-    let unspoken = match port.protocol {
-        IpProtocol::Tcp if UNSPOKEN.contains(&announced) => announced,
-        IpProtocol::Tcp => {
-            return Ok(ServicePort {
-                namespace: service.namespace,
-                name: service.name,
-                port: port.port,
-            });
-        }
-        other => other.name(),
-    };
-    let message = format!("port {} of {service} speaks {unspoken}, which is not served", port.port);
-    Err(Problem::new(&codes::BACKEND_PROTOCOL, "UnsupportedProtocol", "port", message)
-        .help("HTTP/1.1 over TCP is spoken to backends"))
+/// What `appProtocol` asks for: HTTP/2 or not, TLS or not. The words are Kubernetes' (KEP-3726), and those that are
+/// in wide use beside them; a word that is not known asks for nothing. None for what is no HTTP.
+fn announced(word: &str) -> Option<(BackendProtocol, bool)> {
+    Some(match word.to_ascii_lowercase().as_str() {
+        "kubernetes.io/h2c" | "h2c" | "http2" | "grpc" => (BackendProtocol::Http2, false),
+        "grpcs" => (BackendProtocol::Http2, true),
+        "kubernetes.io/wss" | "wss" | "https" => (BackendProtocol::Http1, true),
+        "tls" => return None,
+        _ => (BackendProtocol::Http1, false),
+    })
 }
 
-/// A backend of the plan for what was resolved.
-pub(crate) fn backend(weight: u32, resolved: &Resolved) -> Backend {
-    let target = match resolved {
-        Ok(port) => Target::Service(port.clone()),
-        Err(problem) => Target::Invalid {
-            why: problem.code.slug.into(),
-            message: problem.message.as_str().into(),
-        },
+fn resolved<'a>(id: ObjectId, service: &'a Service, spec: &'a ServicePortSpec) -> Resolved<'a> {
+    let word = spec.app_protocol.as_deref().unwrap_or_default();
+    let unspoken = match (spec.protocol, announced(word)) {
+        (IpProtocol::Tcp, Some((protocol, announces_tls))) => {
+            let port = ServicePort { namespace: id.namespace, name: id.name, port: spec.port };
+            return Ok(Reached { port, service, spec, protocol, announces_tls });
+        }
+        (IpProtocol::Tcp, None) => word,
+        (other, _) => other.name(),
     };
-    Backend::plain(weight, target)
+    let message = format!("port {} of {id} speaks {unspoken}, which is not served", spec.port);
+    Err(Problem::new(&codes::BACKEND_PROTOCOL, "UnsupportedProtocol", "port", message)
+        .help("HTTP/1.1 and HTTP/2 over TCP, with TLS or without, are spoken to backends"))
 }

@@ -111,6 +111,18 @@ codes! {
         "The contract's backendService is not among the Services that the hostname leads to.");
     CONTRACT_ZONE = warning("contract-names-another-zone",
         "The contract's hostname does not lie in the zone that its dnsZone names.");
+    POLICY_TARGET = error("policy-target-not-found",
+        "The policy names an object, or a section of one, that is not there in its namespace. It has no effect on it.");
+    POLICY_TARGET_KIND = warning("policy-target-kind-not-served",
+        "Policies of this kind are not served for objects of the target's kind, so this one has no effect on it.");
+    POLICY_CONFLICT = error("policy-conflict",
+        "Two policies of one kind are for one target. The older counts, then the first by namespace and name; the other has no effect there.");
+    BAD_AUTHORITY = error("bad-ca-reference",
+        "A certificate authority that a BackendTLSPolicy names cannot be read. Where none can be, requests to its backends answer 500.");
+    NAME_NOT_SERVED = error("backend-name-not-served",
+        "A BackendTLSPolicy takes certificates by a name of a type that is not compared here. Where there is no other name, requests to its backends answer 500.");
+    TLS_WITHOUT_POLICY = warning("backend-tls-without-policy",
+        "The Service's port announces TLS and no BackendTLSPolicy says whom to trust. The system's authorities are, for the name that the Service has in its cluster; few certificates hold that.");
     NO_SLICE = warning("service-without-endpoints",
         "A rule leads to a Service for which there is no EndpointSlice; requests answer 503.");
     NO_PORT_ENDPOINT = warning("port-without-endpoint",

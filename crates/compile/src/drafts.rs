@@ -1,11 +1,13 @@
 //! Drafts of HTTPRoutes, kept between two compiles.
 //!
-//! A draft depends on its object, on the Services and on the ReferenceGrants, and on nothing else. So it holds for as
-//! long as its object is the same (by identity: a file that is read again makes new objects) and no Service and no
-//! ReferenceGrant came, went or changed (by value: one that was read again and says the same is no change). What is kept decides nothing: the result is that of a compile from nothing.
+//! A draft depends on its object, on the Services, on the ReferenceGrants and on the policies with the objects that
+//! hold their authorities, and on nothing else. So it holds for as long as its object is the same (by identity: a file
+//! that is read again makes new objects) and none of the others came, went or changed (by value: one that was read
+//! again and says the same is no change). What is kept decides nothing: the result is that of a compile from nothing.
 
 use crate::backends::References;
 use crate::classes::age;
+use crate::policies;
 use crate::reuse::Earlier;
 use crate::routes::{self, RouteDraft};
 use manifest::kinds::gateway::HttpRoute;
@@ -17,7 +19,7 @@ use std::sync::Arc;
 pub struct Drafts {
     /// In order of age.
     routes: Vec<Kept>,
-    /// Services and ReferenceGrants.
+    /// Services, ReferenceGrants, policies and what these refer to.
     world: Vec<Arc<Object>>,
 }
 
@@ -60,7 +62,7 @@ impl Drafts {
 fn world(inputs: &Inputs) -> Vec<Arc<Object>> {
     let services = inputs.services().map(|(object, _)| object);
     let grants = inputs.reference_grants().map(|(object, _)| object);
-    services.chain(grants).cloned().collect()
+    services.chain(grants).chain(policies::world(inputs)).cloned().collect()
 }
 
 fn is_same(a: &[Arc<Object>], b: &[Arc<Object>]) -> bool {

@@ -1,34 +1,46 @@
-//! Filters of a rule: header edits, rewrite, redirect. A filter that is not served fails its rule, because leaving it
+//! Filters of a rule or of a backend: header edits, rewrite, redirect, CORS, mirrors. A filter that is not served fails its rule, because leaving it
 //! out could be unsafe.
 
 use crate::codes;
 use crate::report::Problem;
+use crate::traffic;
 use manifest::kinds::gateway::{
     FilterType, HeaderModifier, HttpRouteFilter, PathModifier, PathModifierType, RequestRedirect,
     Scheme, UrlRewrite,
 };
-use model::edge::{HeaderEdits, Match, PathMatch, PathRewrite, Protocol, Redirect, Rewrite};
+use manifest::kinds::traffic::RequestMirror;
+use model::edge::{
+    BackendEdits, HeaderEdits, Match, PathMatch, PathRewrite, Protocol, Redirect, Rewrite,
+};
+use model::traffic::Cors;
 use model::{HostPattern, Text};
 
 const UNSUPPORTED: &str = "UnsupportedValue";
 const INCOMPATIBLE: &str = "IncompatibleFilters";
 
 #[derive(Default)]
-pub(crate) struct Filters {
+pub(crate) struct Filters<'a> {
     pub request_headers: HeaderEdits,
     pub response_headers: HeaderEdits,
     pub rewrite: Option<Rewrite>,
     pub redirect: Option<Redirect>,
+    pub cors: Option<Box<Cors>>,
+    /// With their place among the filters.
+    pub mirrors: Vec<(usize, &'a RequestMirror)>,
 }
 
 /// `matches` decide whether a prefix can be replaced.
-pub(crate) fn of_rule(specs: &[HttpRouteFilter], matches: &[Match]) -> Result<Filters, Problem> {
+pub(crate) fn of_rule<'a>(
+    specs: &'a [HttpRouteFilter],
+    matches: &[Match],
+) -> Result<Filters<'a>, Problem> {
     let mut filters = Filters::default();
     for (index, spec) in specs.iter().enumerate() {
-        let repeated = specs[..index].iter().any(|earlier| earlier.kind == spec.kind);
+        let is_single = spec.kind != FilterType::RequestMirror;
+        let repeated = is_single && specs[..index].iter().any(|other| other.kind == spec.kind);
         let result = match repeated {
             true => Err(incompatible(format!("filter {} stands twice", spec.kind.name()))),
-            false => filters.add(spec),
+            false => filters.add(spec, index),
         };
         result.map_err(|problem| problem.within(&format!("filters[{index}]")))?;
     }
@@ -36,8 +48,29 @@ pub(crate) fn of_rule(specs: &[HttpRouteFilter], matches: &[Match]) -> Result<Fi
     Ok(filters)
 }
 
-impl Filters {
-    fn add(&mut self, spec: &HttpRouteFilter) -> Result<(), Problem> {
+/// Filters at a backend: what has an effect on its share of the requests alone. None when there are no filters.
+pub(crate) fn of_backend(
+    specs: &[HttpRouteFilter],
+    matches: &[Match],
+) -> Result<Option<Box<BackendEdits>>, Problem> {
+    let belongs_to_a_rule = |filter: &HttpRouteFilter| {
+        use FilterType::{Cors, RequestMirror, RequestRedirect};
+        matches!(filter.kind, RequestRedirect | RequestMirror | Cors)
+    };
+    if let Some(index) = specs.iter().position(belongs_to_a_rule) {
+        let name = specs[index].kind.name();
+        let message = format!("filter {name} is not served at a backend; the rule answers 500");
+        let problem = Problem::new(&codes::FILTER_NOT_SERVED, UNSUPPORTED, "", message);
+        return Err(problem.help("move it to the rule").within(&format!("filters[{index}]")));
+    }
+    let Filters { request_headers, response_headers, rewrite, .. } = of_rule(specs, matches)?;
+    let rewrite = rewrite.unwrap_or_default();
+    let edits = BackendEdits { request_headers, response_headers, rewrite };
+    Ok((edits != BackendEdits::default()).then(|| Box::new(edits)))
+}
+
+impl<'a> Filters<'a> {
+    fn add(&mut self, spec: &'a HttpRouteFilter, index: usize) -> Result<(), Problem> {
         match spec.kind {
             FilterType::RequestHeaderModifier => {
                 let modifier = spec.request_header_modifier.as_ref();
@@ -55,10 +88,17 @@ impl Filters {
                 let spec = present(spec.url_rewrite.as_ref(), "urlRewrite")?;
                 self.rewrite = Some(rewrite(spec)?);
             }
-            FilterType::RequestMirror
-            | FilterType::Cors
-            | FilterType::ExternalAuth
-            | FilterType::ExtensionRef => return Err(not_served(spec.kind)),
+            FilterType::RequestMirror => {
+                let mirror = present(spec.request_mirror.as_deref(), "requestMirror")?;
+                self.mirrors.push((index, mirror));
+            }
+            FilterType::Cors => {
+                let cors = traffic::cors(present(spec.cors.as_deref(), "cors")?);
+                self.cors = Some(Box::new(cors));
+            }
+            FilterType::ExternalAuth | FilterType::ExtensionRef => {
+                return Err(not_served(spec.kind));
+            }
         }
         Ok(())
     }
@@ -82,7 +122,7 @@ impl Filters {
 }
 
 /// The problem of a filter that is known and not served.
-pub(crate) fn not_served(kind: FilterType) -> Problem {
+fn not_served(kind: FilterType) -> Problem {
     let message = format!("filter {} is not served yet; the rule answers 500", kind.name());
     Problem::new(&codes::FILTER_NOT_SERVED, UNSUPPORTED, "", message).help("remove the filter")
 }

@@ -4,19 +4,22 @@
 //! Path types: Exact, Prefix by path element, ImplementationSpecific as Prefix. A rule without host is for every host,
 //! and the default backend takes what no rule takes, of this Ingress's hosts and of others' (`entries`).
 
-use crate::backends::{self, References};
+use crate::backends::References;
 use crate::certificates;
 use crate::codes;
 use crate::entries::Entries;
 use crate::matches;
+use crate::policies::Scope;
 use crate::report::{Problem, Report};
 use crate::reuse::Earlier;
+use crate::settings;
 use manifest::kinds::kubernetes::{Ingress, IngressBackend, IngressTls};
 use manifest::{Inputs, Object};
 use model::edge::{
     Action, Attachment, FrontEnd, HeaderEdits, Match, Protocol, Rewrite, Route, Rule, Timeouts,
 };
 use model::id::RuleId;
+use model::traffic::Retry;
 use model::{HostPattern, Kind, ObjectId, Text};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -98,10 +101,12 @@ impl Front<'_> {
             let paths = rule.http.as_ref().map_or(&[][..], |http| &http.paths);
             for (position, path) in paths.iter().enumerate() {
                 let field = format!("spec.rules[{index}].http.paths[{position}]");
-                let action = self.action(id, &path.backend, &format!("{field}.backend"), report);
+                let led = self.led(id, &path.backend, &format!("{field}.backend"), report);
                 match matches::of_ingress(path) {
-                    Ok(found) => rules.push(plain_rule(id, number, found, action)),
-                    Err(problem) => report.problem(id, &problem.within(&field)),
+                    Ok(found) => rules.push(plain_rule(id, number, found, led)),
+                    Err(problem) => {
+                        report.problem(id, &problem.within(&field));
+                    }
                 }
                 number += 1;
             }
@@ -120,17 +125,17 @@ impl Front<'_> {
             rule.http.as_ref().map_or(0, |http| http.paths.len())
         };
         let number = ingress.rules.iter().map(paths).sum::<usize>() as u32;
-        let action = self.action(id, backend, "spec.defaultBackend", report);
-        plain_rule(id, number, matches::last_resort(), action)
+        let led = self.led(id, backend, "spec.defaultBackend", report);
+        plain_rule(id, number, matches::last_resort(), led)
     }
 
-    fn action(
+    fn led(
         &self,
         id: &ObjectId,
         backend: &IngressBackend,
         field: &str,
         report: &mut Report,
-    ) -> Action {
+    ) -> Led {
         let resolved = match &backend.service {
             Some(service) => self
                 .references
@@ -143,11 +148,31 @@ impl Front<'_> {
                 "a backend that is no Service is not served",
             )),
         };
-        if let Err(problem) = &resolved {
-            report.problem(id, problem);
+        let References { policies, .. } = self.references;
+        let said = match &resolved {
+            Ok(reached) => {
+                let remark = self.references.remark(reached);
+                remark.map(|remark| remark.within(&format!("{field}.service")))
+            }
+            Err(problem) => Some(problem.clone()),
+        };
+        if let Some(problem) = said {
+            report.problem(id, &problem);
         }
-        Action::Forward(vec![backends::backend(1, &resolved)])
+        // Policies of Gateways and routes do not reach an Ingress.
+        let scope = Scope::default();
+        let retry = policies.retry(scope, resolved.iter());
+        Led {
+            action: Action::Forward(vec![self.references.backend(1, &resolved, scope)]),
+            retry: settings::retry(None, retry.as_ref(), None),
+        }
     }
+}
+
+/// Where a path leads.
+struct Led {
+    action: Action,
+    retry: Option<Box<Retry>>,
 }
 
 /// Path of a rule of the plan in its Ingress: rules are numbered over all paths, the default backend last.
@@ -163,7 +188,7 @@ pub(crate) fn field_of_rule(ingress: &Ingress, number: u32) -> String {
     "spec.defaultBackend".to_owned()
 }
 
-fn plain_rule(id: &ObjectId, index: u32, found: Match, action: Action) -> Rule {
+fn plain_rule(id: &ObjectId, index: u32, found: Match, led: Led) -> Rule {
     Rule {
         id: RuleId { object: id.clone(), index, name: None },
         matches: vec![found],
@@ -171,11 +196,11 @@ fn plain_rule(id: &ObjectId, index: u32, found: Match, action: Action) -> Rule {
         response_headers: HeaderEdits::default(),
         rewrite: Rewrite::default(),
         timeouts: Timeouts::default(),
-        retry: None,
+        retry: led.retry,
         cors: None,
         mirrors: Vec::new(),
         persistence: None,
-        action,
+        action: led.action,
     }
 }
 

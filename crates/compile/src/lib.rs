@@ -12,6 +12,7 @@
 
 mod advise;
 mod attach;
+mod backend_tls;
 mod backends;
 mod certificates;
 mod claims;
@@ -29,11 +30,15 @@ mod ingress;
 mod lint;
 mod listeners;
 mod matches;
+mod merge;
 mod namespaces;
+mod policies;
 mod report;
 mod reuse;
 mod routes;
+mod settings;
 mod status;
+mod traffic;
 mod zones;
 
 pub use advise::advise;
@@ -44,6 +49,7 @@ pub use facts::facts;
 pub use lint::field_of_rule;
 
 use attach::{Drafted, Parents};
+use backend_tls::Uses;
 use backends::References;
 use entries::Entries;
 use grants::Grants;
@@ -54,6 +60,7 @@ use model::edge::{EdgePlan, Listener};
 use model::governance::GovernancePlan;
 use model::status::ObjectStatus;
 use model::{Diagnostic, Node, Snapshot};
+use policies::Policies;
 use report::Report;
 use reuse::Earlier;
 
@@ -63,7 +70,7 @@ pub struct Compiled {
     pub snapshot: Snapshot,
     /// In order of print.
     pub diagnostics: Vec<Diagnostic>,
-    /// Of our GatewayClasses, Gateways and the HTTPRoutes that name them, sorted by object.
+    /// Of our GatewayClasses, Gateways, the HTTPRoutes that name them and the policies, sorted by object.
     pub statuses: Vec<ObjectStatus>,
 }
 
@@ -109,10 +116,12 @@ struct Edge {
 /// Both front ends, in one table of listeners.
 fn edge(inputs: &Inputs, earlier: &Earlier, drafts: &mut Drafts, report: &mut Report) -> Edge {
     let grants = Grants::of(inputs);
-    let references = References { inputs, grants: &grants };
+    let mut policies = Policies::of(inputs, earlier);
+    policies.judge(report);
+    let references = References { inputs, grants: &grants, policies: &policies };
     let gateways = classes::our_gateways(inputs, report);
     let ingresses = classes::our_ingresses(inputs, report);
-    let mut gateways = listeners::drafts(gateways, inputs, &grants, report);
+    let mut gateways = listeners::drafts(gateways, references, report);
     let parents = Parents::of(inputs, &mut gateways);
     let mut statuses = attach_routes(parents, references, drafts, earlier, report);
     statuses.extend(status::classes(inputs));
@@ -139,14 +148,19 @@ fn attach_routes(
 ) -> Vec<ObjectStatus> {
     let mut routes: Vec<_> = references.inputs.http_routes().collect();
     routes.sort_by(|a, b| classes::age(a.0).cmp(&classes::age(b.0)));
-    drafts
+    let policies = references.policies;
+    let mut uses = Uses::default();
+    let mut statuses: Vec<ObjectStatus> = drafts
         .of(&routes, references, earlier)
         .zip(&routes)
         .filter_map(|(draft, (object, spec))| {
             report.join(&draft.report);
             let route = Drafted { object, spec, draft };
             let parents = parents.attach(&route, report);
+            policies.tls.note_use(&object.id, spec, &parents, &mut uses);
             (!parents.is_empty()).then(|| status::route(&object.id, parents))
         })
-        .collect()
+        .collect();
+    statuses.extend(policies.statuses(&uses));
+    statuses
 }

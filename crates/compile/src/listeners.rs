@@ -1,9 +1,11 @@
 //! Listeners of our Gateways: what is valid, what conflicts, which certificates they name. All Gateways share one
 //! address, so listeners are compared over all of them.
 
+use crate::backends::References;
 use crate::certificates;
 use crate::codes;
 use crate::grants::Grants;
+use crate::policies::Layer;
 use crate::report::{Problem, Report};
 use manifest::kinds::gateway::{self, Gateway, TlsMode};
 use manifest::{Inputs, Object};
@@ -34,6 +36,8 @@ pub(crate) struct ListenerDraft<'a> {
     pub certificates: Vec<ObjectId>,
     pub attachments: Vec<Attachment>,
     pub attached_routes: u32,
+    /// What policies say of it.
+    pub layer: Layer,
     /// The last route that was counted.
     pub newest_route: Option<ObjectId>,
 }
@@ -57,8 +61,7 @@ impl ListenerDraft<'_> {
 
 pub(crate) fn drafts<'a>(
     gateways: Vec<(&'a Arc<Object>, &'a Gateway)>,
-    inputs: &Inputs,
-    grants: &Grants,
+    references: References,
     report: &mut Report,
 ) -> Vec<GatewayDraft<'a>> {
     let mut drafts: Vec<GatewayDraft<'a>> = gateways
@@ -69,7 +72,7 @@ pub(crate) fn drafts<'a>(
                 .listeners
                 .iter()
                 .enumerate()
-                .map(|(index, listener)| draft(object, index, listener, inputs, grants, report))
+                .map(|(index, listener)| draft(object, index, listener, references, report))
                 .collect(),
         })
         .collect();
@@ -81,10 +84,10 @@ fn draft<'a>(
     object: &'a Arc<Object>,
     index: usize,
     spec: &'a gateway::Listener,
-    inputs: &Inputs,
-    grants: &Grants,
+    references: References,
     report: &mut Report,
 ) -> ListenerDraft<'a> {
+    let References { inputs, grants, policies } = references;
     let field = format!("spec.listeners[{index}]");
     let mut draft = ListenerDraft {
         spec,
@@ -98,6 +101,7 @@ fn draft<'a>(
         certificates: Vec::new(),
         attachments: Vec::new(),
         attached_routes: 0,
+        layer: policies.layer(&object.id, &spec.name),
         newest_route: None,
         field,
     };

@@ -65,9 +65,9 @@ impl Report {
         &mut self.findings[last]
     }
 
-    pub fn problem(&mut self, object: &ObjectId, problem: &Problem) {
+    pub fn problem(&mut self, object: &ObjectId, problem: &Problem) -> &mut Finding {
         self.add(problem.code, object, problem.field.clone(), problem.message.clone())
-            .help(problem.help.clone());
+            .help(problem.help.clone())
     }
 
     /// Repeats what another report says.

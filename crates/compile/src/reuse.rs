@@ -1,11 +1,14 @@
 //! The parts of the previous snapshot by digest, so that what did not change keeps its identity.
 
-use model::Snapshot;
 use model::certificates::{Certificate, CertificatePlan};
 use model::digest::Reuse;
 use model::dns::{DnsPlan, Zone};
-use model::edge::{EdgePlan, Listener, Route};
+use model::edge::{Action, Backend, EdgePlan, Listener, Route, Rule};
 use model::governance::{Contract, GovernancePlan};
+use model::hash::HashMap;
+use model::traffic::BackendPolicy;
+use model::{Digest, Node, Snapshot};
+use std::cell::OnceCell;
 
 #[derive(Default)]
 pub(crate) struct Earlier<'a> {
@@ -18,6 +21,9 @@ pub(crate) struct Earlier<'a> {
     pub certificate_plan: Reuse<'a, CertificatePlan>,
     pub contracts: Reuse<'a, Contract>,
     pub governance: Reuse<'a, GovernancePlan>,
+    previous: Option<&'a Snapshot>,
+    /// Gathered when the first is wanted: most plans have none.
+    policies: OnceCell<HashMap<Digest, Node<BackendPolicy>>>,
 }
 
 impl<'a> Earlier<'a> {
@@ -34,6 +40,29 @@ impl<'a> Earlier<'a> {
             certificate_plan: Reuse::from_nodes([&previous.certificates]),
             contracts: Reuse::from_nodes(&previous.governance.contracts),
             governance: Reuse::from_nodes([&previous.governance]),
+            previous: Some(previous),
+            policies: OnceCell::new(),
         }
     }
+
+    pub fn policy(&self, policy: BackendPolicy) -> Node<BackendPolicy> {
+        let gather = || self.previous.map(policies).unwrap_or_default();
+        let node = Node::new(policy);
+        self.policies.get_or_init(gather).get(&node.digest()).cloned().unwrap_or(node)
+    }
+}
+
+fn policies(previous: &Snapshot) -> HashMap<Digest, Node<BackendPolicy>> {
+    let attachments = previous.edge.listeners.iter().flat_map(|listener| &listener.attachments);
+    let rules = attachments.flat_map(|attachment| &attachment.route.rules);
+    let nodes = rules.flat_map(backends).filter_map(|backend| backend.policy.as_ref());
+    nodes.map(|node| (node.digest(), node.clone())).collect()
+}
+
+fn backends(rule: &Rule) -> impl Iterator<Item = &Backend> {
+    let forwarded = match &rule.action {
+        Action::Forward(backends) => backends.as_slice(),
+        _ => &[],
+    };
+    forwarded.iter().chain(rule.mirrors.iter().map(|mirror| &mirror.backend))
 }

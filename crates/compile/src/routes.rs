@@ -1,24 +1,38 @@
 //! HTTPRoutes become routes of the plan: rules with their matches, edits, timeouts and action.
 
-use crate::backends::{self, References};
+use crate::backends::{Reference, References, Resolved};
 use crate::codes;
 use crate::filters;
 use crate::matches;
+use crate::policies::{Layer, Scope};
 use crate::report::{Problem, Report};
 use crate::reuse::Earlier;
+use crate::settings;
+use crate::traffic;
 use manifest::Object;
 use manifest::kinds::gateway::{HttpBackendRef, HttpRoute, HttpRouteRule, HttpRouteTimeouts};
-use model::edge::{Action, FrontEnd, Route, Rule, Timeouts};
+use manifest::kinds::traffic::{HttpRouteRetry, RequestMirror};
+use model::edge::{Action, Backend, BackendEdits, FrontEnd, Match, Route, Rule, Target, Timeouts};
 use model::id::RuleId;
+use model::traffic::{Mirror, Retry};
 use model::{Node, ObjectId};
 use std::time::Duration;
 
 /// What a route comes to by itself, before anybody asks where it attaches.
 #[derive(Clone, Debug)]
 pub(crate) struct RouteDraft {
-    pub node: Node<Route>,
+    /// By what policies say of the listeners that the route names; never empty.
+    variants: Vec<(Layer, Node<Route>)>,
     pub verdict: RouteVerdict,
     pub report: Report,
+}
+
+impl RouteDraft {
+    /// The route as a listener of this layer serves it.
+    pub fn node(&self, layer: Layer) -> &Node<Route> {
+        let found = self.variants.iter().find(|(of, _)| *of == layer);
+        &found.unwrap_or(&self.variants[0]).1
+    }
 }
 
 /// What a route without `rules` has (HTTPRouteSpec, rules).
@@ -28,6 +42,8 @@ const RULE_FOR_EVERYTHING: HttpRouteRule = HttpRouteRule {
     filters: Vec::new(),
     backend_refs: Vec::new(),
     timeouts: None,
+    retry: None,
+    session_persistence: None,
 };
 
 /// What the rules say about the route's conditions.
@@ -46,31 +62,52 @@ pub(crate) fn draft(
     references: References,
     earlier: &Earlier,
 ) -> RouteDraft {
+    let layers = references.policies.layers(&object.id, &spec.parent_refs);
+    let mut said = None;
+    let variants = layers.into_iter().map(|layer| {
+        let scope = references.policies.scope(&object.id, layer);
+        let (rules, verdict, report) = rules(&object.id, spec, references, scope);
+        // Findings are the same in every layer.
+        said.get_or_insert((verdict, report));
+        let id = object.id.clone();
+        (layer, earlier.routes.node(Route { id, front_end: FrontEnd::GatewayApi, rules }))
+    });
+    let variants = variants.collect();
+    let (verdict, report) = said.unwrap_or_default();
+    RouteDraft { variants, verdict, report }
+}
+
+fn rules(
+    route: &ObjectId,
+    spec: &HttpRoute,
+    references: References,
+    scope: Scope,
+) -> (Vec<Rule>, RouteVerdict, Report) {
     let (mut verdict, mut report) = (RouteVerdict::default(), Report::default());
     let mut rules = Vec::with_capacity(spec.rules.len());
     let default = [RULE_FOR_EVERYTHING];
     let specs = if spec.rules.is_empty() { &default } else { spec.rules.as_slice() };
     for (index, rule) in specs.iter().enumerate() {
         let (report, verdict) = (&mut report, &mut verdict);
-        let mut draft = RuleDraft { route: &object.id, index, report, verdict };
-        rules.extend(draft.rule(rule, references));
+        let mut draft = RuleDraft { route, index, references, scope, report, verdict };
+        rules.extend(draft.rule(rule));
     }
-    let id = object.id.clone();
-    let node = earlier.routes.node(Route { id, front_end: FrontEnd::GatewayApi, rules });
-    RouteDraft { node, verdict, report }
+    (rules, verdict, report)
 }
 
 /// One rule on its way into the plan.
 struct RuleDraft<'a> {
     route: &'a ObjectId,
     index: usize,
+    references: References<'a>,
+    scope: Scope,
     report: &'a mut Report,
     verdict: &'a mut RouteVerdict,
 }
 
-impl RuleDraft<'_> {
+impl<'a> RuleDraft<'a> {
     /// None when not one of its matches can be served.
-    fn rule(&mut self, spec: &HttpRouteRule, references: References) -> Option<Rule> {
+    fn rule(&mut self, spec: &HttpRouteRule) -> Option<Rule> {
         self.verdict.rules += 1;
         let (found, mut problems) = matches::of_rule(spec);
         let filters = match filters::of_rule(&spec.filters, &found) {
@@ -80,13 +117,15 @@ impl RuleDraft<'_> {
                 filters::Filters::default()
             }
         };
-        problems.extend(backend_filters(&spec.backend_refs));
+        let edits = backend_edits(&spec.backend_refs, &found, &mut problems);
         // Reported by the decoder of the route already.
         let unspoken = (filters.redirect.is_some() && !spec.backend_refs.is_empty()).then(|| {
             let message = "a rule with a RequestRedirect has no backends";
             Problem::new(&codes::INCOMPATIBLE_FILTERS, "IncompatibleFilters", "filters", message)
         });
-        let forward = self.forward(&spec.backend_refs, references);
+        let resolved = self.resolve_all(&spec.backend_refs);
+        let forward = self.forward(&spec.backend_refs, &resolved, edits);
+        let mirrors = self.mirrors(&filters.mirrors);
         let action = match (self.refuse(problems, unspoken), filters.redirect) {
             (Some(fail), _) => fail,
             (None, Some(redirect)) => Action::Redirect(redirect),
@@ -95,18 +134,22 @@ impl RuleDraft<'_> {
                 forward
             }
         };
+        let id = self.id(spec);
+        let timeouts = self.timeouts(spec.timeouts.as_ref());
+        let retry = self.retry(spec.retry.as_deref(), &resolved, &timeouts);
+        let persistence = spec.session_persistence.as_ref();
         (!found.is_empty()).then(|| Rule {
-            id: self.id(spec),
             matches: found,
             request_headers: filters.request_headers,
             response_headers: filters.response_headers,
             rewrite: filters.rewrite.unwrap_or_default(),
-            timeouts: self.timeouts(spec.timeouts.as_ref()),
-            retry: None,
-            cors: None,
-            mirrors: Vec::new(),
-            persistence: None,
+            timeouts,
+            retry,
+            cors: filters.cors,
+            mirrors,
+            persistence: persistence.map(|spec| Box::new(traffic::persistence(spec, &id))),
             action,
+            id,
         })
     }
 
@@ -122,7 +165,9 @@ impl RuleDraft<'_> {
     fn refuse(&mut self, problems: Vec<Problem>, unspoken: Option<Problem>) -> Option<Action> {
         let field = self.field();
         let problems: Vec<Problem> = problems.into_iter().map(|p| p.within(&field)).collect();
-        problems.iter().for_each(|problem| self.report.problem(self.route, problem));
+        for problem in &problems {
+            self.report.problem(self.route, problem);
+        }
         let first = problems.into_iter().chain(unspoken.map(|p| p.within(&field))).next()?;
         let action = Action::Fail {
             status: 500,
@@ -134,21 +179,26 @@ impl RuleDraft<'_> {
         Some(action)
     }
 
-    fn forward(&mut self, specs: &[HttpBackendRef], references: References) -> Action {
+    fn resolve_all(&mut self, specs: &[HttpBackendRef]) -> Vec<Resolved<'a>> {
+        let each = specs.iter().enumerate();
+        each.map(|(index, spec)| self.resolve(spec.into(), &format!("backendRefs[{index}]")))
+            .collect()
+    }
+
+    fn forward(
+        &mut self,
+        specs: &[HttpBackendRef],
+        resolved: &[Resolved],
+        edits: Vec<Option<Box<BackendEdits>>>,
+    ) -> Action {
         if specs.is_empty() {
             return no_backends();
         }
-        let mut backends = Vec::with_capacity(specs.len());
-        for (index, spec) in specs.iter().enumerate() {
-            let resolved = references.of_route(self.route, spec).map_err(|problem| {
-                problem.within(&format!("spec.rules[{}].backendRefs[{index}]", self.index))
-            });
-            backends.push(backends::backend(spec.weight.0, &resolved));
-            if let Err(problem) = resolved {
-                self.report.problem(self.route, &problem);
-                self.verdict.unresolved.get_or_insert(problem);
-            }
-        }
+        let each = specs.iter().zip(resolved).zip(edits).map(|((spec, resolved), edits)| Backend {
+            edits,
+            ..self.references.backend(spec.weight.0, resolved, self.scope)
+        });
+        let backends = each.collect();
         if specs.iter().all(|spec| spec.weight.0 == 0) {
             let field = format!("{}.backendRefs", self.field());
             self.report
@@ -161,6 +211,50 @@ impl RuleDraft<'_> {
                 .help("give one of them a weight");
         }
         Action::Forward(backends)
+    }
+
+    fn resolve(&mut self, spec: Reference, field: &str) -> Resolved<'a> {
+        let field = format!("{}.{field}", self.field());
+        let resolved =
+            self.references.of_route(self.route, spec).map_err(|problem| problem.within(&field));
+        match &resolved {
+            Ok(reached) => {
+                if let Some(remark) = self.references.remark(reached) {
+                    self.report.problem(self.route, &remark.within(&field));
+                }
+            }
+            Err(problem) => {
+                self.report.problem(self.route, problem);
+                self.verdict.unresolved.get_or_insert_with(|| problem.clone());
+            }
+        }
+        resolved
+    }
+
+    /// A mirror that leads nowhere is left out (HTTPRequestMirrorFilter, backendRef), and so is one of no requests.
+    fn mirrors(&mut self, specs: &[(usize, &RequestMirror)]) -> Vec<Mirror> {
+        let mut mirrors = Vec::new();
+        for (index, spec) in specs {
+            let field = format!("filters[{index}].requestMirror.backendRef");
+            let resolved = self.resolve((&spec.backend).into(), &field);
+            let (numerator, denominator) = traffic::share(spec);
+            let backend = self.references.backend(1, &resolved, self.scope);
+            if numerator > 0 && matches!(backend.target, Target::Service(_)) {
+                mirrors.push(Mirror { backend, numerator, denominator });
+            }
+        }
+        mirrors
+    }
+
+    fn retry(
+        &self,
+        spec: Option<&HttpRouteRetry>,
+        resolved: &[Resolved],
+        timeouts: &Timeouts,
+    ) -> Option<Box<Retry>> {
+        let reached = resolved.iter().filter_map(|resolved| resolved.as_ref().ok());
+        let policies = self.references.policies.retry(self.scope, reached);
+        settings::retry(spec, policies.as_ref(), timeouts.backend_request)
     }
 
     fn say_if_empty(&mut self, spec: &HttpRouteRule) {
@@ -199,14 +293,19 @@ impl RuleDraft<'_> {
     }
 }
 
-fn backend_filters(specs: &[HttpBackendRef]) -> impl Iterator<Item = Problem> {
-    specs.iter().enumerate().filter_map(|(index, spec)| {
-        let filter = spec.filters.first()?;
-        let mut problem = filters::not_served(filter.kind);
-        problem.message =
-            format!("filters at a backend are not served yet ({})", filter.kind.name());
-        Some(problem.within(&format!("backendRefs[{index}].filters[0]")))
-    })
+/// What the filters at each backend come to. A filter that cannot be served there fails the rule.
+fn backend_edits(
+    specs: &[HttpBackendRef],
+    matches: &[Match],
+    problems: &mut Vec<Problem>,
+) -> Vec<Option<Box<BackendEdits>>> {
+    let each = specs.iter().enumerate().map(|(index, spec)| {
+        filters::of_backend(&spec.filters, matches).unwrap_or_else(|problem| {
+            problems.push(problem.within(&format!("backendRefs[{index}]")));
+            None
+        })
+    });
+    each.collect()
 }
 
 fn no_backends() -> Action {

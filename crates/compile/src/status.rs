@@ -14,7 +14,12 @@ pub(crate) struct Verdict {
     pub message: String,
 }
 
-fn condition(kind: &'static str, status: bool, reason: &'static str, message: &str) -> Condition {
+pub(crate) fn condition(
+    kind: &'static str,
+    status: bool,
+    reason: &'static str,
+    message: &str,
+) -> Condition {
     Condition { kind, status, reason, message: message.to_owned() }
 }
 

@@ -257,6 +257,7 @@ macro_rules! object {
                     unserved: &[$($($unserved),*)?],
                     ignored: &[$($($ignored),*)?],
                 };
+                #[allow(unused_variables)]
                 let entries = $crate::decode::check_keys(node, decoder, &KEYS)?;
                 $(
                     #[allow(unused_mut, unused_assignments)]
@@ -284,6 +285,8 @@ macro_rules! choice {
         $vis enum $name { $( $(#[$variant_meta])* $variant, )* }
 
         impl $name {
+            pub const CHOICES: &'static [(&'static str, $name)] = &[$(($text, $name::$variant)),*];
+
             pub const fn name(self) -> &'static str {
                 match self { $( $name::$variant => $text, )* }
             }
@@ -291,8 +294,7 @@ macro_rules! choice {
 
         impl $crate::decode::Decode for $name {
             fn decode(node: &$crate::node::Node, decoder: &mut $crate::decode::Decoder) -> Option<Self> {
-                const CHOICES: &[(&str, $name)] = &[$( ($text, $name::$variant) ),*];
-                $crate::decode::choose(node, decoder, CHOICES)
+                $crate::decode::choose(node, decoder, $name::CHOICES)
             }
         }
     };
@@ -412,6 +414,12 @@ impl<T: Decode> Decode for Option<T> {
 
     fn missing() -> Option<Self> {
         Some(None)
+    }
+}
+
+impl<T: Decode> Decode for Box<T> {
+    fn decode(node: &Node, decoder: &mut Decoder) -> Option<Self> {
+        T::decode(node, decoder).map(Box::new)
     }
 }
 

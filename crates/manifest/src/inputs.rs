@@ -1,10 +1,13 @@
 //! Every object of every source, typed, sorted by id.
 
 use crate::kinds::cutwater::{EndpointContract, Zone};
+use crate::kinds::edge_policy::EdgePolicy;
 use crate::kinds::gateway::{Gateway, GatewayClass, HttpRoute, ReferenceGrant};
 use crate::kinds::kubernetes::{ConfigMap, EndpointSlice, Ingress, IngressClass, Secret, Service};
+use crate::kinds::policy::BackendTlsPolicy;
 use crate::{Object, Spec};
 use model::{Kind, ObjectId, Origins, Text};
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -57,7 +60,7 @@ macro_rules! access {
             $(
                 pub fn $all(&self) -> impl Iterator<Item = (&Arc<Object>, &$type)> {
                     self.of(Kind::$kind).filter_map(|object| match &object.spec {
-                        Spec::$variant(spec) => Some((object, spec)),
+                        Spec::$variant(spec) => Some((object, Borrow::<$type>::borrow(spec))),
                         _ => None,
                     })
                 }
@@ -66,7 +69,7 @@ macro_rules! access {
                     let id = ObjectId::new(Kind::$kind, namespace.clone(), name.clone());
                     match self.objects.get(&id) {
                         Some(object) => match &object.spec {
-                            Spec::$variant(spec) => Some((object, spec)),
+                            Spec::$variant(spec) => Some((object, Borrow::<$type>::borrow(spec))),
                             _ => None,
                         },
                         None => None,
@@ -89,6 +92,8 @@ access! {
     secrets, secret: SECRET => Secret(Secret);
     config_maps, config_map: CONFIG_MAP => ConfigMap(ConfigMap);
     zones, zone: ZONE => Zone(Zone);
+    backend_tls_policies, backend_tls_policy: BACKEND_TLS_POLICY => BackendTlsPolicy(BackendTlsPolicy);
+    edge_policies, edge_policy: EDGE_POLICY => EdgePolicy(EdgePolicy);
     endpoint_contracts, endpoint_contract: ENDPOINT_CONTRACT => EndpointContract(EndpointContract);
 }
 

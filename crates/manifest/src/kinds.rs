@@ -1,11 +1,14 @@
 //! The kinds that are served, as typed objects. Each field is declared once; see `decode`.
 
 pub mod cutwater;
+pub mod edge_policy;
 pub mod gateway;
 pub mod kubernetes;
+pub mod policy;
 mod rules;
 mod secret;
 mod slice;
+pub mod traffic;
 mod zone;
 
 use model::{Kind, ObjectId, Text};
@@ -35,6 +38,7 @@ pub enum Spec {
     Gateway(gateway::Gateway),
     HttpRoute(gateway::HttpRoute),
     ReferenceGrant(gateway::ReferenceGrant),
+    BackendTlsPolicy(policy::BackendTlsPolicy),
     Ingress(kubernetes::Ingress),
     IngressClass(kubernetes::IngressClass),
     Service(kubernetes::Service),
@@ -44,4 +48,5 @@ pub enum Spec {
     Namespace,
     Zone(cutwater::Zone),
     EndpointContract(cutwater::EndpointContract),
+    EdgePolicy(Box<edge_policy::EdgePolicy>),
 }

@@ -15,6 +15,7 @@ pub mod node;
 pub mod pem;
 mod read;
 mod recognise;
+pub mod section;
 pub mod suggest;
 mod yaml;
 

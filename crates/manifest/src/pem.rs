@@ -10,6 +10,7 @@ use aws_lc_rs::signature::{
 use model::certificates::Leaf;
 use model::{Code, Digest, HostPattern, Text};
 use std::fmt;
+use std::sync::Arc;
 use x509_parser::extensions::GeneralName;
 use x509_parser::pem::Pem;
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -95,6 +96,19 @@ fn certificates(text: &str) -> Result<Vec<Vec<u8>>, Fault> {
         return Err(bad_pem(false, "the text holds no certificate"));
     }
     Ok(ders)
+}
+
+/// Certificates of authorities in DER, or why the text holds none. Said by whoever needs them: a ConfigMap may hold
+/// `ca.crt` for others.
+pub type Authorities = Arc<Result<Vec<Vec<u8>>, Text>>;
+
+pub(crate) fn authorities(pem: &[u8]) -> Authorities {
+    let read = || {
+        let ders = certificates(text(pem, false)?)?;
+        ders.iter().try_for_each(|der| certificate(der).map(|_| ()))?;
+        Ok(ders)
+    };
+    Arc::new(read().map_err(|fault: Fault| fault.message.into()))
 }
 
 /// What a certificate in DER says of itself, as a client is shown it.

@@ -7,6 +7,7 @@ use crate::decode::{Decode, Decoder, Keys, check_keys};
 use crate::kinds::cutwater::{EndpointContract, Zone};
 use crate::kinds::gateway::{Gateway, GatewayClass, HttpRoute, ReferenceGrant};
 use crate::kinds::kubernetes::{ConfigMap, EndpointSlice, Ingress, IngressClass, Secret, Service};
+use crate::kinds::policy::BackendTlsPolicy;
 use crate::metadata::Metadata;
 use crate::node::Node;
 use crate::suggest;
@@ -82,7 +83,7 @@ pub const ROWS: &[Row] = &[
     not_served("TLSRoute", GATEWAY_API),
     not_served("TCPRoute", GATEWAY_API),
     not_served("UDPRoute", GATEWAY_API),
-    not_served("BackendTLSPolicy", GATEWAY_API),
+    row(Kind::BACKEND_TLS_POLICY, GATEWAY_API, &["v1"], Namespaced, spec!(BackendTlsPolicy)),
     not_served("ListenerSet", GATEWAY_API),
     row(Kind::INGRESS, NETWORKING, &["v1"], Namespaced, spec!(Ingress)),
     row(Kind::INGRESS_CLASS, NETWORKING, &["v1"], Cluster, spec!(IngressClass)),
@@ -92,6 +93,7 @@ pub const ROWS: &[Row] = &[
     row(Kind::NAMESPACE, "", &["v1"], Cluster, Body::Beside(namespace)),
     row(Kind::ENDPOINT_SLICE, "discovery.k8s.io", &["v1"], Namespaced, beside!(EndpointSlice)),
     row(Kind::ZONE, CUTWATER, &["v1alpha1"], Namespaced, spec!(Zone)),
+    row(Kind::EDGE_POLICY, CUTWATER, &["v1alpha1"], Namespaced, Body::Spec(edge_policy)),
     row(Kind::ENDPOINT_CONTRACT, CUTWATER, &["v1alpha1"], Namespaced, spec!(EndpointContract)),
 ];
 
@@ -169,6 +171,10 @@ fn misspelt(
             Recognised::Refused
         }
     }
+}
+
+fn edge_policy(node: &Node, decoder: &mut Decoder) -> Option<Spec> {
+    Box::decode(node, decoder).map(Spec::EdgePolicy)
 }
 
 /// A Namespace has nothing but its metadata.

@@ -20,6 +20,8 @@ impl Kind {
     pub const CONFIG_MAP: Kind = Kind("ConfigMap");
     pub const NAMESPACE: Kind = Kind("Namespace");
     pub const ZONE: Kind = Kind("Zone");
+    pub const BACKEND_TLS_POLICY: Kind = Kind("BackendTLSPolicy");
+    pub const EDGE_POLICY: Kind = Kind("EdgePolicy");
     pub const ENDPOINT_CONTRACT: Kind = Kind("EndpointContract");
 }
 

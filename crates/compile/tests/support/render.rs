@@ -1,11 +1,13 @@
 //! A stable text of a compile's results, for people to review. Without digests: they are compared elsewhere.
 
+mod traffic;
+
 use compile::Compiled;
 use model::certificates::Source;
 use model::dns::RecordData;
 use model::edge::{
-    Action, Attachment, Condition, HeaderEdits, Listener, Match, PathMatch, PathRewrite, Redirect,
-    Rule, Target, ValueMatch,
+    Action, Attachment, Backend, Condition, HeaderEdits, Listener, Match, PathMatch, PathRewrite,
+    Redirect, Rule, Target, ValueMatch,
 };
 use model::governance::Verdict;
 use model::status::ObjectStatus;
@@ -118,20 +120,26 @@ fn rule(rule: &Rule) -> Vec<String> {
     {
         parts.extend(timeout.map(|timeout| format!("      {what} timeout {timeout:?}")));
     }
+    parts.extend(traffic::of_rule(rule).into_iter().map(|line| format!("      {line}")));
     parts
 }
 
 fn action(action: &Action) -> String {
     match action {
-        Action::Forward(backends) => {
-            let backends = backends.iter().map(|backend| match &backend.target {
-                Target::Service(port) => format!("{port} weight {}", backend.weight),
-                Target::Invalid { why, .. } => format!("invalid ({why}) weight {}", backend.weight),
-            });
-            backends.collect::<Vec<_>>().join(", ")
-        }
+        Action::Forward(backends) => backends
+            .iter()
+            .map(|b| format!("{} weight {}", target(b), b.weight))
+            .collect::<Vec<_>>()
+            .join(", "),
         Action::Redirect(redirect) => self::redirect(redirect),
         Action::Fail { status, why, .. } => format!("{status} ({why})"),
+    }
+}
+
+fn target(backend: &Backend) -> String {
+    match &backend.target {
+        Target::Service(port) => port.to_string(),
+        Target::Invalid { why, .. } => format!("invalid ({why})"),
     }
 }
 

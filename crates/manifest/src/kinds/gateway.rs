@@ -1,6 +1,7 @@
 //! gateway.networking.k8s.io: GatewayClass, Gateway, HTTPRoute, ReferenceGrant.
 
 use super::rules;
+use super::traffic::{CorsFilter, HttpRouteRetry, RequestMirror, SessionPersistence};
 use crate::decode::{choice, object};
 use model::{HostPattern, Text};
 use std::collections::BTreeMap;
@@ -135,8 +136,9 @@ object! {
         "filters" => filters: Vec<HttpRouteFilter>,
         "backendRefs" => backend_refs: Vec<HttpBackendRef>,
         "timeouts" => timeouts: Option<HttpRouteTimeouts>,
+        "retry" => retry: Option<Box<HttpRouteRetry>>,
+        "sessionPersistence" => session_persistence: Option<Box<SessionPersistence>>,
     }
-    unserved ["retry", "sessionPersistence"]
     checked by rules::http_route_rule
 }
 
@@ -190,13 +192,15 @@ object! {
         "responseHeaderModifier" => response_header_modifier: Option<HeaderModifier>,
         "requestRedirect" => request_redirect: Option<RequestRedirect>,
         "urlRewrite" => url_rewrite: Option<UrlRewrite>,
+        "requestMirror" => request_mirror: Option<Box<RequestMirror>>,
+        "cors" => cors: Option<Box<CorsFilter>>,
     }
-    ignored ["requestMirror", "cors", "extensionRef", "externalAuth"]
+    ignored ["extensionRef", "externalAuth"]
     checked by rules::http_route_filter
 }
 
 choice! {
-    /// Those after the fourth are known and not served yet: their rule answers 500.
+    /// The last two are known and not served yet: their rule answers 500.
     pub enum FilterType {
         RequestHeaderModifier = "RequestHeaderModifier",
         ResponseHeaderModifier = "ResponseHeaderModifier",
@@ -291,7 +295,6 @@ object! {
         "namespace" => namespace: Option<Text>,
         "port" => port: Option<u16>,
         "weight" => weight: Weight = Weight(1),
-        /// None is served yet at a backend: a rule with one is not accepted.
         "filters" => filters: Vec<HttpRouteFilter>,
     }
     checked by rules::http_backend_ref

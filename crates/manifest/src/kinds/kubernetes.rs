@@ -2,7 +2,7 @@
 
 use super::rules;
 use crate::decode::{IngressHost, choice, object};
-use crate::pem::KeyPair;
+use crate::pem::{Authorities, KeyPair};
 use model::{Digest, Text};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -91,12 +91,14 @@ object! {
         "selector" => selector: BTreeMap<Text, Text>,
         "ports" => ports: Vec<ServicePortSpec>,
         "externalName" => external_name: Option<Text>,
+        /// A word that is not known asks for nothing.
+        "trafficDistribution" => traffic_distribution: Option<Text>,
     }
     ignored [
         "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy", "externalTrafficPolicy",
         "sessionAffinity", "sessionAffinityConfig", "externalIPs", "loadBalancerIP", "loadBalancerClass",
         "loadBalancerSourceRanges", "allocateLoadBalancerNodePorts", "healthCheckNodePort",
-        "publishNotReadyAddresses", "trafficDistribution",
+        "publishNotReadyAddresses",
     ]
     checked by rules::service
 }
@@ -164,11 +166,13 @@ pub struct Secret {
     pub entries: BTreeMap<Text, Digest>,
     /// For `kubernetes.io/tls`: certificate and key, checked to belong together.
     pub tls: Option<Arc<KeyPair>>,
+    pub authorities: Option<Authorities>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigMap {
     pub entries: BTreeMap<Text, Digest>,
+    pub authorities: Option<Authorities>,
 }
 
 impl crate::decode::Decode for IntOrText {

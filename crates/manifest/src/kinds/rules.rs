@@ -403,11 +403,8 @@ pub fn http_backend_ref(backend: &HttpBackendRef, node: &Node, decoder: &mut Dec
         let help = "add the `port` of the Service";
         decoder.report_field(node, "port", &codes::MISSING_FIELD, message, help);
     }
-    if !backend.filters.is_empty() {
-        let message = "filters at a backend are known but not served yet; the rule is not accepted";
-        let help = "move them to the rule, or split the rule";
-        decoder.report_field(node, "filters", &codes::FIELD_NOT_SERVED, message, help);
-    }
+    count(node, "filters", SIXTEEN, decoder);
+    filters_together(&backend.filters, node, decoder);
 }
 
 pub fn http_route_timeouts(timeouts: &HttpRouteTimeouts, node: &Node, decoder: &mut Decoder) {
@@ -525,7 +522,12 @@ fn cluster_ip(service: &Service, node: &Node, decoder: &mut Decoder) {
 }
 
 /// The number of items of a list.
-fn count(node: &Node, field: &str, allowed: RangeInclusive<usize>, decoder: &mut Decoder) {
+pub(super) fn count(
+    node: &Node,
+    field: &str,
+    allowed: RangeInclusive<usize>,
+    decoder: &mut Decoder,
+) {
     let items = match node.field(field).map(|node| &node.value) {
         Some(Value::List(items)) => items.len(),
         _ => 0,
@@ -552,7 +554,7 @@ fn length(
     }
 }
 
-const TOKEN_HELP: &str = "letters, digits and !#$%&'*+-.^_`|~ (RFC 9110 section 5.6.2)";
+pub(super) const TOKEN_HELP: &str = "letters, digits and !#$%&'*+-.^_`|~ (RFC 9110 section 5.6.2)";
 
 fn token(node: &Node, field: &str, name: &str, decoder: &mut Decoder) {
     if !is_token(name) || !NAME_BYTES.contains(&name.len()) {
@@ -562,7 +564,7 @@ fn token(node: &Node, field: &str, name: &str, decoder: &mut Decoder) {
 }
 
 /// RFC 9110 section 5.6.2.
-fn is_token(name: &str) -> bool {
+pub(super) fn is_token(name: &str) -> bool {
     let special = b"!#$%&'*+-.^_`|~";
     !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || special.contains(&b))
 }

@@ -5,7 +5,7 @@ use crate::codes;
 use crate::decode::{Decode, Decoder, object};
 use crate::metadata::Metadata;
 use crate::node::{Entry, Node, Value};
-use crate::pem::KeyPair;
+use crate::pem::{self, KeyPair};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use model::{Digest, Text};
@@ -15,6 +15,7 @@ use std::sync::Arc;
 const TLS: &str = "kubernetes.io/tls";
 const OPAQUE: &str = "Opaque";
 const CERTIFICATE: &str = "tls.crt";
+const AUTHORITIES: &str = "ca.crt";
 const KEY: &str = "tls.key";
 
 object! {
@@ -72,8 +73,8 @@ impl Secret {
             data.into_iter().map(|(name, value)| (name, value.0)).collect();
         values.extend(string_data.into_iter().map(|(name, text)| (name, text.as_bytes().into())));
         let tls = if &*kind == TLS { Some(key_pair(node, &values, decoder)?) } else { None };
-        let entries = digests(values);
-        Some(Secret { kind, entries, tls })
+        let authorities = values.get(AUTHORITIES).map(|pem| pem::authorities(pem));
+        Some(Secret { kind, entries: digests(values), tls, authorities })
     }
 }
 
@@ -89,7 +90,8 @@ impl ConfigMap {
                 decoder.report_field(node, "binaryData", &codes::CONTRADICTION, message, help);
             }
         }
-        Some(ConfigMap { entries: digests(values) })
+        let authorities = values.get(AUTHORITIES).map(|pem| pem::authorities(pem));
+        Some(ConfigMap { entries: digests(values), authorities })
     }
 }
 

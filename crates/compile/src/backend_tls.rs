@@ -1,0 +1,262 @@
+//! BackendTLSPolicies: whom the edge trusts at the other end of a connection to a backend.
+
+use crate::codes;
+use crate::merge::{self, Attached, Claim, Target};
+use crate::report::{Problem, Report};
+use crate::status::condition;
+use manifest::Inputs;
+use manifest::kinds::gateway::HttpRoute;
+use manifest::kinds::policy::{
+    BackendTlsPolicy, BackendTlsValidation, CaReference, SubjectAltNameType,
+};
+use manifest::pem::Authorities;
+use model::hash::HashMap;
+use model::status::{Condition, ObjectStatus, ParentStatus};
+use model::traffic::{BackendTls, Trust};
+use model::{Kind, ObjectId, Text};
+use std::collections::{BTreeMap, BTreeSet};
+
+const KINDS: &[Kind] = &[Kind::SERVICE];
+
+/// What the policies come to, by Service and port.
+pub(crate) struct TlsPolicies<'a> {
+    attached: Attached<'a, BackendTlsPolicy>,
+    outcomes: HashMap<&'a ObjectId, Outcome>,
+}
+
+/// What a policy comes to by itself.
+struct Outcome {
+    /// Or why every connection fails.
+    tls: Result<BackendTls, Problem>,
+    unresolved: Option<Problem>,
+    problems: Vec<Problem>,
+}
+
+impl<'a> TlsPolicies<'a> {
+    pub fn of(inputs: &'a Inputs) -> Self {
+        let policies = inputs.backend_tls_policies();
+        let attached = Attached::of(policies, |policy| &policy.targets, KINDS);
+        let outcomes = inputs
+            .backend_tls_policies()
+            .map(|(object, policy)| (&object.id, Outcome::of(&object.id, policy, inputs)))
+            .collect();
+        TlsPolicies { attached, outcomes }
+    }
+
+    /// A policy for the port comes before one for the whole Service. None where there is no policy.
+    pub fn of_port(
+        &self,
+        namespace: &str,
+        service: &str,
+        port: Option<&str>,
+    ) -> Option<Result<&BackendTls, &Problem>> {
+        if self.attached.is_empty() {
+            return None;
+        }
+        let target = |section| Target { kind: Kind::SERVICE, namespace, name: service, section };
+        let of_port = port.and_then(|port| self.attached.find(target(Some(port))));
+        let claim =
+            &self.attached.claims()[of_port.or_else(|| self.attached.find(target(None)))?];
+        self.outcomes.get(&claim.object.id).map(|outcome| outcome.tls.as_ref())
+    }
+
+    pub fn judge(&mut self, inputs: &Inputs, report: &mut Report) {
+        self.attached.judge(|target| fault_of_target(target, inputs), report);
+        for (id, policy) in inputs.backend_tls_policies().map(|(object, spec)| (&object.id, spec)) {
+            report_kinds(id, policy, report);
+            let problems = self.outcomes.get(id).map_or(&[][..], |outcome| &outcome.problems);
+            for problem in problems {
+                report.problem(id, problem);
+            }
+        }
+    }
+
+    /// Gateways that lead to a Service with a policy, for the policy's status.
+    pub fn note_use(
+        &self,
+        route: &ObjectId,
+        spec: &HttpRoute,
+        parents: &[ParentStatus],
+        uses: &mut Uses,
+    ) {
+        if self.attached.is_empty() {
+            return;
+        }
+        for backend in spec.rules.iter().flat_map(|rule| &rule.backend_refs) {
+            let namespace = backend.namespace.as_ref().unwrap_or(&route.namespace);
+            let service = (namespace.clone(), backend.name.clone());
+            let gateways = parents.iter().map(|parent| parent.parent.clone());
+            uses.0.entry(service).or_default().extend(gateways);
+        }
+    }
+
+    /// Of the policies whose Services are used.
+    pub fn statuses(&self, uses: &Uses) -> Vec<ObjectStatus> {
+        let mut by_policy: BTreeMap<&ObjectId, Vec<&Claim<'a, BackendTlsPolicy>>> = BTreeMap::new();
+        for claim in self.attached.claims() {
+            by_policy.entry(&claim.object.id).or_default().push(claim);
+        }
+        let each = by_policy.into_iter().filter_map(|(policy, claims)| {
+            let mut ancestors: BTreeSet<&ObjectId> = BTreeSet::new();
+            for claim in &claims {
+                let service = (claim.target.namespace.into(), claim.target.name.into());
+                ancestors.extend(uses.0.get(&service).into_iter().flatten());
+            }
+            let conditions = conditions(&claims, self.outcomes.get(policy)?);
+            let each =
+                ancestors.into_iter().map(|gateway| (gateway.clone(), None, conditions.clone()));
+            Some(merge::status(policy, each))
+        });
+        each.filter(|status| !status.parents.is_empty()).collect()
+    }
+}
+
+/// Gateways by the Service that their routes lead to.
+#[derive(Default)]
+pub(crate) struct Uses(HashMap<(Text, Text), BTreeSet<ObjectId>>);
+
+fn conditions(claims: &[&Claim<BackendTlsPolicy>], outcome: &Outcome) -> Vec<Condition> {
+    let refused = match claims.iter().all(|claim| claim.refused.is_some()) {
+        true => claims.first().and_then(|claim| claim.refused.as_ref()),
+        false => None,
+    };
+    let accepted = match (refused, &outcome.tls) {
+        (Some(problem), _) | (None, Err(problem)) => {
+            condition("Accepted", false, problem.reason, &problem.message)
+        }
+        (None, Ok(_)) => condition("Accepted", true, "Accepted", ""),
+    };
+    let resolved = match &outcome.unresolved {
+        Some(problem) => condition("ResolvedRefs", false, problem.reason, &problem.message),
+        None => condition("ResolvedRefs", true, "ResolvedRefs", ""),
+    };
+    vec![accepted, resolved]
+}
+
+fn fault_of_target(target: &Target, inputs: &Inputs) -> Option<Problem> {
+    let Some((_, service)) = inputs.service(&target.namespace.into(), &target.name.into()) else {
+        let services = inputs.services().map(|(object, _)| &object.id);
+        let near = services.filter(|id| &*id.namespace == target.namespace);
+        return Some(merge::absent(target, near.map(|id| &*id.name)));
+    };
+    let section = target.section?;
+    let names = || service.ports.iter().filter_map(|port| port.name.as_deref());
+    let is_there = names().any(|name| name == section);
+    (!is_there).then(|| merge::absent_section(target, section, "port", names()))
+}
+
+fn report_kinds(id: &ObjectId, policy: &BackendTlsPolicy, report: &mut Report) {
+    for (index, target) in policy.targets.iter().enumerate() {
+        if &*target.kind != Kind::SERVICE.0 {
+            let message = format!("a BackendTLSPolicy for a {} is not served", target.kind);
+            let field = format!("spec.targetRefs[{index}].kind");
+            report.add(&codes::POLICY_TARGET_KIND, id, field, message).help("name a Service");
+        }
+    }
+}
+
+impl Outcome {
+    fn of(id: &ObjectId, policy: &BackendTlsPolicy, inputs: &Inputs) -> Outcome {
+        let mut problems = Vec::new();
+        let spec = &policy.validation;
+        let trust = trust(id, spec, inputs, &mut problems);
+        let unresolved = problems.first().cloned();
+        let names = names(spec, &mut problems);
+        let tls = trust.and_then(|trust| {
+            let hostname = spec.hostname.text();
+            Ok(BackendTls { hostname, names: names?, trust, client_certificate: None })
+        });
+        Outcome { tls, unresolved, problems }
+    }
+}
+
+/// Of several authorities those that can be read are trusted; without one, nobody is (BackendTLSPolicyValidation,
+/// caCertificateRefs).
+fn trust(
+    id: &ObjectId,
+    spec: &BackendTlsValidation,
+    inputs: &Inputs,
+    problems: &mut Vec<Problem>,
+) -> Result<Trust, Problem> {
+    if spec.authorities.is_empty() && spec.well_known.is_some() {
+        return Ok(Trust::System);
+    }
+    let mut authorities: Vec<Vec<u8>> = Vec::new();
+    for (index, reference) in spec.authorities.iter().enumerate() {
+        match authorities_of(&id.namespace, reference, inputs) {
+            Ok(found) => authorities.extend(found),
+            Err(problem) => {
+                let field = format!("spec.validation.caCertificateRefs[{index}]");
+                problems.push(problem.within(&field));
+            }
+        }
+    }
+    match authorities.is_empty() {
+        false => Ok(Trust::Authorities(authorities)),
+        true => {
+            let message = format!("{id} names no authority that can be read; requests answer 500");
+            Err(Problem::new(&codes::BAD_AUTHORITY, "NoValidCACertificate", "", message))
+        }
+    }
+}
+
+fn authorities_of(
+    namespace: &Text,
+    reference: &CaReference,
+    inputs: &Inputs,
+) -> Result<Vec<Vec<u8>>, Problem> {
+    let bad = |reason, field, message| Problem::new(&codes::BAD_AUTHORITY, reason, field, message);
+    let held: Option<Option<&Authorities>> = match (&*reference.group, &*reference.kind) {
+        ("", "ConfigMap") => {
+            inputs.config_map(namespace, &reference.name).map(|(_, map)| map.authorities.as_ref())
+        }
+        ("", "Secret") => {
+            inputs.secret(namespace, &reference.name).map(|(_, secret)| secret.authorities.as_ref())
+        }
+        (_, kind) => {
+            let message = format!("authorities come from a ConfigMap, not from a {kind}");
+            return Err(bad("InvalidKind", "kind", message).help("name a ConfigMap with `ca.crt`"));
+        }
+    };
+    let named = format!("{} {namespace}/{}", reference.kind, reference.name);
+    let (field, message, help) = match held {
+        None => (
+            "name",
+            format!("{named} does not exist"),
+            "write it, with the PEM of the authority in `ca.crt`",
+        ),
+        Some(None) => {
+            ("name", format!("{named} has no entry `ca.crt`"), "put the PEM of the authority there")
+        }
+        Some(Some(held)) => match &**held {
+            Ok(authorities) => return Ok(authorities.clone()),
+            Err(message) => {
+                let message = format!("`ca.crt` of {named}: {message}");
+                ("name", message, "PEM begins with `-----BEGIN CERTIFICATE-----`")
+            }
+        },
+    };
+    Err(bad("InvalidCACertificateRef", field, message).help(help))
+}
+
+/// Names of which the certificate has to have one. URIs are not compared: leaving them out takes fewer certificates,
+/// but where they are all there is, none could be taken rightly.
+fn names(spec: &BackendTlsValidation, problems: &mut Vec<Problem>) -> Result<Vec<Text>, Problem> {
+    let mut names = Vec::new();
+    for (index, name) in spec.names.iter().enumerate() {
+        match (name.kind, &name.hostname) {
+            (SubjectAltNameType::Hostname, Some(host)) => names.push(host.to_string().into()),
+            _ => {
+                let message =
+                    "names of type URI are not served; the certificate cannot be taken by it";
+                let field = format!("spec.validation.subjectAltNames[{index}].type");
+                let problem = Problem::new(&codes::NAME_NOT_SERVED, "Invalid", field, message);
+                problems.push(problem.help("use a name of type Hostname"));
+            }
+        }
+    }
+    match problems.last().filter(|_| names.is_empty() && !spec.names.is_empty()) {
+        Some(problem) => Err(problem.clone()),
+        None => Ok(names),
+    }
+}

@@ -1,0 +1,265 @@
+//! What the policies say about one backend of one rule: EdgePolicies of the Gateway, its listener, the route and the
+//! Service laid over each other, BackendTLSPolicies, and what the Service says itself.
+
+use crate::backend_tls::{TlsPolicies, Uses};
+use crate::backends::Reached;
+use crate::merge::{self, Attached, Target};
+use crate::report::{Problem, Report};
+use crate::reuse::Earlier;
+use crate::settings;
+use crate::status::condition;
+use manifest::kinds::edge_policy::{EdgePolicy, RetrySection};
+use manifest::kinds::gateway::ParentReference;
+use manifest::section::merged;
+use manifest::{Inputs, Object};
+use model::hash::HashMap;
+use model::status::ObjectStatus;
+use model::traffic::{BackendPolicy, BackendTls, Trust};
+use model::{Kind, Node, ObjectId, Text};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+const KINDS: &[Kind] = &[Kind::GATEWAY, Kind::HTTP_ROUTE, Kind::SERVICE];
+
+/// Number of the claims that hold for one listener of one Gateway; 0 where there are none.
+pub(crate) type Layer = u32;
+
+pub(crate) struct Policies<'a> {
+    inputs: &'a Inputs,
+    earlier: &'a Earlier<'a>,
+    edge: Attached<'a, EdgePolicy>,
+    pub tls: TlsPolicies<'a>,
+    /// Claims by layer, the nearest first.
+    layers: Vec<[Option<usize>; 2]>,
+    /// By namespace, name and section of a Gateway.
+    by_listener: HashMap<(&'a str, &'a str, Option<&'a str>), Layer>,
+    merged: RefCell<HashMap<Claims, Rc<EdgePolicy>>>,
+    nodes: RefCell<HashMap<BackendPolicy, Node<BackendPolicy>>>,
+}
+
+/// The nearest first: Service, route, listener, Gateway.
+type Claims = [Option<usize>; 4];
+
+/// From where a backend is used.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Scope {
+    pub layer: Layer,
+    route: Option<usize>,
+}
+
+impl<'a> Policies<'a> {
+    pub fn of(inputs: &'a Inputs, earlier: &'a Earlier<'a>) -> Self {
+        let edge = Attached::of(inputs.edge_policies(), EdgePolicy::target_refs, KINDS);
+        let (layers, by_listener) = layers(&edge);
+        Policies {
+            inputs,
+            earlier,
+            edge,
+            tls: TlsPolicies::of(inputs),
+            layers,
+            by_listener,
+            merged: RefCell::default(),
+            nodes: RefCell::default(),
+        }
+    }
+
+    /// Reports what is wrong with the policies themselves.
+    pub fn judge(&mut self, report: &mut Report) {
+        let inputs = self.inputs;
+        self.edge.judge(|target| fault_of_target(target, inputs), report);
+        self.tls.judge(inputs, report);
+    }
+
+    pub fn layer(&self, gateway: &ObjectId, section: &str) -> Layer {
+        let key = |section| (&*gateway.namespace, &*gateway.name, section);
+        let found = self.by_listener.get(&key(Some(section)));
+        found.or_else(|| self.by_listener.get(&key(None))).copied().unwrap_or_default()
+    }
+
+    /// Layers of the listeners that a route names; at least one.
+    pub fn layers(&self, route: &ObjectId, parents: &[ParentReference]) -> Vec<Layer> {
+        if self.by_listener.is_empty() {
+            return vec![0];
+        }
+        let each = parents.iter().flat_map(|parent| {
+            let namespace = parent.namespace.as_ref().unwrap_or(&route.namespace);
+            self.layers_of_parent(namespace, parent)
+        });
+        let mut layers: Vec<Layer> = each.collect();
+        layers.sort_unstable();
+        layers.dedup();
+        if layers.is_empty() { vec![0] } else { layers }
+    }
+
+    fn layers_of_parent(&self, namespace: &Text, parent: &ParentReference) -> Vec<Layer> {
+        if let Some(section) = &parent.section_name {
+            let gateway = ObjectId::new(Kind::GATEWAY, namespace.clone(), parent.name.clone());
+            return vec![self.layer(&gateway, section)];
+        }
+        let is_of =
+            |key: &(&str, &str, Option<&str>)| key.0 == &**namespace && key.1 == &*parent.name;
+        let own = self.by_listener.get(&(&**namespace, &*parent.name, None));
+        let sections =
+            self.by_listener.iter().filter(|(key, _)| is_of(key)).map(|(_, layer)| *layer);
+        sections.chain([own.copied().unwrap_or_default()]).collect()
+    }
+
+    pub fn scope(&self, route: &ObjectId, layer: Layer) -> Scope {
+        let target = target(Kind::HTTP_ROUTE, &route.namespace, &route.name);
+        Scope { layer, route: self.edge.find(target) }
+    }
+
+    /// None where everything is as by default; a problem where no connection could be made.
+    pub fn of_backend(
+        &self,
+        scope: Scope,
+        reached: &Reached,
+    ) -> Result<Option<Node<BackendPolicy>>, Problem> {
+        let claims = self.claims(scope, reached);
+        let tls = self.tls(reached).map_err(Problem::clone)?;
+        let is_plain = claims == Claims::default() && tls.is_none() && reached.is_plain();
+        if is_plain {
+            return Ok(None);
+        }
+        let mut policy = settings::backend_policy(&self.merged(claims));
+        policy.protocol = reached.protocol;
+        policy.balance.prefers_close = reached.prefers_close();
+        policy.tls = tls;
+        Ok((policy != BackendPolicy::default()).then(|| self.node(policy)))
+    }
+
+    /// What is said about retries of a rule with these backends. Where they differ, what is said of Services does not
+    /// count: which of them a request goes to is not known when it is tried again.
+    pub fn retry<'r>(
+        &self,
+        scope: Scope,
+        backends: impl Iterator<Item = &'r Reached<'r>>,
+    ) -> Option<RetrySection> {
+        let mut found =
+            backends.map(|reached| self.merged(self.claims(scope, reached)).retry.clone());
+        let first = found.next().flatten();
+        match found.all(|other| other == first) {
+            true => first,
+            false => self.merged(self.claims_beyond_service(scope)).retry.clone(),
+        }
+    }
+
+    fn claims(&self, scope: Scope, reached: &Reached) -> Claims {
+        let port = &reached.port;
+        let [_, route, listener, gateway] = self.claims_beyond_service(scope);
+        let service = match self.edge.is_empty() {
+            true => None,
+            false => self.edge.find(target(Kind::SERVICE, &port.namespace, &port.name)),
+        };
+        [service, route, listener, gateway]
+    }
+
+    fn claims_beyond_service(&self, scope: Scope) -> Claims {
+        let [listener, gateway] = self.layers[scope.layer as usize];
+        [None, scope.route, listener, gateway]
+    }
+
+    fn merged(&self, claims: Claims) -> Rc<EdgePolicy> {
+        let mut merged = self.merged.borrow_mut();
+        let levels = || claims.into_iter().flatten().map(|claim| self.edge.spec(claim));
+        Rc::clone(merged.entry(claims).or_insert_with(|| Rc::new(self::merged(levels()))))
+    }
+
+    /// Where the Service announces TLS and no policy says whom to trust: the system's authorities, for the name that the
+    /// Service has in its cluster.
+    fn tls(&self, reached: &Reached) -> Result<Option<BackendTls>, &Problem> {
+        if let Some(found) = self.tls_policy(reached) {
+            return found.map(|tls| Some(tls.clone()));
+        }
+        Ok(reached.announces_tls.then(|| BackendTls {
+            hostname: reached.cluster_name(),
+            names: Vec::new(),
+            trust: Trust::System,
+            client_certificate: None,
+        }))
+    }
+
+    pub fn tls_policy(&self, reached: &Reached) -> Option<Result<&BackendTls, &Problem>> {
+        let port = &reached.port;
+        self.tls.of_port(&port.namespace, &port.name, reached.spec.name.as_deref())
+    }
+
+    /// Equal policies are one node, and that of the previous snapshot where it has one.
+    fn node(&self, policy: BackendPolicy) -> Node<BackendPolicy> {
+        if let Some(node) = self.nodes.borrow().get(&policy) {
+            return node.clone();
+        }
+        let node = self.earlier.policy(policy.clone());
+        self.nodes.borrow_mut().insert(policy, node.clone());
+        node
+    }
+
+    pub fn statuses(&self, uses: &Uses) -> Vec<ObjectStatus> {
+        let mut ancestors: BTreeMap<&ObjectId, Vec<_>> = BTreeMap::new();
+        for claim in self.edge.claims() {
+            let accepted = match &claim.refused {
+                Some(problem) => condition("Accepted", false, problem.reason, &problem.message),
+                None => condition("Accepted", true, "Accepted", ""),
+            };
+            let ancestor =
+                (claim.target.id(), claim.target.section.map(Text::from), vec![accepted]);
+            ancestors.entry(&claim.object.id).or_default().push(ancestor);
+        }
+        let edge = ancestors.into_iter().map(|(id, each)| merge::status(id, each.into_iter()));
+        edge.chain(self.tls.statuses(uses)).collect()
+    }
+}
+
+/// Objects that policies say something by: what a route's draft depends on besides its Services and ReferenceGrants.
+pub(crate) fn world(inputs: &Inputs) -> impl Iterator<Item = &Arc<Object>> {
+    let authorities = inputs.backend_tls_policies().flat_map(move |(object, policy)| {
+        let namespace = &object.id.namespace;
+        policy.validation.authorities.iter().filter_map(move |reference| match &*reference.kind {
+            "ConfigMap" => inputs.config_map(namespace, &reference.name).map(|(object, _)| object),
+            "Secret" => inputs.secret(namespace, &reference.name).map(|(object, _)| object),
+            _ => None,
+        })
+    });
+    let edge = inputs.edge_policies().map(|(object, _)| object);
+    let tls = inputs.backend_tls_policies().map(|(object, _)| object);
+    edge.chain(tls).chain(authorities)
+}
+
+fn target<'t>(kind: Kind, namespace: &'t str, name: &'t str) -> Target<'t> {
+    Target { kind, namespace, name, section: None }
+}
+
+type Layers<'a> = (Vec<[Option<usize>; 2]>, HashMap<(&'a str, &'a str, Option<&'a str>), Layer>);
+
+/// In an order that the policies alone decide: drafts of routes are kept by these numbers.
+fn layers<'a>(edge: &Attached<'a, EdgePolicy>) -> Layers<'a> {
+    let of_gateways = edge.targets().filter(|(target, _)| target.kind == Kind::GATEWAY);
+    let sorted: BTreeMap<_, usize> = of_gateways
+        .map(|(target, claim)| ((target.namespace, target.name, target.section), claim))
+        .collect();
+    let mut layers = vec![[None, None]];
+    let mut by_listener = HashMap::default();
+    for (key, claim) in &sorted {
+        by_listener.insert(*key, layers.len() as Layer);
+        layers.push(match key.2 {
+            Some(_) => [Some(*claim), sorted.get(&(key.0, key.1, None)).copied()],
+            None => [None, Some(*claim)],
+        });
+    }
+    (layers, by_listener)
+}
+
+fn fault_of_target(target: &Target, inputs: &Inputs) -> Option<Problem> {
+    let id = target.id();
+    if inputs.object(&id).is_none() {
+        let near = inputs.of(target.kind).filter(|object| object.id.namespace == id.namespace);
+        return Some(merge::absent(target, near.map(|object| &*object.id.name)));
+    }
+    let section = target.section.filter(|_| target.kind == Kind::GATEWAY)?;
+    let (_, gateway) = inputs.gateway(&id.namespace, &id.name)?;
+    let names = || gateway.listeners.iter().map(|listener| &*listener.name);
+    let is_there = names().any(|name| name == section);
+    (!is_there).then(|| merge::absent_section(target, section, "listener", names()))
+}
