@@ -29,6 +29,8 @@ pub(crate) enum Picked<'v> {
     Endpoints {
         endpoints: &'v [SocketAddr],
         first: usize,
+        /// The backend's place among those of the rule.
+        share: usize,
     },
     NoEndpoint,
     InvalidBackend,
@@ -44,8 +46,8 @@ pub(crate) fn pick<'v>(
     backends: &Backends,
     endpoints: impl Fn(u32) -> &'v [SocketAddr],
 ) -> Picked<'v> {
-    let share = match backends.shares() {
-        [only] if only.weight > 0 => only,
+    let (at, share) = match backends.shares() {
+        [only] if only.weight > 0 => (0, only),
         shares => {
             let turn = next(&rotation.rules, rule, rotation.start);
             match choose(shares, backends.total(), turn) {
@@ -57,10 +59,10 @@ pub(crate) fn pick<'v>(
     let Some(service) = share.service else { return Picked::InvalidBackend };
     match endpoints(service) {
         [] => Picked::NoEndpoint,
-        [one] => Picked::Endpoints { endpoints: std::slice::from_ref(one), first: 0 },
+        [one] => Picked::Endpoints { endpoints: std::slice::from_ref(one), first: 0, share: at },
         many => {
             let first = next(&rotation.services, service, rotation.start) as usize % many.len();
-            Picked::Endpoints { endpoints: many, first }
+            Picked::Endpoints { endpoints: many, first, share: at }
         }
     }
 }
@@ -68,10 +70,10 @@ pub(crate) fn pick<'v>(
 /// 2^32 divided by the golden ratio.
 const GOLDEN: u32 = 0x9E37_79B9;
 
-fn choose(shares: &[Share], total: u64, turn: u32) -> Option<&Share> {
+fn choose(shares: &[Share], total: u64, turn: u32) -> Option<(usize, &Share)> {
     let point = u64::from(turn.wrapping_mul(GOLDEN));
     let mut target = ((u128::from(point) * u128::from(total)) >> 32) as u64;
-    shares.iter().find(|share| {
+    shares.iter().enumerate().find(|(_, share)| {
         let weight = u64::from(share.weight);
         let taken = target < weight;
         target = target.saturating_sub(weight);
@@ -106,8 +108,7 @@ mod tests {
                 let mut counts = vec![0f64; weights.len()];
                 for turn in 0..1_000u32 {
                     let chosen = choose(&shares, u64::from(total), start.wrapping_add(turn));
-                    let chosen = chosen.expect("a weight is not zero");
-                    let at = shares.iter().position(|s| std::ptr::eq(s, chosen)).expect("ours");
+                    let (at, _) = chosen.expect("a weight is not zero");
                     counts[at] += 1.0;
                 }
                 for (count, weight) in counts.iter().zip(&weights) {

@@ -32,6 +32,15 @@ impl Edits {
         (edits != Edits::default()).then_some(edits)
     }
 
+    /// These, then `after`.
+    pub fn then(&self, after: &Edits) -> Edits {
+        let added = self.added.iter().filter(|line| !after.drops(&line.name));
+        Edits {
+            dropped: self.dropped.iter().chain(&after.dropped).cloned().collect(),
+            added: added.chain(&after.added).cloned().collect(),
+        }
+    }
+
     #[inline]
     pub fn drops(&self, name: &[u8]) -> bool {
         self.dropped.iter().any(|dropped| dropped.eq_ignore_ascii_case(name))

@@ -2,7 +2,9 @@
 //! attempt, answer instead where there is no response of an origin, account.
 
 use crate::access::{AccessRecord, Trace};
+use crate::additions::{Additions, ResponseEdits};
 use crate::balance::{Picked, pick};
+use crate::changes::Changes;
 use crate::client::{Client, ClientFault};
 use crate::connection::Connection;
 use crate::deadline::{Deadline, Passed};
@@ -33,6 +35,7 @@ pub(crate) struct Scratch {
     normal: Vec<u8>,
     /// What is written to the origin.
     upload: Vec<u8>,
+    additions: Additions,
 }
 
 /// Where a request is served.
@@ -54,6 +57,7 @@ struct Received<'a> {
 /// Where a forwarded request may go.
 struct Route<'v> {
     rule: &'v RulePlan,
+    changes: &'v Changes,
     endpoints: &'v [SocketAddr],
     first: usize,
 }
@@ -70,29 +74,43 @@ pub(crate) async fn serve<C: Client>(
     let id = worker.ids.next();
     let mut trace = Trace::new(Instant::now());
     let view = worker.view();
-    let reply = Reply { worker, deadline, is_head: head.method == Method::Head, id: &id };
-    let step = plan(received, client, scratch, &view, &id);
+    let mut additions = std::mem::take(&mut scratch.additions);
+    let step = plan(received, client, scratch, &view, (&id, &mut additions));
     let rule = step.rule();
     match step {
         Step::Forward(route, terms) => {
             let limits = route.rule.timeouts.request;
             deadline.cap_at(trace.started, limits);
             let run = Run { received, route, terms };
-            if let Err(refusal) = run.forward(client, scratch, &mut trace).await {
+            let memory = (&mut *scratch, &mut additions);
+            if let Err(refusal) = run.forward(client, memory, &mut trace).await {
                 let media = media(received, client, scratch);
+                let reply = reply(received, &id, &additions);
                 reply.refuse(client, refusal, media, &mut trace).await;
             }
         }
+        Step::Preflight(rule) => {
+            reply(received, &id, &additions).preflight(client, rule, &mut trace).await;
+        }
         Step::Redirect(rule, status, location) => {
+            let reply = reply(received, &id, &additions);
             reply.redirect(client, (rule, status, &location), &mut trace).await;
         }
         Step::Refuse(_, refusal) => {
             let media = media(received, client, scratch);
+            let reply = reply(received, &id, &additions);
             reply.refuse(client, refusal, media, &mut trace).await;
         }
     }
     deadline.cap_at(trace.started, None);
     account(received, client, scratch, rule, &id, &trace);
+    additions.clear();
+    scratch.additions = additions;
+}
+
+fn reply<'a>(received: Received<'a>, id: &'a RequestId, additions: &'a Additions) -> Reply<'a> {
+    let Received { site: Site { worker, deadline, .. }, head } = received;
+    Reply { worker, deadline, is_head: head.method == Method::Head, id, additions }
 }
 
 /// Answers what is no request; its connection or stream ends with that.
@@ -100,7 +118,8 @@ pub(crate) async fn refuse_message<C: Client>(site: Site<'_>, client: &mut C, re
     let Site { worker, connection, deadline, protocol } = site;
     let id = worker.ids.next();
     let mut trace = Trace::new(Instant::now());
-    let reply = Reply { worker, deadline, is_head: false, id: &id };
+    let additions = Additions::default();
+    let reply = Reply { worker, deadline, is_head: false, id: &id, additions: &additions };
     reply.refuse(client, refusal, Media::Text, &mut trace).await;
     let total = trace.elapsed(Instant::now());
     worker.metrics.unmatched().of(worker.index).request(&trace, micros(total));
@@ -111,6 +130,7 @@ pub(crate) async fn refuse_message<C: Client>(site: Site<'_>, client: &mut C, re
 
 enum Step<'v> {
     Forward(Route<'v>, Terms<'v>),
+    Preflight(&'v RulePlan),
     Redirect(&'v RulePlan, u16, Vec<u8>),
     Refuse(Option<&'v RulePlan>, Refusal),
 }
@@ -119,7 +139,7 @@ impl<'v> Step<'v> {
     fn rule(&self) -> Option<&'v RulePlan> {
         match self {
             Step::Forward(route, _) => Some(route.rule),
-            Step::Redirect(rule, ..) => Some(rule),
+            Step::Preflight(rule) | Step::Redirect(rule, ..) => Some(rule),
             Step::Refuse(rule, _) => *rule,
         }
     }
@@ -131,7 +151,7 @@ fn plan<'v, C: Client>(
     client: &C,
     scratch: &mut Scratch,
     view: &'v EdgeView,
-    id: &'v RequestId,
+    (id, additions): (&'v RequestId, &mut Additions),
 ) -> Step<'v> {
     let Received { site: Site { worker, connection, .. }, head } = received;
     let request = Head { bytes: client.request(), head, list: &scratch.request };
@@ -142,6 +162,9 @@ fn plan<'v, C: Client>(
         Err(refusal) => return Step::Refuse(None, refusal),
     };
     let rule = decided.rule;
+    if rule.cors.as_ref().is_some_and(|cors| cors.judge(request, additions)) {
+        return Step::Preflight(rule);
+    }
     match &rule.action {
         RuleAction::Fail { status } => Step::Refuse(Some(rule), Refusal::Rule { status: *status }),
         RuleAction::Redirect(redirect) => {
@@ -151,11 +174,12 @@ fn plan<'v, C: Client>(
         RuleAction::Forward(backends) => {
             let endpoints = |service| view.endpoints(service);
             let cause = match pick(&worker.rotation, rule.number, backends, endpoints) {
-                Picked::Endpoints { endpoints, first } => {
+                Picked::Endpoints { endpoints, first, share } => {
                     upload.clear();
-                    request_head::write(upload, request, &decided, connection, id);
-                    let route = Route { rule, endpoints, first };
-                    return Step::Forward(route, terms(request, rule, id));
+                    let changes = backends.changes(share).unwrap_or(&rule.changes);
+                    request_head::write(upload, request, (&decided, changes), connection, id);
+                    let route = Route { rule, changes, endpoints, first };
+                    return Step::Forward(route, terms(request, id));
                 }
                 Picked::NoEndpoint => Cause::NoEndpoint,
                 Picked::InvalidBackend => Cause::InvalidBackend,
@@ -166,12 +190,13 @@ fn plan<'v, C: Client>(
     }
 }
 
-fn terms<'v>(request: Head<'_>, rule: &'v RulePlan, id: &'v RequestId) -> Terms<'v> {
+/// Without what changes the response: that is settled with each attempt.
+fn terms<'v>(request: Head<'_>, id: &'v RequestId) -> Terms<'v> {
     Terms {
         method: request.head.method,
         framing: request.head.framing,
         asks_upgrade: request_head::upgrade(request).is_some(),
-        response_edits: rule.response_edits.as_ref(),
+        response_edits: None,
         id,
     }
 }
@@ -215,7 +240,7 @@ impl Run<'_> {
     async fn forward<C: Client>(
         &self,
         client: &mut C,
-        scratch: &mut Scratch,
+        (scratch, additions): (&mut Scratch, &mut Additions),
         trace: &mut Trace,
     ) -> Result<(), Refusal> {
         let Site { worker, deadline, .. } = self.received.site;
@@ -241,9 +266,11 @@ impl Run<'_> {
                     }
                 },
             };
+            let edits = self.route.changes.response_edits.as_ref();
+            let response_edits = ResponseEdits::of(edits, additions);
+            let terms = Terms { response_edits, ..self.terms };
             let request = (&mut scratch.upload, &mut scratch.response);
-            let mut pump =
-                Pump::new(client, &mut io, (worker, deadline), self.terms, trace, request);
+            let mut pump = Pump::new(client, &mut io, (worker, deadline), terms, trace, request);
             let result = poll_fn(|cx| pump.poll(cx)).await;
             let aftermath = pump.aftermath();
             let Err(fault) = result else {

@@ -11,11 +11,14 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod additions;
 mod balance;
 mod buffers;
+mod changes;
 mod client;
 mod config;
 mod connection;
+mod cors;
 mod date;
 mod deadline;
 mod decide;

@@ -7,10 +7,10 @@
 //! ```
 
 use crate::access::Trace;
+use crate::additions::ResponseEdits;
 use crate::buffers::Buffer;
 use crate::client::{Body, Client, ClientFault, Fields, Follow, Response};
 use crate::deadline::{Deadline, Passed};
-use crate::edits::Edits;
 use crate::ids::RequestId;
 use crate::transport::{poll_fill, poll_write_all};
 use crate::worker::{LIMITS, Worker};
@@ -46,7 +46,7 @@ pub(crate) struct Terms<'a> {
     pub method: Method,
     pub framing: Framing,
     pub asks_upgrade: bool,
-    pub response_edits: Option<&'a Edits>,
+    pub response_edits: Option<ResponseEdits<'a>>,
     pub id: &'a RequestId,
 }
 

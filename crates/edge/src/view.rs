@@ -2,10 +2,11 @@
 //! side table of rules made ready, endpoints by service, TLS by port. Immutable. A change of facts shares all but the
 //! endpoints.
 
-use crate::edits::Edits;
+use crate::changes::Changes;
+use crate::cors::Cors;
 use crate::metrics::{Metrics, RouteMetrics};
 use crate::tls::{KeyTable, PortTls};
-use model::edge::{Action, Backend, PathRewrite, Protocol, Redirect, Rule, Target, Timeouts};
+use model::edge::{Action, Backend, Protocol, Redirect, Rule, Target, Timeouts};
 use model::facts::EndpointSet;
 use model::id::{RuleId, ServicePort};
 use model::{Facts, Snapshot};
@@ -73,10 +74,8 @@ pub(crate) struct RulePlan {
     /// Where the rotation over backends is kept.
     pub number: u32,
     pub metrics: Arc<RouteMetrics>,
-    pub request_edits: Option<Edits>,
-    pub response_edits: Option<Edits>,
-    pub rewrite_host: Option<Box<[u8]>>,
-    pub rewrite_path: Option<PathRewrite>,
+    pub changes: Changes,
+    pub cors: Option<Box<Cors>>,
     pub timeouts: Timeouts,
     pub action: RuleAction,
 }
@@ -91,6 +90,8 @@ pub(crate) enum RuleAction {
 pub(crate) struct Backends {
     shares: Box<[Share]>,
     total: u64,
+    /// By share, the rule's own included; empty when no backend has any.
+    changes: Box<[Option<Box<Changes>>]>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -103,7 +104,18 @@ pub(crate) struct Share {
 impl Backends {
     pub fn new(shares: Vec<Share>) -> Backends {
         let total = shares.iter().map(|share| u64::from(share.weight)).sum();
-        Backends { shares: shares.into(), total }
+        Backends { shares: shares.into(), total, changes: Box::default() }
+    }
+
+    pub fn with_changes(self, changes: impl Iterator<Item = Option<Box<Changes>>>) -> Backends {
+        let changes: Box<[_]> = changes.collect();
+        let has_some = changes.iter().any(Option::is_some);
+        Backends { changes: if has_some { changes } else { Box::default() }, ..self }
+    }
+
+    /// Instead of the rule's own.
+    pub fn changes(&self, share: usize) -> Option<&Changes> {
+        self.changes.get(share)?.as_deref()
     }
 
     pub fn shares(&self) -> &[Share] {
@@ -229,31 +241,27 @@ impl Builder<'_> {
     fn rule(&mut self, slot: &RuleSlot<'_>) -> RulePlan {
         let Rule { id, request_headers, response_headers, rewrite, timeouts, action, .. } =
             slot.rule;
-        let rewrite_host = rewrite
-            .hostname
-            .as_ref()
-            .filter(|host| h1::host::parse(host.as_bytes()).is_some())
-            .map(|host| Box::from(host.to_ascii_lowercase().as_bytes()));
+        let changes = Changes::new(request_headers, response_headers, rewrite);
         RulePlan {
             id: id.clone(),
             number: number(&mut self.numbers.rules, id),
             metrics: self.metrics.route(&slot.route.id),
-            request_edits: Edits::new(request_headers),
-            response_edits: Edits::new(response_headers),
-            rewrite_host,
-            rewrite_path: rewrite.path.clone(),
             timeouts: *timeouts,
-            action: self.action(action),
+            action: self.action(action, &changes),
+            cors: slot.rule.cors.as_deref().map(|cors| Box::new(Cors::new(cors))),
+            changes,
         }
     }
 
-    fn action(&mut self, action: &Action) -> RuleAction {
+    fn action(&mut self, action: &Action, changes: &Changes) -> RuleAction {
         match action {
             Action::Redirect(redirect) => RuleAction::Redirect(redirect.clone()),
             Action::Fail { status, .. } => RuleAction::Fail { status: *status },
             Action::Forward(backends) => {
                 let shares = backends.iter().map(|backend| self.share(backend)).collect();
-                RuleAction::Forward(Backends::new(shares))
+                let edits = backends.iter().map(|backend| backend.edits.as_deref());
+                let changes = edits.map(|edits| edits.map(|edits| Box::new(changes.then(edits))));
+                RuleAction::Forward(Backends::new(shares).with_changes(changes))
             }
         }
     }

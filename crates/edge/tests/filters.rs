@@ -1,0 +1,156 @@
+//! Filters of rules end to end: CORS, edits of backends, mirrors, sessions.
+#![allow(clippy::unwrap_used, reason = "a test panics where something is not so")]
+
+mod common;
+
+use common::*;
+use model::edge::*;
+use model::traffic::{Cors, Names, OriginPattern};
+use std::time::Duration;
+
+/// An edge with one rule for everything.
+fn serving(rule: Rule, services: &[(&str, &[std::net::SocketAddr])]) -> (Running, u16) {
+    let port = free_port();
+    let listeners = vec![listener(port, Protocol::Http, "", vec![rule])];
+    (Running::start(listeners, &facts(services)), port)
+}
+
+fn lines<'h>(head: &'h str, name: &str) -> Vec<&'h str> {
+    let values = head.lines().skip(1).filter_map(|line| line.split_once(':'));
+    values.filter(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, v)| v.trim()).collect()
+}
+
+fn set(name: &str, value: &str) -> HeaderEdits {
+    HeaderEdits { set: vec![(name.into(), value.into())], ..HeaderEdits::default() }
+}
+
+fn cors() -> Cors {
+    Cors {
+        origins: vec![OriginPattern::Exact("https://shop.test".into())],
+        allow_credentials: true,
+        methods: Names::Listed(vec!["GET".into(), "PUT".into()]),
+        headers: Names::Any,
+        expose: Names::Listed(vec!["x-total".into()]),
+        max_age: Duration::from_secs(60),
+    }
+}
+
+#[test]
+fn a_preflight_is_answered_by_the_edge() {
+    let origin = Origin::start(|_| panic!("a preflight is not for the origin"));
+    let mut rule = forward("cors", "/", "a");
+    rule.cors = Some(Box::new(cors()));
+    rule.response_headers = set("x-edited", "yes");
+    let (running, port) = serving(rule, &[("a", &[origin.address])]);
+    let mut client = Peer::connect(port);
+    for (asking, allowed) in [("https://shop.test", true), ("https://other.test", false)] {
+        client.send(format!(
+            "OPTIONS /a HTTP/1.1\r\nHost: a\r\nOrigin: {asking}\r\nAccess-Control-Request-Method: PUT\r\n\
+             Access-Control-Request-Headers: x-token\r\n\r\n"
+        ));
+        let head = client.head();
+        let of = |name: &str| header(&head, name);
+        let (status, _) = (status(&head), assert_eq!(of("content-length"), None));
+        assert_eq!((status, of("vary"), of("x-edited")), (204, Some("Origin"), Some("yes")));
+        for (name, value) in [
+            ("access-control-allow-origin", asking),
+            ("access-control-allow-credentials", "true"),
+            ("access-control-allow-methods", "GET, PUT"),
+            ("access-control-allow-headers", "x-token"),
+            ("access-control-expose-headers", "x-total"),
+            ("access-control-max-age", "60"),
+        ] {
+            assert_eq!(of(name), allowed.then_some(value), "{name}");
+        }
+    }
+    let metrics = edge::render_metrics(&running.registry.metrics);
+    let counted = "cutwater_requests_total{route=\"HTTPRoute test/any-";
+    let counted = metrics.lines().find(|line| line.starts_with(counted) && line.contains("2xx"));
+    assert!(counted.unwrap().ends_with(" 2"), "{counted:?}");
+}
+
+#[test]
+fn other_requests_get_lines_of_cors_instead_of_the_origins() {
+    let origin = Origin::start(|peer| {
+        while !peer.head().is_empty() {
+            peer.send(
+                "HTTP/1.1 200 OK\r\ncontent-length: 2\r\nVary: Accept\r\nAccess-Control-Allow-Origin: *\r\n\
+                 Access-Control-Allow-Methods: DELETE\r\n\r\nok",
+            );
+        }
+    });
+    let mut rule = forward("cors", "/", "a");
+    rule.cors = Some(Box::new(cors()));
+    rule.response_headers = set("Access-Control-Allow-Origin", "https://edited.test");
+    let (_running, port) = serving(rule, &[("a", &[origin.address])]);
+    let mut client = Peer::connect(port);
+    for (line, allowed) in [
+        ("Origin: https://shop.test\r\n", vec!["https://shop.test"]),
+        ("Origin: https://other.test\r\n", vec![]),
+        ("", vec![]),
+    ] {
+        client.send(format!("GET /a HTTP/1.1\r\nHost: a\r\n{line}\r\n"));
+        let (head, body) = client.response();
+        assert_eq!((status(&head), body.as_str()), (200, "ok"));
+        assert_eq!(lines(&head, "access-control-allow-origin"), allowed, "{line}");
+        assert_eq!(lines(&head, "vary"), ["Accept", "Origin"]);
+        assert_eq!(header(&head, "access-control-allow-methods"), None);
+    }
+}
+
+#[test]
+fn answers_of_the_edge_may_be_read_by_scripts_too() {
+    let mut rule = forward("cors", "/", "nobody");
+    rule.cors = Some(Box::new(cors()));
+    let (_running, port) = serving(rule, &[]);
+    let mut client = Peer::connect(port);
+    client.send("GET /a HTTP/1.1\r\nHost: a\r\nOrigin: https://shop.test\r\n\r\n");
+    let (head, _) = client.response();
+    let allowed = header(&head, "access-control-allow-origin");
+    assert_eq!((status(&head), allowed), (503, Some("https://shop.test")));
+}
+
+#[test]
+fn a_backend_edits_after_its_rule() {
+    let origin = Origin::start(echo_heads);
+    let edits = BackendEdits {
+        request_headers: HeaderEdits {
+            set: vec![("x-both".into(), "backend".into())],
+            add: vec![("x-more".into(), "backend".into())],
+            remove: vec!["x-rule".into()],
+        },
+        response_headers: set("x-from", "a"),
+        rewrite: Rewrite {
+            hostname: Some("backend.test".into()),
+            path: Some(PathRewrite::ReplacePrefix("/new".into())),
+        },
+    };
+    let backend = |weight, name: &str| to(name, weight);
+    let edited = Backend { edits: Some(Box::new(edits)), ..backend(1, "a") };
+    let mut rule = rule("edits", "/old", Action::Forward(vec![edited, backend(1, "b")]));
+    rule.request_headers = HeaderEdits {
+        set: vec![("x-both".into(), "rule".into()), ("x-rule".into(), "rule".into())],
+        ..HeaderEdits::default()
+    };
+    rule.response_headers = set("x-from", "rule");
+    let address = origin.address;
+    let (_running, port) = serving(rule, &[("a", &[address]), ("b", &[address])]);
+    let mut client = Peer::connect(port);
+    let mut seen = [0, 0];
+    for _ in 0..10 {
+        let (head, body) = client.get("/old/x?q=1", "shop.test");
+        let of = |name: &str| lines(&body, name);
+        if header(&head, "x-from") == Some("a") {
+            seen[0] += 1;
+            assert!(body.starts_with("GET /new/x?q=1 HTTP/1.1\r\n"), "{body}");
+            assert_eq!((of("host"), of("x-both")), (vec!["backend.test"], vec!["backend"]));
+            assert_eq!((of("x-more"), of("x-rule")), (vec!["backend"], vec![]));
+        } else {
+            seen[1] += 1;
+            assert!(body.starts_with("GET /old/x?q=1 HTTP/1.1\r\n"), "{body}");
+            assert_eq!((of("host"), of("x-both")), (vec!["shop.test"], vec!["rule"]));
+            assert_eq!((of("x-more"), of("x-rule")), (vec![], vec!["rule"]));
+        }
+    }
+    assert_eq!(seen, [5, 5]);
+}
