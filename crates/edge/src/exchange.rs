@@ -11,6 +11,7 @@ use crate::deadline::{Deadline, Passed};
 use crate::decide::{Decided, Head, decide};
 use crate::ids::RequestId;
 use crate::metrics::{RouteCounters, UpstreamFailure};
+use crate::mirror::{Draft, Tee};
 use crate::pump::{Aftermath, Fault, Pump, Terms};
 use crate::refusal::{Cause, Media, Refusal};
 use crate::reply::Reply;
@@ -23,6 +24,7 @@ use model::edge::Redirect;
 use routing::RedirectRequest;
 use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 
@@ -36,12 +38,14 @@ pub(crate) struct Scratch {
     /// What is written to the origin.
     upload: Vec<u8>,
     additions: Additions,
+    /// Copies for mirrors.
+    drafts: Vec<Draft>,
 }
 
 /// Where a request is served.
 #[derive(Clone, Copy)]
 pub(crate) struct Site<'a> {
-    pub worker: &'a Worker,
+    pub worker: &'a Rc<Worker>,
     pub connection: &'a Connection,
     pub deadline: &'a Deadline,
     pub protocol: &'static str,
@@ -82,8 +86,17 @@ pub(crate) async fn serve<C: Client>(
             let limits = route.rule.timeouts.request;
             deadline.cap_at(trace.started, limits);
             let run = Run { received, route, terms };
+            let drafts = std::mem::take(&mut scratch.drafts);
             let memory = (&mut *scratch, &mut additions);
-            if let Err(refusal) = run.forward(client, memory, &mut trace).await {
+            let result = match drafts.is_empty() {
+                true => run.forward(client, memory, &mut trace).await,
+                false => {
+                    let mut tee = Tee::new(client, worker, drafts, &run.terms);
+                    // Boxed: only requests that are mirrored need the room.
+                    Box::pin(run.forward(&mut tee, memory, &mut trace)).await
+                }
+            };
+            if let Err(refusal) = result {
                 let media = media(received, client, scratch);
                 let reply = reply(received, &id, &additions);
                 reply.refuse(client, refusal, media, &mut trace).await;
@@ -155,7 +168,7 @@ fn plan<'v, C: Client>(
 ) -> Step<'v> {
     let Received { site: Site { worker, connection, .. }, head } = received;
     let request = Head { bytes: client.request(), head, list: &scratch.request };
-    let Scratch { host, normal, upload, .. } = scratch;
+    let Scratch { host, normal, upload, drafts, .. } = scratch;
     let mut matching = worker.matching.borrow_mut();
     let decided = match decide(view, connection, request, (host, normal), &mut matching) {
         Ok(decided) => decided,
@@ -178,6 +191,14 @@ fn plan<'v, C: Client>(
                     upload.clear();
                     let changes = backends.changes(share).unwrap_or(&rule.changes);
                     request_head::write(upload, request, (&decided, changes), connection, id);
+                    if request_head::upgrade(request).is_none() {
+                        let write = |out: &mut Vec<u8>, changes: &Changes| {
+                            request_head::write(out, request, (&decided, changes), connection, id);
+                        };
+                        let changes = (view, &rule.changes);
+                        let copies = rule.mirrors.iter();
+                        drafts.extend(copies.filter_map(|m| m.draft(worker, changes, write)));
+                    }
                     let route = Route { rule, changes, endpoints, first };
                     return Step::Forward(route, terms(request, id));
                 }

@@ -32,6 +32,7 @@ mod http2_stream;
 mod ids;
 mod listen;
 mod metrics;
+mod mirror;
 mod pump;
 mod refusal;
 mod reply;

@@ -5,11 +5,12 @@
 use crate::changes::Changes;
 use crate::cors::Cors;
 use crate::metrics::{Metrics, RouteMetrics};
+use crate::mirror::Mirror;
 use crate::tls::{KeyTable, PortTls};
 use model::edge::{Action, Backend, Protocol, Redirect, Rule, Target, Timeouts};
 use model::facts::EndpointSet;
 use model::id::{RuleId, ServicePort};
-use model::{Facts, Snapshot};
+use model::{Facts, Snapshot, traffic};
 use routing::{ListenerTable, Router, RuleSlot};
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -26,6 +27,7 @@ pub struct Registry {
 struct Numbers {
     rules: HashMap<RuleId, u32>,
     services: HashMap<ServicePort, u32>,
+    mirrors: HashMap<(RuleId, usize), u32>,
 }
 
 impl Registry {
@@ -76,6 +78,7 @@ pub(crate) struct RulePlan {
     pub metrics: Arc<RouteMetrics>,
     pub changes: Changes,
     pub cors: Option<Box<Cors>>,
+    pub mirrors: Box<[Mirror]>,
     pub timeouts: Timeouts,
     pub action: RuleAction,
 }
@@ -248,6 +251,7 @@ impl Builder<'_> {
             metrics: self.metrics.route(&slot.route.id),
             timeouts: *timeouts,
             action: self.action(action, &changes),
+            mirrors: self.mirrors(slot.rule, &changes),
             cors: slot.rule.cors.as_deref().map(|cors| Box::new(Cors::new(cors))),
             changes,
         }
@@ -264,6 +268,18 @@ impl Builder<'_> {
                 RuleAction::Forward(Backends::new(shares).with_changes(changes))
             }
         }
+    }
+
+    /// Those that have a backend.
+    fn mirrors(&mut self, rule: &Rule, changes: &Changes) -> Box<[Mirror]> {
+        let of = |(at, mirror): (usize, &traffic::Mirror)| {
+            let service = self.share(&mirror.backend).service?;
+            let turns = number(&mut self.numbers.mirrors, &(rule.id.clone(), at));
+            let edits = mirror.backend.edits.as_deref();
+            let changes = edits.map(|edits| Box::new(changes.then(edits)));
+            Some(Mirror::new(mirror, (turns, service), changes))
+        };
+        rule.mirrors.iter().enumerate().filter_map(of).collect()
     }
 
     fn share(&mut self, backend: &Backend) -> Share {

@@ -9,6 +9,7 @@ use crate::exchange::Scratch;
 use crate::ids::RequestIds;
 use crate::listen::Ports;
 use crate::metrics::{Metrics, WorkerCounters};
+use crate::mirror::Mirrors;
 use crate::upstream::Pool;
 use crate::view::EdgeView;
 use crate::{connection, date};
@@ -50,6 +51,7 @@ pub(crate) struct Worker {
     pub buffers: Buffers,
     pub pool: Pool,
     pub rotation: Rotation,
+    pub mirrors: Mirrors,
     pub ids: RequestIds,
     pub metrics: Arc<Metrics>,
     pub recorder: RefCell<Option<Box<dyn Recorder>>>,
@@ -107,6 +109,7 @@ async fn live(seed: Seed) {
         deadlines,
         buffers: Buffers::default(),
         rotation: Rotation::starting_at(index as u32),
+        mirrors: Mirrors::default(),
         ids: RequestIds::new(),
         metrics,
         recorder: RefCell::new(recorder),

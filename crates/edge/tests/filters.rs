@@ -5,7 +5,7 @@ mod common;
 
 use common::*;
 use model::edge::*;
-use model::traffic::{Cors, Names, OriginPattern};
+use model::traffic::{Cors, Mirror, Names, OriginPattern};
 use std::time::Duration;
 
 /// An edge with one rule for everything.
@@ -153,4 +153,137 @@ fn a_backend_edits_after_its_rule() {
         }
     }
     assert_eq!(seen, [5, 5]);
+}
+
+fn mirror(name: &str, numerator: u32, denominator: u32) -> Mirror {
+    Mirror { backend: to(name, 1), numerator, denominator }
+}
+
+fn mirrored(running: &Running, result: &str) -> u64 {
+    let metrics = edge::render_metrics(&running.registry.metrics);
+    let name = format!("cutwater_mirrored_requests_total{{result=\"{result}\"}} ");
+    metrics.lines().find_map(|line| line.strip_prefix(&name)).unwrap().parse().unwrap()
+}
+
+/// Answers requests with `ok` when their body is whole, and tells of each head and body.
+fn telling() -> (Origin, std::sync::mpsc::Receiver<(String, String)>) {
+    let (tell, told) = channel();
+    let origin = Origin::start(move |peer| {
+        loop {
+            let head = peer.head();
+            if head.is_empty() {
+                return;
+            }
+            let body = match header(&head, "transfer-encoding") {
+                Some(_) => peer.until("0\r\n") + &peer.until("\r\n"),
+                None => {
+                    let length = header(&head, "content-length").unwrap_or("0").parse().unwrap();
+                    text(peer.count(length))
+                }
+            };
+            tell((head, body));
+            peer.send(ok("ok"));
+        }
+    });
+    (origin, told)
+}
+
+#[test]
+fn every_mirror_gets_the_request_and_its_answer_is_dropped() {
+    let (origin, seen) = telling();
+    let (mirror_a, seen_a) = telling();
+    let (mirror_b, seen_b) = telling();
+    let mut rule = forward("mirrored", "/", "a");
+    rule.request_headers = set("x-rule", "1");
+    let edits = BackendEdits { request_headers: set("x-mirror", "b"), ..BackendEdits::default() };
+    let edited = Backend { edits: Some(Box::new(edits)), ..to("mb", 1) };
+    rule.mirrors = vec![mirror("ma", 1, 1), Mirror { backend: edited, ..mirror("mb", 1, 1) }];
+    let services: [(&str, &[std::net::SocketAddr]); 3] =
+        [("a", &[origin.address]), ("ma", &[mirror_a.address]), ("mb", &[mirror_b.address])];
+    let (running, port) = serving(rule, &services);
+    let mut client = Peer::connect(port);
+    let long = "x".repeat(40_000);
+    for (framing, body, arrives) in [
+        ("", String::new(), String::new()),
+        ("Content-Length: 5\r\n", "hello".to_owned(), "hello".to_owned()),
+        ("Content-Length: 40000\r\n", long.clone(), long),
+        (
+            "Transfer-Encoding: chunked\r\n",
+            "3\r\nabc\r\n0\r\nX-Sum: 3\r\n\r\n".to_owned(),
+            "3\r\nabc\r\n0\r\nX-Sum: 3\r\n".to_owned(),
+        ),
+    ] {
+        client.send(format!("POST /p?q HTTP/1.1\r\nHost: a\r\n{framing}\r\n{body}"));
+        let (head, answer) = client.response();
+        assert_eq!((status(&head), answer.as_str()), (200, "ok"));
+        let (real, body) = seen.recv_timeout(PATIENCE).unwrap();
+        assert_eq!(body, arrives);
+        let (copy, body) = seen_a.recv_timeout(PATIENCE).unwrap();
+        assert_eq!((&copy, &body), (&real, &arrives), "a copy is what the origin got");
+        assert_eq!(header(&copy, "x-rule"), Some("1"));
+        let (copy, body) = seen_b.recv_timeout(PATIENCE).unwrap();
+        assert_eq!((header(&copy, "x-mirror"), body), (Some("b"), arrives));
+    }
+    eventually(|| mirrored(&running, "sent") == 8);
+    assert_eq!(mirrored(&running, "failed"), 0);
+}
+
+#[test]
+fn a_mirror_that_fails_or_hangs_changes_nothing() {
+    let (origin, _seen) = telling();
+    let hangs = Origin::start(|peer| while peer.more() {});
+    let gone = std::net::SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let mut rule = forward("mirrored", "/", "a");
+    rule.mirrors = ["hangs", "gone", "none"].map(|name| mirror(name, 1, 1)).to_vec();
+    let services: [(&str, &[std::net::SocketAddr]); 3] =
+        [("a", &[origin.address]), ("hangs", &[hangs.address]), ("gone", &[gone])];
+    let (running, port) = serving(rule, &services);
+    let mut client = Peer::connect(port);
+    for _ in 0..3 {
+        let (head, body) = client.get("/", "a");
+        assert_eq!((status(&head), body.as_str()), (200, "ok"));
+    }
+    eventually(|| mirrored(&running, "failed") == 3);
+    assert_eq!((mirrored(&running, "no-endpoint"), mirrored(&running, "sent")), (3, 0));
+}
+
+#[test]
+fn bodies_that_are_too_large_or_never_whole_are_not_mirrored() {
+    let (origin, _seen) = telling();
+    let (copy, seen) = telling();
+    let mut rule = forward("mirrored", "/", "a");
+    rule.mirrors = vec![mirror("m", 1, 1)];
+    let services: [(&str, &[std::net::SocketAddr]); 2] =
+        [("a", &[origin.address]), ("m", &[copy.address])];
+    let (running, port) = serving(rule, &services);
+    let mut client = Peer::connect(port);
+    let length = 64 * 1024 + 1;
+    let body = "x".repeat(length);
+    client.send(format!("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n{body}"));
+    assert_eq!(status(&client.response().0), 200);
+    assert_eq!(mirrored(&running, "too-large"), 1);
+    let chunk = format!("{length:x}\r\n{body}\r\n0\r\n\r\n");
+    client.send(format!("PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}"));
+    assert_eq!(status(&client.response().0), 200);
+    assert_eq!(mirrored(&running, "too-large"), 2);
+    client.send("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc");
+    drop(client);
+    eventually(|| mirrored(&running, "incomplete") == 1);
+    assert!(seen.try_recv().is_err(), "no part of it was sent");
+}
+
+#[test]
+fn a_fraction_of_requests_is_mirrored() {
+    let (origin, _seen) = telling();
+    let (copy, seen) = telling();
+    let mut rule = forward("mirrored", "/", "a");
+    rule.mirrors = vec![mirror("m", 25, 100)];
+    let services: [(&str, &[std::net::SocketAddr]); 2] =
+        [("a", &[origin.address]), ("m", &[copy.address])];
+    let (running, port) = serving(rule, &services);
+    let mut client = Peer::connect(port);
+    (0..200).for_each(|_| assert_eq!(client.get("/", "a").1, "ok"));
+    eventually(|| mirrored(&running, "sent") >= 48);
+    let count = seen.try_iter().count();
+    assert!((48..=52).contains(&count), "{count} of 200");
 }
