@@ -60,7 +60,8 @@ fn lower(name: &Text) -> Box<[u8]> {
     name.to_ascii_lowercase().into_bytes().into()
 }
 
-fn is_editable(name: &[u8]) -> bool {
+/// Not for fields that frame the message or belong to one connection.
+pub(crate) fn is_editable(name: &[u8]) -> bool {
     use h1::Known::*;
     let known = h1::Known::of(name);
     h1::is_token(name)

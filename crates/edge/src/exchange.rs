@@ -16,8 +16,9 @@ use crate::pump::{Aftermath, Fault, Pump, Terms};
 use crate::refusal::{Cause, Media, Refusal};
 use crate::reply::Reply;
 use crate::request_head;
+use crate::sticky::Visit;
 use crate::upstream::{ConnectFault, connect};
-use crate::view::{EdgeView, RuleAction, RulePlan};
+use crate::view::{Backends, EdgeView, RuleAction, RulePlan};
 use crate::worker::Worker;
 use h1::{HeaderList, Known, Method, RequestHead};
 use model::edge::Redirect;
@@ -64,6 +65,7 @@ struct Route<'v> {
     changes: &'v Changes,
     endpoints: &'v [SocketAddr],
     first: usize,
+    visit: Option<Visit<'v>>,
 }
 
 /// Serves one request.
@@ -86,6 +88,7 @@ pub(crate) async fn serve<C: Client>(
             let limits = route.rule.timeouts.request;
             deadline.cap_at(trace.started, limits);
             let run = Run { received, route, terms };
+            let lines = additions.len();
             let drafts = std::mem::take(&mut scratch.drafts);
             let memory = (&mut *scratch, &mut additions);
             let result = match drafts.is_empty() {
@@ -97,6 +100,7 @@ pub(crate) async fn serve<C: Client>(
                 }
             };
             if let Err(refusal) = result {
+                additions.truncate(lines);
                 let media = media(received, client, scratch);
                 let reply = reply(received, &id, &additions);
                 reply.refuse(client, refusal, media, &mut trace).await;
@@ -186,7 +190,11 @@ fn plan<'v, C: Client>(
         }
         RuleAction::Forward(backends) => {
             let endpoints = |service| view.endpoints(service);
-            let cause = match pick(&worker.rotation, rule.number, backends, endpoints) {
+            let sticky = rule.sticky.as_deref();
+            let mut visit = sticky.map(|sticky| Visit::new(sticky, request, additions.len()));
+            let held = visit.as_ref().and_then(|visit| held(visit, view, backends));
+            let pick = || pick(&worker.rotation, rule.number, backends, endpoints);
+            let cause = match held.unwrap_or_else(pick) {
                 Picked::Endpoints { endpoints, first, share } => {
                     upload.clear();
                     let changes = backends.changes(share).unwrap_or(&rule.changes);
@@ -199,7 +207,10 @@ fn plan<'v, C: Client>(
                         let copies = rule.mirrors.iter();
                         drafts.extend(copies.filter_map(|m| m.draft(worker, changes, write)));
                     }
-                    let route = Route { rule, changes, endpoints, first };
+                    if let Some(visit) = &mut visit {
+                        visit.share = share;
+                    }
+                    let route = Route { rule, changes, endpoints, first, visit };
                     return Step::Forward(route, terms(request, id));
                 }
                 Picked::NoEndpoint => Cause::NoEndpoint,
@@ -209,6 +220,12 @@ fn plan<'v, C: Client>(
             Step::Refuse(Some(rule), Refusal::Edge(cause))
         }
     }
+}
+
+/// Where the session of a request is, if it is anywhere.
+fn held<'v>(visit: &Visit<'_>, view: &'v EdgeView, backends: &Backends) -> Option<Picked<'v>> {
+    let (share, first) = visit.wanted(|share| view.endpoints_of(backends, share))?;
+    Some(Picked::Endpoints { endpoints: view.endpoints_of(backends, share), first, share })
 }
 
 /// Without what changes the response: that is settled with each attempt.
@@ -287,6 +304,10 @@ impl Run<'_> {
                     }
                 },
             };
+            if let Some(visit) = &self.route.visit {
+                let is_secure = self.received.site.connection.tls.is_some();
+                visit.keep(address, is_secure, additions);
+            }
             let edits = self.route.changes.response_edits.as_ref();
             let response_edits = ResponseEdits::of(edits, additions);
             let terms = Terms { response_edits, ..self.terms };

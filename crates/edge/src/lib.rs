@@ -37,6 +37,7 @@ mod pump;
 mod refusal;
 mod reply;
 mod request_head;
+mod sticky;
 mod tls;
 mod transport;
 mod upstream;
@@ -49,6 +50,7 @@ pub use date::civil_date;
 pub use exposition::render as render_metrics;
 pub use metrics::{Counter, LATENCY_BOUNDS_US, Metrics, UpstreamFailure};
 pub use refusal::{Cause, Refusal};
+pub use sticky::SESSION_KEY_BYTES;
 pub use tls::{KeyError, KeyTable};
 pub use view::{EdgeView, Registry};
 

@@ -6,6 +6,7 @@ use crate::changes::Changes;
 use crate::cors::Cors;
 use crate::metrics::{Metrics, RouteMetrics};
 use crate::mirror::Mirror;
+use crate::sticky::{SESSION_KEY_BYTES, Sealer, ServiceTag, Sticky};
 use crate::tls::{KeyTable, PortTls};
 use model::edge::{Action, Backend, Protocol, Redirect, Rule, Target, Timeouts};
 use model::facts::EndpointSet;
@@ -21,6 +22,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub struct Registry {
     pub metrics: Arc<Metrics>,
     numbers: Mutex<Numbers>,
+    sealer: Arc<Sealer>,
 }
 
 #[derive(Default)]
@@ -33,7 +35,13 @@ struct Numbers {
 impl Registry {
     /// For an edge with that many workers.
     pub fn new(workers: usize) -> Registry {
-        Registry { metrics: Metrics::new(workers), numbers: Mutex::default() }
+        let sealer = Arc::new(Sealer::random());
+        Registry { metrics: Metrics::new(workers), numbers: Mutex::default(), sealer }
+    }
+
+    /// Sessions are sealed with this key instead of one of the registry's own, so that they outlive it.
+    pub fn with_session_key(self, key: &[u8; SESSION_KEY_BYTES]) -> Registry {
+        Registry { sealer: Arc::new(Sealer::new(key)), ..self }
     }
 }
 
@@ -79,6 +87,7 @@ pub(crate) struct RulePlan {
     pub changes: Changes,
     pub cors: Option<Box<Cors>>,
     pub mirrors: Box<[Mirror]>,
+    pub sticky: Option<Box<Sticky>>,
     pub timeouts: Timeouts,
     pub action: RuleAction,
 }
@@ -142,7 +151,8 @@ impl EdgeView {
         let previous = previous.map(|view| &*view.plan);
         let router = Arc::new(Router::build(&snapshot.edge, previous.map(|plan| &*plan.router)));
         let mut numbers = registry.numbers.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut builder = Builder { metrics: &registry.metrics, numbers: &mut numbers };
+        let mut builder =
+            Builder { metrics: &registry.metrics, numbers: &mut numbers, sealer: &registry.sealer };
         let listeners = router
             .listeners()
             .map(|table| {
@@ -192,6 +202,12 @@ impl EdgeView {
         self.plan.listeners.get(&key)?.rules.get(slot as usize)
     }
 
+    /// Of the backend at that place.
+    pub(crate) fn endpoints_of(&self, backends: &Backends, share: usize) -> &[SocketAddr] {
+        let service = backends.shares().get(share).and_then(|share| share.service);
+        service.map_or(&[], |service| self.endpoints(service))
+    }
+
     pub(crate) fn endpoints(&self, service: u32) -> &[SocketAddr] {
         self.endpoints.get(service as usize).map_or(&[], |endpoints| &endpoints.usable)
     }
@@ -234,6 +250,7 @@ fn ports(router: &Arc<Router>, snapshot: &Snapshot, keys: &KeyTable) -> Vec<Port
 struct Builder<'r> {
     metrics: &'r Metrics,
     numbers: &'r mut Numbers,
+    sealer: &'r Arc<Sealer>,
 }
 
 impl Builder<'_> {
@@ -251,6 +268,7 @@ impl Builder<'_> {
             metrics: self.metrics.route(&slot.route.id),
             timeouts: *timeouts,
             action: self.action(action, &changes),
+            sticky: self.sticky(slot.rule),
             mirrors: self.mirrors(slot.rule, &changes),
             cors: slot.rule.cors.as_deref().map(|cors| Box::new(Cors::new(cors))),
             changes,
@@ -280,6 +298,17 @@ impl Builder<'_> {
             Some(Mirror::new(mirror, (turns, service), changes))
         };
         rule.mirrors.iter().enumerate().filter_map(of).collect()
+    }
+
+    fn sticky(&self, rule: &Rule) -> Option<Box<Sticky>> {
+        let (Some(plan), Action::Forward(backends)) = (&rule.persistence, &rule.action) else {
+            return None;
+        };
+        let services = backends.iter().map(|backend| match &backend.target {
+            Target::Service(service) => Some(ServiceTag::of(service)),
+            Target::Invalid { .. } => None,
+        });
+        Sticky::new(plan, Arc::clone(self.sealer), services).map(Box::new)
     }
 
     fn share(&mut self, backend: &Backend) -> Share {

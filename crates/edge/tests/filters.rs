@@ -5,7 +5,7 @@ mod common;
 
 use common::*;
 use model::edge::*;
-use model::traffic::{Cors, Mirror, Names, OriginPattern};
+use model::traffic::{Carrier, Cors, Mirror, Names, OriginPattern, Persistence};
 use std::time::Duration;
 
 /// An edge with one rule for everything.
@@ -286,4 +286,110 @@ fn a_fraction_of_requests_is_mirrored() {
     eventually(|| mirrored(&running, "sent") >= 48);
     let count = seen.try_iter().count();
     assert!((48..=52).contains(&count), "{count} of 200");
+}
+
+fn persistence(carrier: Carrier) -> Option<Box<Persistence>> {
+    Some(Box::new(Persistence {
+        carrier,
+        name: "cw-session".into(),
+        absolute_timeout: None,
+        idle_timeout: None,
+    }))
+}
+
+/// Origins that say their number.
+fn numbered(bodies: &[&'static str]) -> Vec<std::net::SocketAddr> {
+    bodies.iter().map(|body| Origin::start(says(body)).address).collect()
+}
+
+fn with_cookie(client: &mut Peer, cookie: &str) -> (String, String) {
+    client.send(format!("GET / HTTP/1.1\r\nHost: a\r\nCookie: x=1; {cookie}\r\n\r\n"));
+    client.response()
+}
+
+/// The pair of a Set-Cookie field.
+fn cookie(head: &str) -> &str {
+    header(head, "set-cookie").unwrap().split(';').next().unwrap()
+}
+
+#[test]
+fn a_session_stays_at_its_endpoint_whatever_the_weights_and_the_snapshot() {
+    let (stable, canary) = (numbered(&["s1", "s2", "s3"]), numbered(&["c1", "c2"]));
+    let backends =
+        |stable, canary| Action::Forward(vec![to("stable", stable), to("canary", canary)]);
+    let rule_of = |action| {
+        let mut rule = rule("sticky", "/", action);
+        rule.persistence = persistence(Carrier::SessionCookie);
+        rule
+    };
+    let facts = facts(&[("stable", stable.as_slice()), ("canary", canary.as_slice())]);
+    let port = free_port();
+    let listeners = |rule| vec![listener(port, Protocol::Http, "", vec![rule])];
+    let plan = snapshot(listeners(rule_of(backends(50, 50))), Default::default());
+    let running = Running::start_with(plan, &facts, Default::default(), 2);
+    let mut sessions = Vec::new();
+    for _ in 0..12 {
+        let (head, body) = Peer::connect(port).get("/", "a");
+        let line = header(&head, "set-cookie").unwrap();
+        assert!(line.ends_with("; Path=/; HttpOnly; SameSite=Lax"), "{line}");
+        sessions.push((cookie(&head).to_owned(), body));
+    }
+    let at_canary = sessions.iter().filter(|(_, body)| body.starts_with('c')).count();
+    assert!((1..12).contains(&at_canary), "{sessions:?}");
+    for weights in [(50, 50), (1, 99), (100, 0)] {
+        running.publish(listeners(rule_of(backends(weights.0, weights.1))), &facts);
+        for (cookie, expected) in &sessions {
+            let (head, body) = with_cookie(&mut Peer::connect(port), cookie);
+            assert_eq!((&body, header(&head, "set-cookie")), (expected, None), "{weights:?}");
+        }
+    }
+}
+
+#[test]
+fn a_session_without_its_endpoint_begins_again_elsewhere() {
+    let endpoints = numbered(&["1", "2"]);
+    let mut rule = forward("sticky", "/", "a");
+    rule.persistence = persistence(Carrier::SessionCookie);
+    let (running, port) = serving(rule.clone(), &[("a", &endpoints)]);
+    let mut client = Peer::connect(port);
+    let (head, first) = client.get("/", "a");
+    let first_cookie = cookie(&head).to_owned();
+    let left = if first == "1" { 1 } else { 0 };
+    let remaining = facts(&[("a", &endpoints[left..=left])]);
+    running.publish(vec![listener(port, Protocol::Http, "", vec![rule])], &remaining);
+    let (head, second) = with_cookie(&mut client, &first_cookie);
+    assert_ne!(second, first);
+    let second_cookie = cookie(&head).to_owned();
+    let (head, body) = with_cookie(&mut client, &second_cookie);
+    assert_eq!((body, header(&head, "set-cookie")), (second, None));
+    let (head, _) = with_cookie(&mut client, "cw-session=forged");
+    assert!(header(&head, "set-cookie").is_some());
+}
+
+#[test]
+fn the_session_is_at_the_endpoint_that_answered() {
+    let gone = std::net::SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let alive = numbered(&["alive"])[0];
+    let mut rule = forward("sticky", "/", "a");
+    rule.persistence = persistence(Carrier::Header);
+    let (_running, port) = serving(rule, &[("a", &[gone, alive])]);
+    for _ in 0..4 {
+        let mut client = Peer::connect(port);
+        let (head, body) = client.get("/", "a");
+        assert_eq!(body, "alive");
+        let [token] = lines(&head, "cw-session")[..] else { panic!("one line: {head}") };
+        client.send(format!("GET / HTTP/1.1\r\nHost: a\r\nCW-Session: {token}\r\n\r\n"));
+        let (head, body) = client.response();
+        assert_eq!((body.as_str(), header(&head, "cw-session")), ("alive", None));
+    }
+}
+
+#[test]
+fn an_answer_of_the_edge_begins_no_session() {
+    let gone = std::net::SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let mut rule = forward("sticky", "/", "a");
+    rule.persistence = persistence(Carrier::SessionCookie);
+    let (_running, port) = serving(rule, &[("a", &[gone])]);
+    let (head, _) = Peer::connect(port).get("/", "a");
+    assert_eq!((status(&head), header(&head, "set-cookie")), (502, None));
 }
