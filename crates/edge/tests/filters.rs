@@ -63,10 +63,12 @@ fn a_preflight_is_answered_by_the_edge() {
             assert_eq!(of(name), allowed.then_some(value), "{name}");
         }
     }
-    let metrics = edge::render_metrics(&running.registry.metrics);
-    let counted = "cutwater_requests_total{route=\"HTTPRoute test/any-";
-    let counted = metrics.lines().find(|line| line.starts_with(counted) && line.contains("2xx"));
-    assert!(counted.unwrap().ends_with(" 2"), "{counted:?}");
+    let name = "cutwater_requests_total{route=\"HTTPRoute test/any-";
+    eventually(|| {
+        let metrics = edge::render_metrics(&running.registry.metrics);
+        let is_counted = |l: &str| l.starts_with(name) && l.ends_with("class=\"2xx\"} 2");
+        metrics.lines().any(is_counted)
+    });
 }
 
 #[test]
@@ -392,4 +394,88 @@ fn an_answer_of_the_edge_begins_no_session() {
     let (_running, port) = serving(rule, &[("a", &[gone])]);
     let (head, _) = Peer::connect(port).get("/", "a");
     assert_eq!((status(&head), header(&head, "set-cookie")), (502, None));
+}
+
+/// Sends one request by HTTP/2 and gives the response's status, header fields and body.
+fn by_http2(port: u16, request: http::Request<()>, body: &'static [u8]) -> http::Response<String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let exchange = async {
+        let io = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        let (mut send, connection) = h2::client::handshake(io).await.unwrap();
+        tokio::spawn(async move { drop(connection.await) });
+        let (response, mut stream) = send.send_request(request, body.is_empty()).unwrap();
+        if !body.is_empty() {
+            stream.send_data(bytes::Bytes::from_static(body), true).unwrap();
+        }
+        let (parts, mut stream) = response.await.unwrap().into_parts();
+        let mut bytes = Vec::new();
+        while let Some(piece) = stream.data().await {
+            bytes.extend_from_slice(&piece.unwrap());
+        }
+        http::Response::from_parts(parts, text(bytes))
+    };
+    runtime.block_on(async { tokio::time::timeout(PATIENCE, exchange).await.unwrap() })
+}
+
+#[test]
+fn all_of_it_holds_for_http2() {
+    let (origin, _seen) = telling();
+    let (copy, copies) = telling();
+    let mut rule = forward("http2", "/", "a");
+    rule.cors = Some(Box::new(cors()));
+    rule.persistence = persistence(Carrier::Header);
+    rule.mirrors = vec![mirror("m", 1, 1)];
+    let services: [(&str, &[std::net::SocketAddr]); 2] =
+        [("a", &[origin.address]), ("m", &[copy.address])];
+    let (_running, port) = serving(rule, &services);
+    let request = |method: &str| {
+        let request = http::Request::builder().method(method).uri("http://a.test/x");
+        request.header("origin", "https://shop.test")
+    };
+    let preflight = request("OPTIONS").header("access-control-request-method", "PUT");
+    let response = by_http2(port, preflight.body(()).unwrap(), b"");
+    assert_eq!(response.status(), 204);
+    assert_eq!(response.headers()["access-control-allow-methods"], "GET, PUT");
+    assert!(!response.headers().contains_key("cw-session"), "no endpoint was asked");
+    let response = by_http2(port, request("PUT").body(()).unwrap(), b"hello");
+    assert_eq!((response.status().as_u16(), response.body().as_str()), (200, "ok"));
+    assert_eq!(response.headers()["access-control-allow-origin"], "https://shop.test");
+    let token = response.headers()["cw-session"].clone();
+    let (_, body) = copies.recv_timeout(PATIENCE).unwrap();
+    assert!(body.contains("hello"), "{body}");
+    let again = request("GET").header("cw-session", token).body(()).unwrap();
+    assert!(!by_http2(port, again, b"").headers().contains_key("cw-session"));
+}
+
+#[test]
+fn a_session_outlives_the_edge_by_its_key() {
+    let endpoints = numbered(&["1", "2", "3", "4"]);
+    let port = free_port();
+    let mut rule = forward("sticky", "/", "a");
+    rule.persistence = persistence(Carrier::SessionCookie);
+    let plan = snapshot(
+        vec![listener(port, Protocol::Http, "", vec![rule])],
+        model::certificates::CertificatePlan::default(),
+    );
+    let started = |key: [u8; edge::SESSION_KEY_BYTES]| {
+        let registry = edge::Registry::new(1).with_session_key(&key);
+        let (facts, keys) = (facts(&[("a", &endpoints)]), edge::KeyTable::default());
+        let view = edge::EdgeView::build(&plan, &facts, &keys, &registry, None);
+        let views = publish::Cell::new(std::sync::Arc::new(view));
+        let bind = std::net::Ipv4Addr::LOCALHOST.into();
+        let config = edge::Config { bind, port_offset: 0, workers: 1 };
+        edge::Edge::start(config, &views, &registry, |_| None).unwrap()
+    };
+    let edge = started([1; edge::SESSION_KEY_BYTES]);
+    let (head, first) = Peer::connect(port).get("/", "a");
+    let first_cookie = cookie(&head).to_owned();
+    drop(edge);
+    for (key, is_kept) in [(1, true), (2, false)] {
+        let _edge = started([key; edge::SESSION_KEY_BYTES]);
+        for _ in 0..3 {
+            let (head, body) = with_cookie(&mut Peer::connect(port), &first_cookie);
+            assert_eq!(header(&head, "set-cookie").is_none(), is_kept);
+            assert!(!is_kept || body == first);
+        }
+    }
 }
