@@ -1,5 +1,5 @@
 //! What Cutwater keeps on disk between runs, in one state folder: a local certificate authority with
-//! the certificates it issued, and the SOA serial of each zone.
+//! the certificates it issued, the SOA serial of each zone, and the key of session tokens.
 //!
 //! Not here: certificates from Secrets (`manifest` reads them), choosing one by SNI (`edge`), zone
 //! content (`zone`). The time is an argument everywhere. All calls block on the disk for a moment, so
@@ -13,10 +13,12 @@ mod error;
 mod leaf;
 mod local_ca;
 mod serials;
+mod session_key;
 mod state;
 
 pub use error::Error;
 pub use leaf::Leaf;
 pub use local_ca::LocalCa;
 pub use serials::Serials;
+pub use session_key::SessionKey;
 pub use state::StateFolder;

@@ -27,7 +27,11 @@ impl Rotation {
 /// Where a request goes.
 #[derive(Clone, Copy)]
 pub(crate) enum Picked<'v> {
-    Backend(Backend<'v>),
+    Backend {
+        backend: Backend<'v>,
+        /// Its place among those of the rule.
+        share: usize,
+    },
     NoEndpoint,
     InvalidBackend,
     /// All weights are zero.
@@ -42,8 +46,8 @@ pub(crate) fn pick<'v>(
     backends: &Backends,
     backend: impl Fn(u32) -> Option<Backend<'v>>,
 ) -> Picked<'v> {
-    let share = match backends.shares() {
-        [only] if only.weight > 0 => only,
+    let (at, share) = match backends.shares() {
+        [only] if only.weight > 0 => (0, only),
         shares => {
             let turn = next(&rotation.rules, rule, rotation.start);
             match choose(shares, backends.total(), turn) {
@@ -54,7 +58,7 @@ pub(crate) fn pick<'v>(
     };
     let Some(number) = share.backend else { return Picked::InvalidBackend };
     match backend(number).filter(|backend| !backend.members.is_empty()) {
-        Some(backend) => Picked::Backend(backend),
+        Some(backend) => Picked::Backend { backend, share: at },
         None => Picked::NoEndpoint,
     }
 }
@@ -91,10 +95,10 @@ fn pair<'a>(pairs: &'a [u8], separator: u8, name: &str) -> Option<&'a [u8]> {
 /// 2^32 divided by the golden ratio.
 const GOLDEN: u32 = 0x9E37_79B9;
 
-fn choose(shares: &[Share], total: u64, turn: u32) -> Option<&Share> {
+fn choose(shares: &[Share], total: u64, turn: u32) -> Option<(usize, &Share)> {
     let point = u64::from(turn.wrapping_mul(GOLDEN));
     let mut target = ((u128::from(point) * u128::from(total)) >> 32) as u64;
-    shares.iter().find(|share| {
+    shares.iter().enumerate().find(|(_, share)| {
         let weight = u64::from(share.weight);
         let taken = target < weight;
         target = target.saturating_sub(weight);
@@ -129,8 +133,7 @@ mod tests {
                 let mut counts = vec![0f64; weights.len()];
                 for turn in 0..1_000u32 {
                     let chosen = choose(&shares, u64::from(total), start.wrapping_add(turn));
-                    let chosen = chosen.expect("a weight is not zero");
-                    let at = shares.iter().position(|s| std::ptr::eq(s, chosen)).expect("ours");
+                    let (at, _) = chosen.expect("a weight is not zero");
                     counts[at] += 1.0;
                 }
                 for (count, weight) in counts.iter().zip(&weights) {
@@ -153,7 +156,7 @@ mod tests {
         ] {
             let backends = Backends::new(shares);
             let picked = match pick(&rotation, 0, &backends, |_| None) {
-                Picked::Backend(_) => "backend",
+                Picked::Backend { .. } => "backend",
                 Picked::NoEndpoint => "no endpoint",
                 Picked::InvalidBackend => "invalid",
                 Picked::NoWeight => "no weight",

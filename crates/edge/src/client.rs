@@ -1,7 +1,7 @@
 //! The side of an exchange that faces the client, as HTTP/1.1 and HTTP/2 both provide it. The rest of the edge is
 //! written against this trait once.
 
-use crate::edits::Edits;
+use crate::additions::ResponseEdits;
 use crate::ids::RequestId;
 use h1::{Framing, HeaderList, Known, Trailers};
 use std::task::{Context, Poll};
@@ -97,7 +97,7 @@ pub(crate) struct Response<'a> {
     /// How the body comes from the origin.
     pub framing: Framing,
     pub fields: Fields<'a>,
-    pub edits: Option<&'a Edits>,
+    pub edits: Option<ResponseEdits<'a>>,
     pub id: &'a RequestId,
     /// For a final response without a Date of its own (RFC 9110 section 6.6.1).
     pub date: &'a [u8],
@@ -129,7 +129,7 @@ impl Response<'_> {
         if self.status >= 200 && !self.has_date() {
             keep(b"date", self.date);
         }
-        for (name, value) in self.edits.into_iter().flat_map(Edits::added) {
+        for (name, value) in self.edits.into_iter().flat_map(ResponseEdits::added) {
             line(name, value);
         }
         line(b"x-request-id", self.id.as_bytes());

@@ -4,6 +4,7 @@
 use crate::access::TlsFacts;
 use crate::http1::{Http1, Next};
 use crate::tls::{self, HandshakeFault, PortTls};
+use crate::upstream::Ends;
 use crate::worker::Worker;
 use crate::{deadline::Deadline, http2};
 use model::edge::Protocol;
@@ -30,6 +31,10 @@ pub(crate) struct Connection {
 impl Connection {
     pub fn scheme(&self) -> Protocol {
         if self.tls.is_some() { Protocol::Https } else { Protocol::Http }
+    }
+
+    pub fn ends(&self) -> Ends {
+        Ends { peer: self.peer, local: self.local }
     }
 
     pub fn scheme_name(&self) -> &'static str {

@@ -32,6 +32,15 @@ impl Edits {
         (edits != Edits::default()).then_some(edits)
     }
 
+    /// These, then `after`.
+    pub fn then(&self, after: &Edits) -> Edits {
+        let added = self.added.iter().filter(|line| !after.drops(&line.name));
+        Edits {
+            dropped: self.dropped.iter().chain(&after.dropped).cloned().collect(),
+            added: added.chain(&after.added).cloned().collect(),
+        }
+    }
+
     #[inline]
     pub fn drops(&self, name: &[u8]) -> bool {
         self.dropped.iter().any(|dropped| dropped.eq_ignore_ascii_case(name))
@@ -51,7 +60,8 @@ fn lower(name: &Text) -> Box<[u8]> {
     name.to_ascii_lowercase().into_bytes().into()
 }
 
-fn is_editable(name: &[u8]) -> bool {
+/// Not for fields that frame the message or belong to one connection.
+pub(crate) fn is_editable(name: &[u8]) -> bool {
     use h1::Known::*;
     let known = h1::Known::of(name);
     h1::is_token(name)

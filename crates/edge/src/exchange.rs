@@ -1,23 +1,28 @@
-//! One request from its head to the end of its response, for every version of HTTP: decide, forward, answer instead
-//! where there is no response of an origin, account.
+//! One request from its head to the end of its response, for every version of HTTP: decide, find an endpoint, run the
+//! attempt, answer instead where there is no response of an origin, account.
 
 use crate::access::{AccessRecord, Trace};
+use crate::additions::Additions;
 use crate::balance::{self, Picked, pick};
+use crate::changes::Changes;
 use crate::client::Client;
 use crate::connection::Connection;
 use crate::deadline::Deadline;
 use crate::decide::{Decided, Head, decide};
 use crate::forward::{Route, Run};
 use crate::ids::RequestId;
+use crate::mirror::{Draft, Tee};
 use crate::pump::Terms;
 use crate::refusal::{Cause, Media, Refusal};
 use crate::reply::Reply;
 use crate::request_head;
-use crate::view::{EdgeView, RuleAction, RulePlan};
+use crate::sticky::Visit;
+use crate::view::{Backends, EdgeView, RuleAction, RulePlan};
 use crate::worker::Worker;
 use h1::{HeaderList, Known, Method, RequestHead};
 use model::edge::Redirect;
 use routing::RedirectRequest;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 /// Memory that a request needs and the next one uses again.
@@ -29,12 +34,15 @@ pub(crate) struct Scratch {
     normal: Vec<u8>,
     /// What is written to the origin.
     pub upload: Vec<u8>,
+    additions: Additions,
+    /// Copies for mirrors.
+    drafts: Vec<Draft>,
 }
 
 /// Where a request is served.
 #[derive(Clone, Copy)]
 pub(crate) struct Site<'a> {
-    pub worker: &'a Worker,
+    pub worker: &'a Rc<Worker>,
     pub connection: &'a Connection,
     pub deadline: &'a Deadline,
     pub protocol: &'static str,
@@ -59,29 +67,54 @@ pub(crate) async fn serve<C: Client>(
     let id = worker.ids.next();
     let mut trace = Trace::new(Instant::now());
     let view = worker.view();
-    let reply = Reply { worker, deadline, is_head: head.method == Method::Head, id: &id };
-    let step = plan(received, client, scratch, &view, &id);
+    let mut additions = std::mem::take(&mut scratch.additions);
+    let step = plan(received, client, scratch, &view, (&id, &mut additions));
     let rule = step.rule();
     match step {
         Step::Forward(route, terms) => {
             let limits = route.rule.timeouts.request;
             deadline.cap_at(trace.started, limits);
             let run = Run::new(received, &view, route, terms);
-            if let Err(refusal) = run.forward(client, scratch, &mut trace).await {
+            let lines = additions.len();
+            let drafts = std::mem::take(&mut scratch.drafts);
+            let memory = (&mut *scratch, &mut additions);
+            let result = match drafts.is_empty() {
+                true => run.forward(client, memory, &mut trace).await,
+                false => {
+                    let mut tee = Tee::new(client, worker, drafts, run.terms());
+                    // Boxed: only requests that are mirrored need the room.
+                    Box::pin(run.forward(&mut tee, memory, &mut trace)).await
+                }
+            };
+            if let Err(refusal) = result {
+                additions.truncate(lines);
                 let media = media(received, client, scratch);
+                let reply = reply(received, &id, &additions);
                 reply.refuse(client, refusal, media, &mut trace).await;
             }
         }
+        Step::Preflight(rule) => {
+            reply(received, &id, &additions).preflight(client, rule, &mut trace).await;
+        }
         Step::Redirect(rule, status, location) => {
+            let reply = reply(received, &id, &additions);
             reply.redirect(client, (rule, status, &location), &mut trace).await;
         }
         Step::Refuse(_, refusal) => {
             let media = media(received, client, scratch);
+            let reply = reply(received, &id, &additions);
             reply.refuse(client, refusal, media, &mut trace).await;
         }
     }
     deadline.cap_at(trace.started, None);
     account(received, client, scratch, rule, &id, &trace);
+    additions.clear();
+    scratch.additions = additions;
+}
+
+fn reply<'a>(received: Received<'a>, id: &'a RequestId, additions: &'a Additions) -> Reply<'a> {
+    let Received { site: Site { worker, deadline, .. }, head } = received;
+    Reply { worker, deadline, is_head: head.method == Method::Head, id, additions }
 }
 
 /// Answers what is no request; its connection or stream ends with that.
@@ -89,7 +122,8 @@ pub(crate) async fn refuse_message<C: Client>(site: Site<'_>, client: &mut C, re
     let Site { worker, connection, deadline, protocol } = site;
     let id = worker.ids.next();
     let mut trace = Trace::new(Instant::now());
-    let reply = Reply { worker, deadline, is_head: false, id: &id };
+    let additions = Additions::default();
+    let reply = Reply { worker, deadline, is_head: false, id: &id, additions: &additions };
     reply.refuse(client, refusal, Media::Text, &mut trace).await;
     let total = trace.elapsed(Instant::now());
     worker.metrics.unmatched().of(worker.index).request(&trace, micros(total));
@@ -100,6 +134,7 @@ pub(crate) async fn refuse_message<C: Client>(site: Site<'_>, client: &mut C, re
 
 enum Step<'v> {
     Forward(Route<'v>, Terms<'v>),
+    Preflight(&'v RulePlan),
     Redirect(&'v RulePlan, u16, Vec<u8>),
     Refuse(Option<&'v RulePlan>, Refusal),
 }
@@ -108,7 +143,7 @@ impl<'v> Step<'v> {
     fn rule(&self) -> Option<&'v RulePlan> {
         match self {
             Step::Forward(route, _) => Some(route.rule),
-            Step::Redirect(rule, ..) => Some(rule),
+            Step::Preflight(rule) | Step::Redirect(rule, ..) => Some(rule),
             Step::Refuse(rule, _) => *rule,
         }
     }
@@ -120,17 +155,20 @@ fn plan<'v, C: Client>(
     client: &C,
     scratch: &mut Scratch,
     view: &'v EdgeView,
-    id: &'v RequestId,
+    (id, additions): (&'v RequestId, &mut Additions),
 ) -> Step<'v> {
     let Received { site: Site { worker, connection, .. }, head } = received;
     let request = Head { bytes: client.request(), head, list: &scratch.request };
-    let Scratch { host, normal, upload, .. } = scratch;
+    let Scratch { host, normal, upload, drafts, .. } = scratch;
     let mut matching = worker.matching.borrow_mut();
     let decided = match decide(view, connection, request, (host, normal), &mut matching) {
         Ok(decided) => decided,
         Err(refusal) => return Step::Refuse(None, refusal),
     };
     let rule = decided.rule;
+    if rule.cors.as_ref().is_some_and(|cors| cors.judge(request, additions)) {
+        return Step::Preflight(rule);
+    }
     match &rule.action {
         RuleAction::Fail { status } => Step::Refuse(Some(rule), Refusal::Rule { status: *status }),
         RuleAction::Redirect(redirect) => {
@@ -138,15 +176,33 @@ fn plan<'v, C: Client>(
             Step::Redirect(rule, redirect.status, location)
         }
         RuleAction::Forward(backends) => {
-            let backend = |number| view.backend(number);
-            let cause = match pick(&worker.rotation, rule.number, backends, backend) {
-                Picked::Backend(backend) => {
+            let sticky = rule.sticky.as_deref();
+            let mut visit =
+                sticky.map(|sticky| Box::new(Visit::new(sticky, request, additions.len())));
+            let held = visit.as_ref().and_then(|visit| held(visit, view, backends));
+            let pick = || pick(&worker.rotation, rule.number, backends, |at| view.backend(at));
+            let (picked, held) = held.map_or_else(|| (pick(), None), |(to, at)| (to, Some(at)));
+            let cause = match picked {
+                Picked::Backend { backend, share } => {
                     upload.clear();
-                    request_head::write(upload, request, &decided, connection, id);
+                    let changes = backends.changes(share).unwrap_or(&rule.changes);
+                    request_head::write(upload, request, (&decided, changes), connection, id);
+                    if request_head::upgrade(request).is_none() {
+                        let write = |out: &mut Vec<u8>, changes: &Changes| {
+                            request_head::write(out, request, (&decided, changes), connection, id);
+                        };
+                        let (from, changes) =
+                            ((&**worker, connection.ends()), (view, &rule.changes));
+                        let copies = rule.mirrors.iter();
+                        drafts.extend(copies.filter_map(|m| m.draft(from, changes, write)));
+                    }
+                    if let Some(visit) = &mut visit {
+                        visit.share = share;
+                    }
                     let algorithm = &backend.policy.balance.algorithm;
                     let key = balance::key(algorithm, request, decided.path.query, connection);
-                    let route = Route { rule, backend, key };
-                    return Step::Forward(route, terms(request, rule, id));
+                    let route = Route { rule, changes, backend, held, visit, key };
+                    return Step::Forward(route, terms(request, id));
                 }
                 Picked::NoEndpoint => Cause::NoEndpoint,
                 Picked::InvalidBackend => Cause::InvalidBackend,
@@ -157,12 +213,28 @@ fn plan<'v, C: Client>(
     }
 }
 
-fn terms<'v>(request: Head<'_>, rule: &'v RulePlan, id: &'v RequestId) -> Terms<'v> {
+/// Where the session of a request is, if it is anywhere: the backend, and the endpoint's place in it.
+fn held<'v>(
+    visit: &Visit<'_>,
+    view: &'v EdgeView,
+    backends: &Backends,
+) -> Option<(Picked<'v>, usize)> {
+    let position = |share, address| {
+        let members = view.backend_of(backends, share)?.members;
+        members.iter().position(|member| member.address() == address && member.is_in())
+    };
+    let (share, at) = visit.wanted(position)?;
+    let backend = view.backend_of(backends, share)?;
+    Some((Picked::Backend { backend, share }, at))
+}
+
+/// Without what changes the response: that is settled with each attempt.
+fn terms<'v>(request: Head<'_>, id: &'v RequestId) -> Terms<'v> {
     Terms {
         method: request.head.method,
         framing: request.head.framing,
         asks_upgrade: request_head::upgrade(request).is_some(),
-        response_edits: rule.response_edits.as_ref(),
+        response_edits: None,
         again_on: None,
         id,
     }

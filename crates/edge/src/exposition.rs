@@ -3,6 +3,7 @@
 use crate::live::Live;
 use crate::metrics::Counter;
 use crate::metrics::{LATENCY_BOUNDS_US, Metrics, RouteMetrics, UpstreamFailure, WorkerCounters};
+use crate::mirror;
 use crate::refusal::Cause;
 use crate::view::Registry;
 use std::fmt::Write;
@@ -19,6 +20,7 @@ pub fn render(registry: &Registry) -> String {
     bytes(&mut text, &routes);
     failures(&mut text, &routes);
     connections(&mut text, metrics);
+    mirrors(&mut text, metrics);
     refusals(&mut text, metrics);
     endpoints(&mut text, &registry.live);
     text
@@ -150,6 +152,20 @@ fn connections(text: &mut String, metrics: &Metrics) {
     const RETRIES: &str = "cutwater_upstream_retries_total";
     family(text, RETRIES, "counter", "Requests tried again on another connection or endpoint.");
     sample(text, RETRIES, &[], total(|w| &w.retries));
+}
+
+fn mirrors(text: &mut String, metrics: &Metrics) {
+    const NAME: &str = "cutwater_mirrored_requests_total";
+    family(
+        text,
+        NAME,
+        "counter",
+        "Copies of requests for mirror backends, by what became of them.",
+    );
+    for outcome in mirror::Outcome::ALL {
+        let total = metrics.sum(|w| &w.mirrors[outcome as usize]);
+        sample(text, NAME, &[("result", outcome.slug())], total);
+    }
 }
 
 fn refusals(text: &mut String, metrics: &Metrics) {

@@ -2,26 +2,31 @@
 //! is sound. What is sound, and which endpoint is next, `traffic` decides.
 
 use crate::access::Trace;
+use crate::additions::{Additions, ResponseEdits};
+use crate::changes::Changes;
 use crate::client::{Client, ClientFault};
 use crate::deadline::Passed;
 use crate::exchange::{Received, Scratch, Site};
-use crate::http2_pump;
 use crate::metrics::{RouteCounters, UpstreamFailure};
-use crate::pump::{Aftermath, Fault, Pump, Terms};
+use crate::pump::{Aftermath, Fault, Terms};
 use crate::refusal::{Cause, Refusal};
+use crate::sticky::Visit;
 use crate::tls_client::TlsFault;
-use crate::upstream::{ConnectFault, Peer, Upstream};
+use crate::upstream::{ConnectFault, Peer, Upstream, attempt};
 use crate::view::{Backend, EdgeView, RulePlan};
 use crate::worker::Worker;
 use h1::Method;
-use std::future::poll_fn;
 use std::time::{Duration, Instant};
 use traffic::{Attempt, Choice, Endpoint, Failure, Outcome, Random, Repeat};
 
 /// Where a forwarded request may go.
 pub(crate) struct Route<'v> {
     pub rule: &'v RulePlan,
+    pub changes: &'v Changes,
     pub backend: Backend<'v>,
+    /// The endpoint that the request's session is at.
+    pub held: Option<usize>,
+    pub visit: Option<Box<Visit<'v>>>,
     /// For consistent hashing.
     pub key: Option<u64>,
 }
@@ -65,6 +70,10 @@ enum Ended {
 }
 
 impl<'a> Run<'a> {
+    pub fn terms(&self) -> &Terms<'a> {
+        &self.terms
+    }
+
     pub fn new(
         received: Received<'a>,
         view: &'a EdgeView,
@@ -78,7 +87,7 @@ impl<'a> Run<'a> {
     pub async fn forward<C: Client>(
         &self,
         client: &mut C,
-        scratch: &mut Scratch,
+        (scratch, additions): (&mut Scratch, &mut Additions),
         trace: &mut Trace,
     ) -> Result<(), Refusal> {
         let _place = match self.route.backend.policy.limits.requests {
@@ -91,7 +100,12 @@ impl<'a> Run<'a> {
             tried.note(at);
             trace.attempts = tried.attempts;
             let endpoint = &*self.route.backend.members[at];
-            let failed = match self.attempt(endpoint, &mut tried, client, scratch, trace).await {
+            if let Some(visit) = &self.route.visit {
+                let is_secure = self.received.site.connection.tls.is_some();
+                visit.keep(endpoint.address(), is_secure, additions);
+            }
+            let memory = (&mut *scratch, &*additions);
+            let failed = match self.attempt(endpoint, &mut tried, client, memory, trace).await {
                 Err(failed) => failed,
                 Ok(Ended::Whole | Ended::Cut) => return Ok(()),
                 Ok(Ended::Refused(refusal)) => return Err(refusal),
@@ -108,7 +122,10 @@ impl<'a> Run<'a> {
         if tried.wants_fresh {
             return tried.last();
         }
-        let Route { backend, key, .. } = &self.route;
+        let Route { backend, key, held, .. } = &self.route;
+        if tried.attempts == 0 && held.is_some() {
+            return *held;
+        }
         let worker = self.received.site.worker;
         let choice = Choice {
             group: backend.number,
@@ -134,7 +151,7 @@ impl<'a> Run<'a> {
         endpoint: &Endpoint,
         tried: &mut Tried,
         client: &mut C,
-        scratch: &mut Scratch,
+        memory: (&mut Scratch, &Additions),
         trace: &mut Trace,
     ) -> Result<Ended, Failed> {
         let worker = self.received.site.worker;
@@ -153,7 +170,7 @@ impl<'a> Run<'a> {
                 Err(instead) => return instead,
             },
         };
-        let (result, aftermath) = self.pump(&mut upstream, tried, client, scratch, trace).await;
+        let (result, aftermath) = self.pump(&mut upstream, tried, client, memory, trace).await;
         let Err(fault) = result else {
             if aftermath.reusable {
                 worker.pool.put(peer, upstream);
@@ -175,34 +192,24 @@ impl<'a> Run<'a> {
         upstream: &mut Upstream,
         tried: &Tried,
         client: &mut C,
-        scratch: &mut Scratch,
+        (scratch, additions): (&mut Scratch, &Additions),
         trace: &mut Trace,
     ) -> (Result<(), Fault>, Aftermath) {
         let Site { worker, deadline, .. } = self.received.site;
         let again_on = |status| self.is_again(status, tried);
         let wanted = self.route.rule.retry.as_deref().filter(|retry| !retry.codes.is_empty());
         let again_on: Option<&dyn Fn(u16) -> bool> = wanted.map(|_| &again_on as _);
-        let terms = Terms { again_on, ..self.terms };
-        let place = (worker, deadline);
-        let (request, list) = (&mut scratch.upload, &mut scratch.response);
-        match upstream {
-            Upstream::Http1(io) => {
-                let mut pump = Pump::new(client, io, place, terms, trace, (request, list));
-                let result = poll_fn(|cx| pump.poll(cx)).await;
-                (result, pump.aftermath())
-            }
-            // Boxed: what it needs would lie in the memory of every request.
-            Upstream::Http2(lease) => {
-                let request = (request.as_slice(), list);
-                Box::pin(http2_pump::attempt(client, lease, place, terms, trace, request)).await
-            }
-        }
+        let edits = self.route.changes.response_edits.as_ref();
+        let response_edits = ResponseEdits::of(edits, additions);
+        let terms = Terms { again_on, response_edits, ..self.terms };
+        let request = (&mut scratch.upload, &mut scratch.response);
+        attempt(client, upstream, (worker, deadline), terms, trace, request).await
     }
 
     fn peer(&self, endpoint: &Endpoint) -> Peer<'a> {
         let Route { backend, .. } = &self.route;
-        let client = self.received.site.connection;
-        Peer { address: endpoint.address(), dial: backend.dial, client }
+        let ends = self.received.site.connection.ends();
+        Peer { address: endpoint.address(), dial: backend.dial, ends }
     }
 
     /// A response with this status is not passed on: there will be another attempt. Takes it from the budget.

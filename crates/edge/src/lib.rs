@@ -11,11 +11,14 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod additions;
 mod balance;
 mod buffers;
+mod changes;
 mod client;
 mod config;
 mod connection;
+mod cors;
 mod date;
 mod deadline;
 mod decide;
@@ -34,11 +37,13 @@ mod ids;
 mod listen;
 mod live;
 mod metrics;
+mod mirror;
 mod proxy_protocol;
 mod pump;
 mod refusal;
 mod reply;
 mod request_head;
+mod sticky;
 mod tls;
 mod tls_client;
 mod transport;
@@ -53,6 +58,7 @@ pub use exposition::render as render_metrics;
 pub use live::{Live, Out};
 pub use metrics::{Counter, LATENCY_BOUNDS_US, Metrics, UpstreamFailure};
 pub use refusal::{Cause, Refusal};
+pub use sticky::SESSION_KEY_BYTES;
 pub use tls::{KeyError, KeyTable};
 pub use view::{EdgeView, Registry};
 

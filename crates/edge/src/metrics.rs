@@ -2,6 +2,7 @@
 //! sum them up. Counters of a route are kept by its id and survive new snapshots. The text form is in `exposition`.
 
 use crate::access::Trace;
+use crate::mirror;
 use crate::refusal::{Cause, Refusal};
 use model::{ObjectId, limits};
 use std::collections::BTreeMap;
@@ -134,6 +135,7 @@ pub(crate) struct WorkerCounters {
     pub handshakes_failed: Counter,
     pub handshakes_without_certificate: Counter,
     pub retries: Counter,
+    pub mirrors: [Counter; mirror::Outcome::ALL.len()],
     pub causes: [Counter; Cause::ALL.len()],
     pub messages: Box<[Counter]>,
 }
@@ -148,6 +150,7 @@ impl WorkerCounters {
             handshakes_failed: Counter::default(),
             handshakes_without_certificate: Counter::default(),
             retries: Counter::default(),
+            mirrors: Default::default(),
             causes: Default::default(),
             messages: h1::Reason::ALL.iter().map(|_| Counter::default()).collect(),
         }

@@ -7,10 +7,10 @@
 //! ```
 
 use crate::access::Trace;
+use crate::additions::ResponseEdits;
 use crate::buffers::Buffer;
 use crate::client::{Body, Client, ClientFault, Fields, Follow, Response};
 use crate::deadline::{Deadline, Passed};
-use crate::edits::Edits;
 use crate::ids::RequestId;
 use crate::transport::{UpstreamIo, poll_fill, poll_write_all};
 use crate::worker::{LIMITS, Worker};
@@ -50,9 +50,9 @@ pub(crate) struct Terms<'a> {
     pub method: Method,
     pub framing: Framing,
     pub asks_upgrade: bool,
-    pub response_edits: Option<&'a Edits>,
     /// Says of the status of a response whether another attempt is to be made instead of passing it on.
     pub again_on: Option<&'a dyn Fn(u16) -> bool>,
+    pub response_edits: Option<ResponseEdits<'a>>,
     pub id: &'a RequestId,
 }
 

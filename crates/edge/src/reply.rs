@@ -1,6 +1,7 @@
 //! Answers of the edge's own: refusals and redirects.
 
 use crate::access::Trace;
+use crate::additions::{Additions, ResponseEdits};
 use crate::client::{Client, ClientFault, Fields, Follow, Response};
 use crate::deadline::Deadline;
 use crate::ids::RequestId;
@@ -18,6 +19,7 @@ pub(crate) struct Reply<'a> {
     /// The request was HEAD: the answer has no body.
     pub is_head: bool,
     pub id: &'a RequestId,
+    pub additions: &'a Additions,
 }
 
 impl Reply<'_> {
@@ -49,6 +51,11 @@ impl Reply<'_> {
         self.answer(client, (Some(rule), status), &[(b"location", location)], b"", trace).await;
     }
 
+    /// A preflight succeeds with any ok status (Fetch, CORS-preflight fetch); it is the lines of CORS that allow.
+    pub async fn preflight<C: Client>(&self, client: &mut C, rule: &RulePlan, trace: &mut Trace) {
+        self.answer(client, (Some(rule), 204), &[], b"", trace).await;
+    }
+
     async fn answer<C: Client>(
         &self,
         client: &mut C,
@@ -60,7 +67,9 @@ impl Reply<'_> {
         let mut length = itoa::Buffer::new();
         let date = self.worker.date.get();
         let mut fields = own.to_vec();
-        fields.push((b"content-length", length.format(body.len()).as_bytes()));
+        if status != 204 {
+            fields.push((b"content-length", length.format(body.len()).as_bytes()));
+        }
         let body = if self.is_head { b"" } else { body };
         trace.status = status;
         // The route's own time is over or was never asked for: only a client that reads nothing is to be feared.
@@ -71,7 +80,10 @@ impl Reply<'_> {
             reason: h1::encode::reason_phrase(status).as_bytes(),
             framing: Framing::Length(body.len() as u64),
             fields: Fields::Own(&fields),
-            edits: rule.and_then(|rule| rule.response_edits.as_ref()),
+            edits: ResponseEdits::of(
+                rule.and_then(|rule| rule.changes.response_edits.as_ref()),
+                self.additions,
+            ),
             id: self.id,
             date: &date,
         });

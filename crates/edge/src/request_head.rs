@@ -1,6 +1,7 @@
 //! Writes the head that the origin gets: the client's lines without what is about its connection or may not be
 //! believed, then the edge's own.
 
+use crate::changes::Changes;
 use crate::connection::Connection;
 use crate::decide::{Decided, Head};
 use crate::edits::Edits;
@@ -11,13 +12,13 @@ use h1::{Framing, Known, encode};
 pub(crate) fn write(
     out: &mut Vec<u8>,
     request: Head<'_>,
-    decided: &Decided<'_, '_>,
+    (decided, changes): (&Decided<'_, '_>, &Changes),
     connection: &Connection,
     id: &RequestId,
 ) {
-    let edits = decided.rule.request_edits.as_ref();
-    request_line(out, request, decided);
-    encode::header(out, b"host", host(request, decided, edits));
+    let edits = changes.request_edits.as_ref();
+    request_line(out, request, decided, changes);
+    encode::header(out, b"host", host(request, changes, edits));
     for header in request.list.iter() {
         let name = header.name(request.bytes);
         if is_forwarded(request, *header, name) && edits.is_none_or(|edits| !edits.drops(name)) {
@@ -37,11 +38,16 @@ pub(crate) fn write(
 }
 
 /// The origin gets the normal form that was matched, or what the rule makes of it.
-fn request_line(out: &mut Vec<u8>, request: Head<'_>, decided: &Decided<'_, '_>) {
+fn request_line(
+    out: &mut Vec<u8>,
+    request: Head<'_>,
+    decided: &Decided<'_, '_>,
+    changes: &Changes,
+) {
     let path = &decided.path;
     out.extend_from_slice(request.head.method_span.of(request.bytes));
     out.push(b' ');
-    match &decided.rule.rewrite_path {
+    match &changes.rewrite_path {
         Some(rewrite) if path.path != b"*" => {
             let taken = decided.matched_prefix_len;
             routing::rewrite_path(rewrite, path.path, taken, path.query, out);
@@ -57,9 +63,9 @@ fn request_line(out: &mut Vec<u8>, request: Head<'_>, decided: &Decided<'_, '_>)
     out.extend_from_slice(b" HTTP/1.1\r\n");
 }
 
-fn host<'a>(request: Head<'a>, decided: &'a Decided<'_, '_>, edits: Option<&'a Edits>) -> &'a [u8] {
+fn host<'a>(request: Head<'a>, changes: &'a Changes, edits: Option<&'a Edits>) -> &'a [u8] {
     let edited = edits.and_then(Edits::host).filter(|host| h1::host::parse(host).is_some());
-    edited.or(decided.rule.rewrite_host.as_deref()).unwrap_or(request.authority())
+    edited.or(changes.rewrite_host.as_deref()).unwrap_or(request.authority())
 }
 
 /// Fields that say where a request comes from are the edge's to write: nobody before it is trusted.

@@ -1,13 +1,18 @@
 //! Connections of one worker to endpoints: made, kept idle, checked before they are used again. Those that speak HTTP/2
 //! are kept in `http2_upstream`, where many requests share one.
 
-use crate::connection::Connection;
+use crate::access::Trace;
+use crate::client::Client;
 use crate::deadline::{Deadline, Deadlines, Passed};
 use crate::dial::{Dial, Security};
+use crate::http2_pump;
 use crate::http2_upstream::{Joined, Lease, Sessions};
 use crate::proxy_protocol;
+use crate::pump::{Aftermath, Fault, Pump, Terms};
 use crate::tls_client::TlsFault;
 use crate::transport::UpstreamIo;
+use crate::worker::Worker;
+use h1::HeaderList;
 use model::traffic::BackendProtocol;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -31,7 +36,14 @@ pub(crate) struct Pool {
 pub(crate) struct Peer<'a> {
     pub address: SocketAddr,
     pub dial: &'a Arc<Dial>,
-    pub client: &'a Connection,
+    pub ends: Ends,
+}
+
+/// The two ends of a client's connection, for whom the endpoint is told of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ends {
+    pub peer: SocketAddr,
+    pub local: SocketAddr,
 }
 
 /// Requests with the same key may share a connection.
@@ -66,7 +78,7 @@ pub(crate) enum ConnectFault {
 
 impl Peer<'_> {
     fn key(self) -> PeerKey {
-        let client = self.dial.proxy_protocol.map(|_| self.client.peer);
+        let client = self.dial.proxy_protocol.map(|_| self.ends.peer);
         PeerKey { address: self.address, dial: self.dial.number, client }
     }
 }
@@ -164,6 +176,29 @@ impl Pool {
     }
 }
 
+/// Sends a request to an endpoint and passes its response on; by the version of HTTP that the connection speaks.
+pub(crate) async fn attempt<C: Client>(
+    client: &mut C,
+    upstream: &mut Upstream,
+    place: (&Worker, &Deadline),
+    terms: Terms<'_>,
+    trace: &mut Trace,
+    (request, list): (&mut Vec<u8>, &mut HeaderList),
+) -> (Result<(), Fault>, Aftermath) {
+    match upstream {
+        Upstream::Http1(io) => {
+            let mut pump = Pump::new(client, io, place, terms, trace, (request, list));
+            let result = poll_fn(|cx| pump.poll(cx)).await;
+            (result, pump.aftermath())
+        }
+        // Boxed: what it needs would lie in the memory of every request.
+        Upstream::Http2(lease) => {
+            let request = (request.as_slice(), list);
+            Box::pin(http2_pump::attempt(client, lease, place, terms, trace, request)).await
+        }
+    }
+}
+
 /// A connection that is ready for its first request.
 pub(crate) struct Opened {
     pub io: UpstreamIo,
@@ -173,13 +208,13 @@ pub(crate) struct Opened {
 
 /// Connects, says who the client is where that is asked for, shakes hands.
 async fn open(peer: Peer<'_>, deadline: &Deadline) -> Result<Opened, ConnectFault> {
-    let Peer { address, dial, client } = peer;
+    let Peer { address, dial, ends } = peer;
     let connecting = async {
         let mut io = TcpStream::connect(address).await?;
         // A socket that cannot be told to send at once still works.
         let _ = io.set_nodelay(true);
         if let Some(version) = dial.proxy_protocol {
-            io.write_all(&proxy_protocol::header(version, client.peer, client.local)).await?;
+            io.write_all(&proxy_protocol::header(version, ends.peer, ends.local)).await?;
         }
         Ok::<_, std::io::Error>(io)
     };

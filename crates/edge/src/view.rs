@@ -2,12 +2,15 @@
 //! side table of rules made ready, endpoints by service, TLS by port. Immutable. A change of facts shares all but the
 //! endpoints.
 
+use crate::changes::Changes;
+use crate::cors::Cors;
 use crate::dial::{Dial, Dials};
-use crate::edits::Edits;
 use crate::live::{Live, default_policy};
 use crate::metrics::{Metrics, RouteMetrics};
+use crate::mirror::Mirror;
+use crate::sticky::{SESSION_KEY_BYTES, Sealer, ServiceTag, Sticky};
 use crate::tls::{KeyTable, PortTls};
-use model::edge::{Action, PathRewrite, Protocol, Redirect, Rule, Target, Timeouts};
+use model::edge::{Action, Protocol, Redirect, Rule, Target, Timeouts};
 use model::facts::EndpointSet;
 use model::id::{RuleId, ServicePort};
 use model::traffic::{BackendPolicy, HealthCheck, Retry};
@@ -24,6 +27,7 @@ pub struct Registry {
     pub live: Arc<Live>,
     numbers: Mutex<Numbers>,
     dials: Mutex<Dials>,
+    sealer: Arc<Sealer>,
 }
 
 #[derive(Default)]
@@ -31,6 +35,7 @@ struct Numbers {
     rules: HashMap<RuleId, u32>,
     /// By Service port and policy: one of them with two policies is balanced and limited twice.
     backends: HashMap<(ServicePort, Option<Digest>), Arc<BackendPlan>>,
+    mirrors: HashMap<(RuleId, usize), u32>,
 }
 
 impl Registry {
@@ -41,7 +46,13 @@ impl Registry {
             live: Arc::new(Live::new()),
             numbers: Mutex::default(),
             dials: Mutex::default(),
+            sealer: Arc::new(Sealer::random()),
         }
+    }
+
+    /// Sessions are sealed with this key instead of one of the registry's own, so that they outlive it.
+    pub fn with_session_key(self, key: &[u8; SESSION_KEY_BYTES]) -> Registry {
+        Registry { sealer: Arc::new(Sealer::new(key)), ..self }
     }
 }
 
@@ -106,10 +117,10 @@ pub(crate) struct RulePlan {
     /// Where the rotation over backends is kept.
     pub number: u32,
     pub metrics: Arc<RouteMetrics>,
-    pub request_edits: Option<Edits>,
-    pub response_edits: Option<Edits>,
-    pub rewrite_host: Option<Box<[u8]>>,
-    pub rewrite_path: Option<PathRewrite>,
+    pub changes: Changes,
+    pub cors: Option<Box<Cors>>,
+    pub mirrors: Box<[Mirror]>,
+    pub sticky: Option<Box<Sticky>>,
     pub timeouts: Timeouts,
     pub retry: Option<Box<Retry>>,
     pub action: RuleAction,
@@ -125,6 +136,8 @@ pub(crate) enum RuleAction {
 pub(crate) struct Backends {
     shares: Box<[Share]>,
     total: u64,
+    /// By share, the rule's own included; empty when no backend has any.
+    changes: Box<[Option<Box<Changes>>]>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -137,7 +150,18 @@ pub(crate) struct Share {
 impl Backends {
     pub fn new(shares: Vec<Share>) -> Backends {
         let total = shares.iter().map(|share| u64::from(share.weight)).sum();
-        Backends { shares: shares.into(), total }
+        Backends { shares: shares.into(), total, changes: Box::default() }
+    }
+
+    pub fn with_changes(self, changes: impl Iterator<Item = Option<Box<Changes>>>) -> Backends {
+        let changes: Box<[_]> = changes.collect();
+        let has_some = changes.iter().any(Option::is_some);
+        Backends { changes: if has_some { changes } else { Box::default() }, ..self }
+    }
+
+    /// Instead of the rule's own.
+    pub fn changes(&self, share: usize) -> Option<&Changes> {
+        self.changes.get(share)?.as_deref()
     }
 
     pub fn shares(&self) -> &[Share] {
@@ -164,7 +188,8 @@ impl EdgeView {
         let mut numbers = registry.numbers.lock().unwrap_or_else(PoisonError::into_inner);
         let mut dials = registry.dials.lock().unwrap_or_else(PoisonError::into_inner);
         let metrics = &registry.metrics;
-        let mut builder = Builder { metrics, numbers: &mut numbers, dials: &mut dials };
+        let sealer = &registry.sealer;
+        let mut builder = Builder { metrics, numbers: &mut numbers, dials: &mut dials, sealer };
         let listeners = router
             .listeners()
             .map(|table| {
@@ -218,6 +243,11 @@ impl EdgeView {
 
     pub(crate) fn backend(&self, number: u32) -> Option<Backend<'_>> {
         self.endpoints.get(number as usize).map(Endpoints::backend)
+    }
+
+    /// Of the backend at that place among those of a rule.
+    pub(crate) fn backend_of(&self, backends: &Backends, share: usize) -> Option<Backend<'_>> {
+        self.backend(backends.shares().get(share)?.backend?)
     }
 
     pub(crate) fn backends(&self) -> impl Iterator<Item = Backend<'_>> {
@@ -306,6 +336,7 @@ struct Builder<'r> {
     metrics: &'r Metrics,
     numbers: &'r mut Numbers,
     dials: &'r mut Dials,
+    sealer: &'r Arc<Sealer>,
 }
 
 impl Builder<'_> {
@@ -317,34 +348,55 @@ impl Builder<'_> {
         let Rule {
             id, request_headers, response_headers, rewrite, timeouts, retry, action, ..
         } = slot.rule;
-        let rewrite_host = rewrite
-            .hostname
-            .as_ref()
-            .filter(|host| h1::host::parse(host.as_bytes()).is_some())
-            .map(|host| Box::from(host.to_ascii_lowercase().as_bytes()));
+        let changes = Changes::new(request_headers, response_headers, rewrite);
         RulePlan {
             id: id.clone(),
-            number: self.rule_number(id),
+            number: number(&mut self.numbers.rules, id.clone()),
             metrics: self.metrics.route(&slot.route.id),
-            request_edits: Edits::new(request_headers),
-            response_edits: Edits::new(response_headers),
-            rewrite_host,
-            rewrite_path: rewrite.path.clone(),
             timeouts: *timeouts,
             retry: retry.clone(),
-            action: self.action(action),
+            action: self.action(action, &changes),
+            sticky: self.sticky(slot.rule),
+            mirrors: self.mirrors(slot.rule, &changes),
+            cors: slot.rule.cors.as_deref().map(|cors| Box::new(Cors::new(cors))),
+            changes,
         }
     }
 
-    fn action(&mut self, action: &Action) -> RuleAction {
+    fn action(&mut self, action: &Action, changes: &Changes) -> RuleAction {
         match action {
             Action::Redirect(redirect) => RuleAction::Redirect(redirect.clone()),
             Action::Fail { status, .. } => RuleAction::Fail { status: *status },
             Action::Forward(backends) => {
                 let shares = backends.iter().map(|backend| self.share(backend)).collect();
-                RuleAction::Forward(Backends::new(shares))
+                let edits = backends.iter().map(|backend| backend.edits.as_deref());
+                let changes = edits.map(|edits| edits.map(|edits| Box::new(changes.then(edits))));
+                RuleAction::Forward(Backends::new(shares).with_changes(changes))
             }
         }
+    }
+
+    /// Those that have a backend.
+    fn mirrors(&mut self, rule: &Rule, changes: &Changes) -> Box<[Mirror]> {
+        let of = |(at, mirror): (usize, &model::traffic::Mirror)| {
+            let backend = self.share(&mirror.backend).backend?;
+            let turns = number(&mut self.numbers.mirrors, (rule.id.clone(), at));
+            let edits = mirror.backend.edits.as_deref();
+            let changes = edits.map(|edits| Box::new(changes.then(edits)));
+            Some(Mirror::new(mirror, (turns, backend), changes))
+        };
+        rule.mirrors.iter().enumerate().filter_map(of).collect()
+    }
+
+    fn sticky(&self, rule: &Rule) -> Option<Box<Sticky>> {
+        let (Some(plan), Action::Forward(backends)) = (&rule.persistence, &rule.action) else {
+            return None;
+        };
+        let services = backends.iter().map(|backend| match &backend.target {
+            Target::Service(service) => Some(ServiceTag::of(service)),
+            Target::Invalid { .. } => None,
+        });
+        Sticky::new(plan, Arc::clone(self.sealer), services).map(Box::new)
     }
 
     fn share(&mut self, backend: &model::edge::Backend) -> Share {
@@ -369,18 +421,11 @@ impl Builder<'_> {
         });
         plan.number
     }
+}
 
-    fn rule_number(&mut self, id: &RuleId) -> u32 {
-        let rules = &mut self.numbers.rules;
-        match rules.get(id) {
-            Some(number) => *number,
-            None => {
-                let next = rules.len() as u32;
-                rules.insert(id.clone(), next);
-                next
-            }
-        }
-    }
+fn number<K: Eq + std::hash::Hash>(numbers: &mut HashMap<K, u32>, key: K) -> u32 {
+    let next = u32::try_from(numbers.len()).unwrap_or(u32::MAX);
+    *numbers.entry(key).or_insert(next)
 }
 
 /// Addresses are distinct already: one multiplication spreads them.

@@ -9,6 +9,7 @@ use crate::exchange::Scratch;
 use crate::ids::RequestIds;
 use crate::listen::Ports;
 use crate::metrics::{Metrics, WorkerCounters};
+use crate::mirror::Mirrors;
 use crate::upstream::Pool;
 use crate::view::EdgeView;
 use crate::{connection, date};
@@ -52,6 +53,7 @@ pub(crate) struct Worker {
     pub pool: Pool,
     pub rotation: Rotation,
     pub balancer: RefCell<Balancer>,
+    pub mirrors: Mirrors,
     pub ids: RequestIds,
     pub metrics: Arc<Metrics>,
     pub recorder: RefCell<Option<Box<dyn Recorder>>>,
@@ -112,6 +114,7 @@ async fn live(seed: Seed) {
         buffers: Buffers::default(),
         rotation: Rotation::starting_at(index as u32),
         balancer: RefCell::new(Balancer::new(index as u64)),
+        mirrors: Mirrors::default(),
         ids: RequestIds::new(),
         metrics,
         recorder: RefCell::new(recorder),

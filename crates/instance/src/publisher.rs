@@ -7,7 +7,7 @@ use crate::echo::Echo;
 use crate::keys::Keys;
 use crate::receipt::{Change, Receipt, endpoint_changes};
 use crate::serving::{Draft, Serving};
-use certs::{LocalCa, Serials, StateFolder};
+use certs::{LocalCa, Serials, SessionKey, StateFolder};
 use edge::{Edge, EdgeView, KeyTable, Recorder, Registry};
 use explain::{Entry, PortState};
 use model::{Digest, Facts, Hostname, Snapshot};
@@ -97,12 +97,13 @@ impl Publisher {
         let state = StateFolder::open(&config.state).map_err(StartError::State)?;
         let ca = LocalCa::open(&state, SystemTime::now()).map_err(StartError::State)?;
         let serials = Serials::open(&state).map_err(StartError::State)?;
+        let sessions = SessionKey::open(&state).map_err(StartError::State)?;
         let access_log = open_log(&config.access_log)?;
         let shared = Arc::new(Shared {
             bind: config.bind,
             entry: Entry { advertised: config.advertise.clone(), port_offset: config.port_offset },
             local_ca_pem: ca.certificate_pem().to_owned(),
-            registry: Registry::new(config.workers),
+            registry: Registry::new(config.workers).with_session_key(sessions.bytes()),
             nameserver_counters: Arc::default(),
             reloads: AtomicU64::new(0),
             refused_reloads: AtomicU64::new(0),

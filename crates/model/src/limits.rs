@@ -39,6 +39,13 @@ pub const WORKER_CONNECTIONS: usize = 50_000;
 /// Idle connections that a worker keeps to one endpoint.
 pub const UPSTREAM_IDLE_CONNECTIONS: usize = 256;
 
+/// A request's body that is copied for a mirror; a longer one is not mirrored.
+pub const MIRROR_BODY_BYTES: usize = 64 << 10;
+/// Copies for mirrors that a worker has under way; further ones are dropped and counted.
+pub const WORKER_MIRRORS: usize = 1_024;
+/// From the copy to the end of the mirror's answer.
+pub const MIRROR_TIMEOUT_MS: u64 = 10_000;
+
 /// Quiet time after the last event of a folder before it is read again.
 pub const FOLDER_QUIET_MS: u64 = 3;
 
