@@ -8,21 +8,18 @@ use crate::connection::Connection;
 use crate::deadline::{Deadline, Passed};
 use crate::decide::{Decided, Head, decide};
 use crate::dial::Dial;
-use crate::http2_pump;
 use crate::ids::RequestId;
 use crate::metrics::{RouteCounters, UpstreamFailure};
-use crate::pump::{Aftermath, Fault, Pump, Terms};
+use crate::pump::{Aftermath, Fault, Terms};
 use crate::refusal::{Cause, Media, Refusal};
 use crate::reply::Reply;
 use crate::request_head;
-use crate::tls_client::TlsFault;
-use crate::upstream::{ConnectFault, Peer, Upstream};
+use crate::upstream::{Peer, Upstream};
 use crate::view::{EdgeView, RuleAction, RulePlan};
 use crate::worker::Worker;
 use h1::{HeaderList, Known, Method, RequestHead};
 use model::edge::Redirect;
 use routing::RedirectRequest;
-use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -225,7 +222,7 @@ impl Run<'_> {
         scratch: &mut Scratch,
         trace: &mut Trace,
     ) -> Result<(), Refusal> {
-        let worker = self.received.site.worker;
+        let Site { worker, deadline, .. } = self.received.site;
         let (mut tried, mut repeats, mut wants_fresh) = (0, 0, false);
         loop {
             let peer = self.peer(tried);
@@ -247,7 +244,10 @@ impl Run<'_> {
                     }
                 },
             };
-            let (result, aftermath) = self.attempt(client, &mut upstream, scratch, trace).await;
+            let request = (&mut scratch.upload, &mut scratch.response);
+            let place = (worker, deadline);
+            let (result, aftermath) =
+                upstream.attempt(client, place, self.terms, trace, request).await;
             let Err(fault) = result else {
                 if aftermath.reusable {
                     worker.pool.put(peer, upstream);
@@ -264,31 +264,6 @@ impl Run<'_> {
                 continue;
             }
             return self.failed(client, fault, aftermath, trace);
-        }
-    }
-
-    async fn attempt<C: Client>(
-        &self,
-        client: &mut C,
-        upstream: &mut Upstream,
-        scratch: &mut Scratch,
-        trace: &mut Trace,
-    ) -> (Result<(), Fault>, Aftermath) {
-        let Site { worker, deadline, .. } = self.received.site;
-        let (place, request, list) =
-            ((worker, deadline), &mut scratch.upload, &mut scratch.response);
-        match upstream {
-            Upstream::Http1(io) => {
-                let mut pump = Pump::new(client, io, place, self.terms, trace, (request, list));
-                let result = poll_fn(|cx| pump.poll(cx)).await;
-                (result, pump.aftermath())
-            }
-            // Boxed: what it needs would lie in the memory of every request.
-            Upstream::Http2(lease) => {
-                let request = (request.as_slice(), list);
-                let attempt = http2_pump::attempt(client, lease, place, self.terms, trace, request);
-                Box::pin(attempt).await
-            }
         }
     }
 
@@ -325,7 +300,7 @@ impl Run<'_> {
         let result = Box::pin(worker.pool.connect(peer, deadline)).await;
         trace.connect = Some(start.elapsed());
         result.map_err(|fault| {
-            let (failure, cause) = judge_connect(fault);
+            let (failure, cause) = fault.verdict();
             self.count(failure);
             cause
         })
@@ -362,23 +337,6 @@ impl Run<'_> {
                 client.abort();
                 Ok(())
             }
-        }
-    }
-}
-
-fn judge_connect(fault: ConnectFault) -> (UpstreamFailure, Cause) {
-    match fault {
-        ConnectFault::Refused => (UpstreamFailure::Connect, Cause::ConnectFailed),
-        ConnectFault::TimedOut => (UpstreamFailure::ConnectTimeout, Cause::ConnectFailed),
-        ConnectFault::Passed => (UpstreamFailure::Timeout, Cause::RouteTimeout),
-        ConnectFault::Tls(fault) => {
-            let cause = match fault {
-                TlsFault::Expired => Cause::UpstreamTlsExpired,
-                TlsFault::Name => Cause::UpstreamTlsName,
-                TlsFault::Authority => Cause::UpstreamTlsAuthority,
-                TlsFault::Failed => Cause::UpstreamTls,
-            };
-            (UpstreamFailure::Tls, cause)
         }
     }
 }
