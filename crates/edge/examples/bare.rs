@@ -1,5 +1,6 @@
-//! Serves one port to one origin, for measuring: `bare PORT ORIGIN [WORKERS [tls]]`, for example
-//! `bare 8080 127.0.0.1:9000 1`. With `tls` it makes a certificate of its own. Ends with its standard input.
+//! Serves one port to one origin, for measuring: `bare PORT ORIGIN [WORKERS [tls] [h2c]]`, for example
+//! `bare 8080 127.0.0.1:9000 1`. With `tls` it makes a certificate of its own; with `h2c` the origin speaks HTTP/2. Ends with
+//! its standard input.
 
 use edge::{Config, Edge, EdgeView, KeyTable, Registry};
 use model::certificates::CertificatePlan;
@@ -11,6 +12,7 @@ use model::edge::{
 use model::facts::{Endpoint, EndpointSet};
 use model::governance::GovernancePlan;
 use model::id::{ListenerId, RuleId, ServicePort};
+use model::traffic::{BackendPolicy, BackendProtocol};
 use model::{Facts, HostPattern, Kind, Node, ObjectId, Snapshot};
 use std::error::Error;
 use std::io::Read;
@@ -26,14 +28,22 @@ fn main() -> Result<(), Box<dyn Error>> {
     let port: u16 = arguments.next().ok_or("the port is missing")?.parse()?;
     let origin: SocketAddr = arguments.next().ok_or("the origin is missing")?.parse()?;
     let workers = arguments.next().map_or(Ok(1), |text| text.parse())?;
-    let protocol = match arguments.next().as_deref() {
-        None => Protocol::Http,
-        Some("tls") => Protocol::Https,
-        Some(other) => return Err(format!("{other} is neither nothing nor tls").into()),
-    };
+    let (mut protocol, mut policy) = (Protocol::Http, BackendPolicy::default());
+    for word in arguments {
+        match word.as_str() {
+            "tls" => protocol = Protocol::Https,
+            "h2c" => policy.protocol = BackendProtocol::Http2,
+            other => return Err(format!("{other} is neither tls nor h2c").into()),
+        }
+    }
     let registry = Registry::new(workers);
-    let view =
-        EdgeView::build(&snapshot(port, protocol), &facts(origin), &keys()?, &registry, None);
+    let view = EdgeView::build(
+        &snapshot(port, protocol, policy),
+        &facts(origin),
+        &keys()?,
+        &registry,
+        None,
+    );
     let views = publish::Cell::new(Arc::new(view));
     let config = Config { bind: Ipv4Addr::LOCALHOST.into(), port_offset: 0, workers };
     let edge = Edge::start(config, &views, &registry, |_| None)?;
@@ -58,7 +68,7 @@ fn keys() -> Result<KeyTable, Box<dyn Error>> {
     Ok(KeyTable::build([(secret(), chain.as_str(), key.as_str())], None).0)
 }
 
-fn snapshot(port: u16, protocol: Protocol) -> Snapshot {
+fn snapshot(port: u16, protocol: Protocol, policy: BackendPolicy) -> Snapshot {
     let id = ObjectId::new(Kind::HTTP_ROUTE, "bare", "all");
     let path = PathMatch::Prefix("".into());
     let rule = Rule {
@@ -72,7 +82,10 @@ fn snapshot(port: u16, protocol: Protocol) -> Snapshot {
         cors: None,
         mirrors: Vec::new(),
         persistence: None,
-        action: Action::Forward(vec![Backend::plain(1, Target::Service(service()))]),
+        action: Action::Forward(vec![Backend {
+            policy: Some(Node::new(policy)),
+            ..Backend::plain(1, Target::Service(service()))
+        }]),
     };
     let route = Node::new(Route { id, front_end: FrontEnd::GatewayApi, rules: vec![rule] });
     let attachment = Attachment { host: HostPattern::Any, original: HostPattern::Any, route };

@@ -11,8 +11,7 @@ use crate::metrics::{RouteCounters, UpstreamFailure};
 use crate::pump::{Aftermath, Fault, Terms};
 use crate::refusal::{Cause, Refusal};
 use crate::sticky::Visit;
-use crate::tls_client::TlsFault;
-use crate::upstream::{ConnectFault, Peer, Upstream, attempt};
+use crate::upstream::{Peer, Upstream};
 use crate::view::{Backend, EdgeView, RulePlan};
 use crate::worker::Worker;
 use h1::Method;
@@ -203,7 +202,7 @@ impl<'a> Run<'a> {
         let response_edits = ResponseEdits::of(edits, additions);
         let terms = Terms { again_on, response_edits, ..self.terms };
         let request = (&mut scratch.upload, &mut scratch.response);
-        attempt(client, upstream, (worker, deadline), terms, trace, request).await
+        upstream.attempt(client, (worker, deadline), terms, trace, request).await
     }
 
     fn peer(&self, endpoint: &Endpoint) -> Peer<'a> {
@@ -339,7 +338,7 @@ impl<'a> Run<'a> {
         trace.connect = Some(start.elapsed());
         let (counted, cause) = match result {
             Ok(upstream) => return Ok(upstream),
-            Err(fault) => judge_connect(fault),
+            Err(fault) => fault.verdict(),
         };
         self.count(counted);
         self.observe(endpoint, Outcome::Failure);
@@ -441,23 +440,6 @@ fn outcome(fault: Fault) -> Outcome {
         Fault::Status(500..) => Outcome::ServerError,
         Fault::Status(_) => Outcome::Success,
         _ => Outcome::Failure,
-    }
-}
-
-fn judge_connect(fault: ConnectFault) -> (UpstreamFailure, Cause) {
-    match fault {
-        ConnectFault::Refused => (UpstreamFailure::Connect, Cause::ConnectFailed),
-        ConnectFault::TimedOut => (UpstreamFailure::ConnectTimeout, Cause::ConnectFailed),
-        ConnectFault::Passed => (UpstreamFailure::Timeout, Cause::RouteTimeout),
-        ConnectFault::Tls(fault) => {
-            let cause = match fault {
-                TlsFault::Expired => Cause::UpstreamTlsExpired,
-                TlsFault::Name => Cause::UpstreamTlsName,
-                TlsFault::Authority => Cause::UpstreamTlsAuthority,
-                TlsFault::Failed => Cause::UpstreamTls,
-            };
-            (UpstreamFailure::Tls, cause)
-        }
     }
 }
 

@@ -56,6 +56,7 @@ pub(crate) async fn attempt<C: Client>(
     };
     list.clear();
     deadline.stall_after(BODY_STALL_TIMEOUT_MS);
+    let began_ms = worker.deadlines.now_ms();
     let state = if has_body { UpState::Read } else { UpState::Ended };
     let mut pump = Http2Pump {
         client,
@@ -64,6 +65,7 @@ pub(crate) async fn attempt<C: Client>(
         deadline,
         terms,
         trace,
+        began_ms,
         up: Up { state, send, took_body: false, waits_for_client: false },
         down: Down {
             state: DownState::Head,
@@ -95,6 +97,7 @@ struct Http2Pump<'a, C> {
     deadline: &'a Deadline,
     terms: Terms<'a>,
     trace: &'a mut Trace,
+    began_ms: u64,
     up: Up,
     down: Down<'a>,
 }
@@ -159,12 +162,10 @@ impl<C: Client> Http2Pump<'_, C> {
             Passed::Stall if self.up.waits_for_client && !self.down.head_sent => {
                 Fault::ClientTimeout
             }
-            // Nothing tells a slow origin from one that is gone: the others shall not wait behind this request.
-            Passed::Stall => {
-                self.lease.retire();
+            passed => {
+                self.lease.out_of_time(self.began_ms);
                 Fault::Timeout(passed)
             }
-            Passed::Cap => Fault::Timeout(passed),
         }
     }
 
@@ -278,6 +279,7 @@ impl<C: Client> Http2Pump<'_, C> {
 
     /// Hands the head of a response to the client, by way of the codec of HTTP/1.1.
     fn take_head(&mut self, parts: &http::response::Parts, is_end: bool) -> Result<(), Fault> {
+        self.lease.heard();
         let mut bytes = self.worker.buffers.output();
         let taken = self.pass_head(parts, is_end, &mut bytes);
         self.worker.buffers.give_back_output(bytes);
@@ -347,6 +349,7 @@ impl<C: Client> Http2Pump<'_, C> {
             Poll::Pending => return self.wait(cx),
             Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(self.fault(&error))),
             Poll::Ready(Some(Ok(piece))) => {
+                self.lease.heard();
                 self.down.received += piece.len() as u64;
                 self.down.piece = piece;
                 let fits = match self.down.framing {
@@ -470,4 +473,60 @@ fn section(trailers: &HeaderMap) -> BodyDecoder {
         debug_assert!(!matches!(step, Ok(step) if step.event != Event::End));
     }
     decoder
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_without_what_is_hop_by_hop() {
+        let head = b"OPTIONS /a?b=%20 HTTP/1.1\r\nhost: a.test:8080\r\nte: trailers\r\nconnection: te, x-own\r\n\
+            x-own: 1\r\nkeep-alive: 5\r\ntransfer-encoding: chunked\r\naccept: a\r\naccept: b\r\n\r\n";
+        let message = message(head, &mut HeaderList::new(), "https").expect("a request");
+        assert_eq!(message.uri(), "https://a.test:8080/a?b=%20");
+        assert_eq!(message.method(), "OPTIONS");
+        let lines: Vec<_> =
+            message.headers().iter().map(|(n, v)| (n.as_str(), v.as_bytes())).collect();
+        let expected: [(&str, &[u8]); 3] =
+            [("te", b"trailers"), ("accept", b"a"), ("accept", b"b")];
+        assert_eq!(lines, expected);
+    }
+
+    #[test]
+    fn a_response_is_framed_as_http1_has_it() {
+        let length = Some("7");
+        for (status, method, content_length, is_end, expected) in [
+            (200, Method::Get, None, false, Framing::Chunked),
+            (200, Method::Get, None, true, Framing::Length(0)),
+            (200, Method::Get, length, false, Framing::Length(7)),
+            (200, Method::Head, length, true, Framing::None),
+            (200, Method::Head, None, true, Framing::None),
+            (204, Method::Get, None, true, Framing::None),
+            (304, Method::Get, length, true, Framing::None),
+            (103, Method::Get, None, false, Framing::None),
+        ] {
+            let mut response = http::Response::builder().status(status);
+            if let Some(length) = content_length {
+                response = response.header("content-length", length);
+            }
+            let (parts, ()) = response.body(()).expect("a response").into_parts();
+            let mut bytes = Vec::new();
+            write_head(&parts, is_end, method, &mut bytes).expect("fields that may stand there");
+            let parsed = h1::parse_response(&bytes, &mut HeaderList::new(), method, &LIMITS);
+            let head = parsed.expect("accepted").expect("whole");
+            assert_eq!((head.framing, head.len), (expected, bytes.len()), "{status} {method:?}");
+        }
+    }
+
+    #[test]
+    fn trailers_come_through_the_codec_and_back() {
+        let fields = fields(b"grpc-status: 0\r\ngrpc-message: a: b\r\n");
+        let section = section(&fields);
+        let trailers = section.trailers().expect("a section");
+        let lines: Vec<_> = crate::client::forwarded_trailers(trailers).collect();
+        let expected: [(&[u8], &[u8]); 2] = [(b"grpc-status", b"0"), (b"grpc-message", b"a: b")];
+        assert_eq!(lines, expected);
+        assert!(super::section(&HeaderMap::new()).trailers().is_none());
+    }
 }

@@ -54,6 +54,8 @@ struct Session {
     retired: Rc<Cell<bool>>,
     deadlines: Rc<Deadlines>,
     idle_timeout_ms: u64,
+    /// When something came over it last, and one more; 0 when nothing ever did.
+    heard_ms: Cell<u64>,
     /// Holds while there are no streams.
     idle_until_ms: Cell<u64>,
 }
@@ -157,6 +159,19 @@ impl Lease {
         if self.0.is_secure { "https" } else { "http" }
     }
 
+    /// The origin has sent something.
+    pub fn heard(&self) {
+        self.0.heard_ms.set(self.0.deadlines.now_ms() + 1);
+    }
+
+    /// A request that began then is out of time. Where nothing came for any request since, nothing tells a slow origin
+    /// from one that is gone: the next requests shall not wait behind this one.
+    pub fn out_of_time(&self, began_ms: u64) {
+        if self.0.heard_ms.get() <= began_ms {
+            self.retire();
+        }
+    }
+
     /// No further request goes this way.
     pub fn retire(&self) {
         self.0.retired.set(true);
@@ -226,6 +241,7 @@ impl Opening<'_> {
             retired,
             deadlines: Rc::clone(&self.sessions.deadlines),
             idle_timeout_ms: dial.idle_timeout_ms,
+            heard_ms: Cell::new(0),
             idle_until_ms: Cell::new(0),
         });
         let lease = Lease::of(&session);

@@ -13,7 +13,7 @@ use crate::client::{Body, Client, ClientFault, Follow, Response};
 use crate::dial::Dial;
 use crate::ids::RequestId;
 use crate::pump::Terms;
-use crate::upstream::{Ends, Peer, attempt};
+use crate::upstream::{Ends, Peer};
 use crate::view::EdgeView;
 use crate::worker::Worker;
 use h1::{Framing, HeaderList, Method, Trailers};
@@ -359,8 +359,7 @@ async fn send(worker: &Worker, peer: Peer<'_>, head: &mut Vec<u8>, whole: &Whole
     let (mut copy, mut list) = (Copied { whole, taken: 0 }, HeaderList::new());
     let place = (worker, &deadline);
     let request = (head, &mut list);
-    let (result, aftermath) =
-        attempt(&mut copy, &mut upstream, place, terms, &mut trace, request).await;
+    let (result, aftermath) = upstream.attempt(&mut copy, place, terms, &mut trace, request).await;
     if aftermath.reusable {
         worker.pool.put(peer, upstream);
     }

@@ -7,8 +7,10 @@ use crate::deadline::{Deadline, Deadlines, Passed};
 use crate::dial::{Dial, Security};
 use crate::http2_pump;
 use crate::http2_upstream::{Joined, Lease, Sessions};
+use crate::metrics::UpstreamFailure;
 use crate::proxy_protocol;
 use crate::pump::{Aftermath, Fault, Pump, Terms};
+use crate::refusal::Cause;
 use crate::tls_client::TlsFault;
 use crate::transport::UpstreamIo;
 use crate::worker::Worker;
@@ -74,6 +76,51 @@ pub(crate) enum ConnectFault {
     Tls(TlsFault),
     /// The time that the route allows is over.
     Passed,
+}
+
+impl Upstream {
+    /// One attempt: the request goes up while the response comes down. `request` holds the request's head.
+    pub async fn attempt<C: Client>(
+        &mut self,
+        client: &mut C,
+        place: (&Worker, &Deadline),
+        terms: Terms<'_>,
+        trace: &mut Trace,
+        (request, list): (&mut Vec<u8>, &mut HeaderList),
+    ) -> (Result<(), Fault>, Aftermath) {
+        match self {
+            Upstream::Http1(io) => {
+                let mut pump = Pump::new(client, io, place, terms, trace, (request, list));
+                let result = poll_fn(|cx| pump.poll(cx)).await;
+                (result, pump.aftermath())
+            }
+            // Boxed: what it needs would lie in the memory of every request.
+            Upstream::Http2(lease) => {
+                Box::pin(http2_pump::attempt(client, lease, place, terms, trace, (request, list)))
+                    .await
+            }
+        }
+    }
+}
+
+impl ConnectFault {
+    /// How it is counted, and what is answered when no other endpoint is left.
+    pub fn verdict(self) -> (UpstreamFailure, Cause) {
+        match self {
+            ConnectFault::Refused => (UpstreamFailure::Connect, Cause::ConnectFailed),
+            ConnectFault::TimedOut => (UpstreamFailure::ConnectTimeout, Cause::ConnectFailed),
+            ConnectFault::Passed => (UpstreamFailure::Timeout, Cause::RouteTimeout),
+            ConnectFault::Tls(fault) => (
+                UpstreamFailure::Tls,
+                match fault {
+                    TlsFault::Expired => Cause::UpstreamTlsExpired,
+                    TlsFault::Name => Cause::UpstreamTlsName,
+                    TlsFault::Authority => Cause::UpstreamTlsAuthority,
+                    TlsFault::Failed => Cause::UpstreamTls,
+                },
+            ),
+        }
+    }
 }
 
 impl Peer<'_> {
@@ -173,29 +220,6 @@ impl Pool {
         };
         let opened = open(peer, deadline).await;
         opening.settle(peer.dial, opened)
-    }
-}
-
-/// Sends a request to an endpoint and passes its response on; by the version of HTTP that the connection speaks.
-pub(crate) async fn attempt<C: Client>(
-    client: &mut C,
-    upstream: &mut Upstream,
-    place: (&Worker, &Deadline),
-    terms: Terms<'_>,
-    trace: &mut Trace,
-    (request, list): (&mut Vec<u8>, &mut HeaderList),
-) -> (Result<(), Fault>, Aftermath) {
-    match upstream {
-        Upstream::Http1(io) => {
-            let mut pump = Pump::new(client, io, place, terms, trace, (request, list));
-            let result = poll_fn(|cx| pump.poll(cx)).await;
-            (result, pump.aftermath())
-        }
-        // Boxed: what it needs would lie in the memory of every request.
-        Upstream::Http2(lease) => {
-            let request = (request.as_slice(), list);
-            Box::pin(http2_pump::attempt(client, lease, place, terms, trace, request)).await
-        }
     }
 }
 

@@ -302,17 +302,62 @@ fn truncated_bodies_are_resets() {
     assert_eq!(failures(&running, "truncated"), 4);
 }
 
+/// An edge with one such origin, and a route to `/never` with little time.
+fn start_with_little_time() -> (Running, u16, Http2Origin) {
+    let origin = Http2Origin::start(Manner::default());
+    let port = free_port();
+    let policy = BackendPolicy { protocol: BackendProtocol::Http2, ..BackendPolicy::default() };
+    let mut hurried = rule_to(policy.clone());
+    hurried.matches[0].path = PathMatch::Exact("/never".into());
+    hurried.matches[0].rank = Rank([6, 0, 0, 0, 0]);
+    hurried.timeouts.request = Some(Duration::from_millis(300));
+    let listeners = vec![listener(port, Protocol::Http, "", vec![hurried, rule_to(policy)])];
+    (Running::start(listeners, &facts(&[("a", &[origin.address])])), port, origin)
+}
+
 #[test]
 fn a_route_s_time_ends_a_stream_and_not_its_connection() {
-    let (running, port, origin) = start_with(Manner::default(), |rule| {
-        rule.timeouts.request = Some(Duration::from_millis(100));
-    });
+    let (running, port, origin) = start_with_little_time();
+    let (mut peer, mut other) = (Peer::connect(port), Peer::connect(port));
+    other.send("POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+    assert_eq!(status(&other.head()), 200);
+    for _ in 0..2 {
+        peer.send("GET /never HTTP/1.1\r\nHost: a\r\n\r\n");
+        std::thread::sleep(Duration::from_millis(150));
+        other.send("1\r\nx\r\n");
+        assert_eq!(other.until("x\r\n"), "1\r\nx\r\n");
+        assert_eq!(status(&peer.response().0), 504);
+    }
+    assert_eq!(status(&peer.get("/", "a.test").0), 200);
+    assert_eq!((origin.connections(), failures(&running, "timeout")), (1, 2));
+}
+
+#[test]
+fn a_connection_on_which_nothing_comes_is_given_up() {
+    let (running, port, origin) = start_with_little_time();
     let mut peer = Peer::connect(port);
     for _ in 0..2 {
         assert_eq!(status(&peer.get("/never", "a.test").0), 504);
     }
     assert_eq!(status(&peer.get("/", "a.test").0), 200);
-    assert_eq!((origin.connections(), failures(&running, "timeout")), (1, 2));
+    assert_eq!((origin.connections(), failures(&running, "timeout")), (3, 2));
+}
+
+#[test]
+fn a_client_that_gives_up_ends_the_stream_at_the_origin() {
+    let (_running, port, origin) = start(Manner::default());
+    client(port, async |mut send| {
+        let (response, stream) = send.send_request(post("/echo"), false).unwrap();
+        let response = response.await.unwrap();
+        assert_eq!(origin.seen.cut.load(SeqCst), 0);
+        drop((response, stream));
+        while origin.seen.cut.load(SeqCst) == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let response = send.send_request(post("/echo"), true).unwrap().0.await.unwrap();
+        assert_eq!(body(response).await.1.unwrap()["grpc-status"], "0");
+    });
+    assert_eq!(origin.connections(), 1);
 }
 
 #[test]

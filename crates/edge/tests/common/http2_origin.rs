@@ -22,6 +22,8 @@ pub struct Seen {
     pub requests: AtomicUsize,
     /// Bytes that `/flood` could send.
     pub flooded: AtomicUsize,
+    /// Answers that ended in an error.
+    pub cut: AtomicUsize,
 }
 
 pub struct Http2Origin {
@@ -117,7 +119,7 @@ async fn go_away<S: AsyncRead + AsyncWrite + Unpin>(io: &mut S) {
 /// By the path of the request. What fails here fails in the client's eyes too.
 async fn answer(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, seen: Arc<Seen>) {
     let path = request.uri().path().to_owned();
-    let _ = match path.as_str() {
+    let answered = match path.as_str() {
         "/echo" | "/last" => echo(request, respond).await,
         "/trailers-only" => {
             let response = Response::builder().header("grpc-status", "5").body(()).unwrap();
@@ -155,6 +157,9 @@ async fn answer(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, 
         "/flood" => flood(respond, &seen).await,
         _ => describe(&request, respond),
     };
+    if answered.is_err() {
+        seen.cut.fetch_add(1, SeqCst);
+    }
 }
 
 /// The head as text.
