@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! listen ── connection ─┬─ tls ─┬─ http1 ─┬─ exchange ── decide ── balance ── upstream ── pump
-//!                       └───────┴─ http2 ─┘     └─ refusal, redirect
+//!                       └───────┴─ http2 ─┘     │        sticky      mirror
+//!                                               └─ refusal, redirect, cors
 //! ```
 //!
 //! Not here: the wire codec (`h1`), matching (`routing`), what a manifest means (`compile`), where keys come from
