@@ -2,8 +2,9 @@
 //! and counters; nothing shared is written on the request path.
 //!
 //! ```text
-//! listen ── connection ─┬─ tls ─┬─ http1 ─┬─ exchange ── decide ── balance ── upstream ─┬─ pump (HTTP/1.1)
-//!                       └───────┴─ http2 ─┘     └─ refusal, redirect                    └─ http2_upstream ── http2_pump
+//! listen ── connection ─┬─ tls ─┬─ http1 ─┬─ exchange ── decide ── balance ── forward ── upstream ─┬─ pump (HTTP/1.1)
+//!                       └───────┴─ http2 ─┘     │        sticky      mirror                         └─ http2_pump
+//!                                               └─ refusal, redirect, cors
 //! ```
 //!
 //! Not here: the wire codec (`h1`), matching (`routing`), what a manifest means (`compile`), where keys come from

@@ -102,14 +102,22 @@ fn other_requests_get_lines_of_cors_instead_of_the_origins() {
 
 #[test]
 fn answers_of_the_edge_may_be_read_by_scripts_too() {
-    let mut rule = forward("cors", "/", "nobody");
-    rule.cors = Some(Box::new(cors()));
-    let (_running, port) = serving(rule, &[]);
-    let mut client = Peer::connect(port);
-    client.send("GET /a HTTP/1.1\r\nHost: a\r\nOrigin: https://shop.test\r\n\r\n");
-    let (head, _) = client.response();
-    let allowed = header(&head, "access-control-allow-origin");
-    assert_eq!((status(&head), allowed), (503, Some("https://shop.test")));
+    let redirect = Redirect { scheme: None, hostname: None, port: None, path: None, status: 302 };
+    let fail = Action::Fail { status: 500, why: "why".into(), message: "message".into() };
+    for (action, expected) in [
+        (Action::Forward(vec![to("nobody", 1)]), 503),
+        (Action::Redirect(redirect), 302),
+        (fail, 500),
+    ] {
+        let mut rule = rule("cors", "/", action);
+        rule.cors = Some(Box::new(cors()));
+        let (_running, port) = serving(rule, &[]);
+        let mut client = Peer::connect(port);
+        client.send("GET /a HTTP/1.1\r\nHost: a\r\nOrigin: https://shop.test\r\n\r\n");
+        let (head, _) = client.response();
+        let allowed = header(&head, "access-control-allow-origin");
+        assert_eq!((status(&head), allowed), (expected, Some("https://shop.test")));
+    }
 }
 
 #[test]

@@ -7,11 +7,13 @@ use common::*;
 use edge::{KeyError, KeyTable};
 use model::certificates::{Certificate, CertificatePlan, Leaf, Source};
 use model::edge::*;
+use model::traffic::{Carrier, Persistence};
 use model::{Digest, Kind, Node, ObjectId};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
+use std::time::Duration;
 
 struct Issued {
     secret: ObjectId,
@@ -48,7 +50,14 @@ fn fixture(with_any: bool) -> Fixture {
         issue("any", &["default.test"]),
     ];
     let secured = |host: &str, names: &[&str]| {
-        let mut made = listener(port, Protocol::Https, host, vec![forward("all", "/", "a")]);
+        let mut rule = forward("all", "/", "a");
+        rule.persistence = Some(Box::new(Persistence {
+            carrier: Carrier::PermanentCookie,
+            name: "stay".into(),
+            absolute_timeout: Some(Duration::from_secs(60)),
+            idle_timeout: None,
+        }));
+        let mut made = listener(port, Protocol::Https, host, vec![rule]);
         made.certificates = names.iter().map(|n| ObjectId::new(Kind::SECRET, "test", *n)).collect();
         made
     };
@@ -145,6 +154,14 @@ fn the_certificate_follows_the_name_and_421_a_host_of_another_listener() {
             );
         }
     }
+}
+
+#[test]
+fn a_session_cookie_of_https_never_goes_over_http() {
+    let answer = fixture(true).get("a.test", "a.test").unwrap();
+    let cookie = header(&answer, "set-cookie").unwrap();
+    let attributes = "; Path=/; HttpOnly; SameSite=Lax; Secure; Max-Age=60";
+    assert!(cookie.starts_with("stay=") && cookie.ends_with(attributes), "{cookie}");
 }
 
 #[test]
