@@ -105,9 +105,8 @@ fn judge(status: u16, body: &[u8], request: &Request<'_>) -> Outcome {
 /// With prior knowledge, on a connection of its own.
 pub fn http2(address: SocketAddr, request: &Request<'_>, patience: Duration) -> Result<Outcome> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let answered = runtime.block_on(async {
-        tokio::time::timeout(patience, one_http2(address, request)).await
-    });
+    let answered = runtime
+        .block_on(async { tokio::time::timeout(patience, one_http2(address, request)).await });
     answered.unwrap_or(Ok(Outcome::Silent))
 }
 

@@ -249,9 +249,9 @@ async fn http2(line: Line, address: SocketAddr) {
         };
         let sender = match ready {
             Some(sender) => Ok(sender),
-            None => timeout(PATIENCE, connect_http2(address)).await.unwrap_or_else(|_| {
-                bail!("no HTTP/2 connection within {PATIENCE:?}")
-            }),
+            None => timeout(PATIENCE, connect_http2(address))
+                .await
+                .unwrap_or_else(|_| bail!("no HTTP/2 connection within {PATIENCE:?}")),
         };
         match sender {
             Ok(sender) => {

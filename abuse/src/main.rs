@@ -4,11 +4,14 @@
 #![forbid(unsafe_code)]
 
 mod client;
+mod frames;
 mod good;
 mod origin;
 mod origin_faults;
 mod program;
 mod report;
+mod resets;
+mod slow;
 mod subject;
 
 use std::path::PathBuf;

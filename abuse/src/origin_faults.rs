@@ -150,7 +150,7 @@ fn drip(peer: &mut Peer, request: &Message) -> io::Result<bool> {
     let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
     for byte in answer.into_bytes().into_iter().chain(body) {
         peer.send([byte])?;
-        sleep(Duration::from_millis(4));
+        sleep(Duration::from_millis(1));
     }
     Ok(true)
 }
@@ -248,23 +248,28 @@ impl Stage {
 
 pub fn run(context: &Context, report: &mut Report) -> Result<()> {
     let stage = Stage::start()?;
-    context.each_subject(report, Kind::ALL, || stage.site(), |context, subject, report| {
-        context.with_good_traffic(subject, &stage.good, report, |report| {
-            for fault in FAULTS {
-                // What stalls takes a second a request.
-                let times = match fault.name {
-                    "stall-in-body" if context.short => {
-                        report.skip(fault.name, "takes too long for the short form");
-                        continue;
-                    }
-                    "stall" | "stall-in-body" => 2,
-                    _ => context.pick(4, 20),
-                };
-                play(fault, subject, &stage.seen, times, report)?;
-            }
-            Ok(())
-        })
-    })
+    context.each_subject(
+        report,
+        Kind::ALL,
+        || stage.site(),
+        |context, subject, report| {
+            context.with_good_traffic(subject, &stage.good, report, |report| {
+                for fault in FAULTS {
+                    // What stalls takes a second a request.
+                    let times = match fault.name {
+                        "stall-in-body" if context.short => {
+                            report.skip(fault.name, "takes too long for the short form");
+                            continue;
+                        }
+                        "stall" | "stall-in-body" => 2,
+                        _ => context.pick(4, 10),
+                    };
+                    play(fault, subject, &stage.seen, times, report)?;
+                }
+                Ok(())
+            })
+        },
+    )
 }
 
 /// Outcomes of some requests, in words where they are not right.

@@ -8,9 +8,9 @@ use anyhow::Result;
 
 use crate::good::{Good, Tally};
 use crate::origin::Origin;
-use crate::origin_faults;
 use crate::report::Report;
 use crate::subject::{Kind, Site, Subject, Vitals};
+use crate::{origin_faults, resets, slow};
 
 pub struct Program {
     pub name: &'static str,
@@ -18,11 +18,29 @@ pub struct Program {
     pub run: fn(&Context, &mut Report) -> Result<()>,
 }
 
-pub const PROGRAMS: &[Program] = &[Program {
-    name: "origin-faults",
-    what: "origins that refuse, reset, stall, drip, answer rubbish or half",
-    run: origin_faults::run,
-}];
+/// In the order of what they cost.
+pub const PROGRAMS: &[Program] = &[
+    Program {
+        name: "origin-faults",
+        what: "origins that refuse, reset, stall, drip, answer rubbish or half",
+        run: origin_faults::run,
+    },
+    Program {
+        name: "slow-clients",
+        what: "heads and bodies that come slowly, answers that are not read",
+        run: slow::run,
+    },
+    Program {
+        name: "rapid-reset",
+        what: "HTTP/2 streams that a client opens and resets",
+        run: resets::by_client,
+    },
+    Program {
+        name: "server-resets",
+        what: "HTTP/2 streams that a client has the server reset",
+        run: resets::by_server,
+    },
+];
 
 /// How a run was asked for.
 #[derive(Clone, Copy)]
@@ -72,7 +90,8 @@ impl Context {
         report: &mut Report,
         abuse: impl FnOnce(&mut Report) -> Result<()>,
     ) -> Result<()> {
-        let idle = Good::run_for(subject, self.pick(Duration::from_secs(1), Duration::from_secs(4)));
+        let idle =
+            Good::run_for(subject, self.pick(Duration::from_secs(1), Duration::from_secs(4)));
         origin.close_idle();
         sleep(Duration::from_millis(300));
         let before = subject.vitals()?;

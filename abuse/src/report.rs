@@ -91,11 +91,8 @@ impl Report {
         let width = |of: fn(&Row) -> &str| {
             rows.iter().map(|row| of(row).chars().count()).max().unwrap_or_default()
         };
-        let (case, figure, limit) = (
-            width(|row| &row.case),
-            width(|row| &row.figure),
-            width(|row| &row.limit),
-        );
+        let (case, figure, limit) =
+            (width(|row| &row.case), width(|row| &row.figure), width(|row| &row.limit));
         for row in rows {
             let held = if row.held { "yes" } else { "NO" };
             println!(

@@ -18,11 +18,8 @@ pub fn start(folder: &Path, site: &Site) -> Result<(Instance, Ports)> {
         write_backend(folder, backend, 0)?;
     }
     let instance = Instance::start(&Plan::new(manifests)).map_err(|error| anyhow!(error))?;
-    let ports = Ports {
-        http: instance.bound(80),
-        h2c: instance.bound(80),
-        https: instance.bound(443),
-    };
+    let ports =
+        Ports { http: instance.bound(80), h2c: instance.bound(80), https: instance.bound(443) };
     Ok((instance, ports))
 }
 

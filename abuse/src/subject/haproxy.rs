@@ -54,11 +54,8 @@ frontend site
 }
 
 fn backend_section(backend: &Backend) -> String {
-    let mut text = format!(
-        "backend {}\n    timeout server {}s\n",
-        backend.label(),
-        backend.attempt_timeout_s
-    );
+    let mut text =
+        format!("backend {}\n    timeout server {}s\n", backend.label(), backend.attempt_timeout_s);
     for (index, endpoint) in backend.endpoints.iter().enumerate() {
         text += &format!("    server {index} {endpoint}\n");
     }
