@@ -3,7 +3,9 @@
 //! Nothing here is shipped.
 #![forbid(unsafe_code)]
 
+mod bombs;
 mod client;
+mod downgrade;
 mod frames;
 mod good;
 mod origin;
@@ -12,6 +14,7 @@ mod program;
 mod report;
 mod resets;
 mod slow;
+mod smuggling;
 mod subject;
 
 use std::path::PathBuf;

@@ -10,7 +10,7 @@ use crate::good::{Good, Tally};
 use crate::origin::Origin;
 use crate::report::Report;
 use crate::subject::{Kind, Site, Subject, Vitals};
-use crate::{origin_faults, resets, slow};
+use crate::{bombs, downgrade, origin_faults, resets, slow, smuggling};
 
 pub struct Program {
     pub name: &'static str,
@@ -31,6 +31,11 @@ pub const PROGRAMS: &[Program] = &[
         run: slow::run,
     },
     Program {
+        name: "smuggling",
+        what: "requests whose end is in doubt, to origins of four makes",
+        run: smuggling::run,
+    },
+    Program {
         name: "rapid-reset",
         what: "HTTP/2 streams that a client opens and resets",
         run: resets::by_client,
@@ -39,6 +44,16 @@ pub const PROGRAMS: &[Program] = &[
         name: "server-resets",
         what: "HTTP/2 streams that a client has the server reset",
         run: resets::by_server,
+    },
+    Program {
+        name: "bombs",
+        what: "HTTP/2 headers without end and floods of frames",
+        run: bombs::run,
+    },
+    Program {
+        name: "downgrade",
+        what: "what HTTP/2 can write and HTTP/1.1 must not read",
+        run: downgrade::run,
     },
 ];
 

@@ -33,6 +33,8 @@ struct Skipped {
     reason: String,
 }
 
+const FIGURE_WIDTH: usize = 40;
+
 /// The server whose rows decide; others are there for comparison.
 const OURS: &str = "cutwater";
 

@@ -252,7 +252,7 @@ pub fn free() -> Result<SocketAddr> {
 }
 
 /// A command that is told to end when this program is gone, where `setpriv` can say so.
-fn ends_with_us(name: &str) -> Result<Command> {
+pub fn ends_with_us(name: &str) -> Result<Command> {
     let file = program(name)?;
     Ok(match program("setpriv") {
         Ok(setpriv) => {
