@@ -10,7 +10,7 @@ use crate::good::{Good, Tally};
 use crate::origin::Origin;
 use crate::report::Report;
 use crate::subject::{Kind, Site, Subject, Vitals};
-use crate::{bombs, downgrade, origin_faults, resets, slow, smuggling};
+use crate::{bombs, downgrade, handshakes, origin_faults, reload, resets, slow, smuggling};
 
 pub struct Program {
     pub name: &'static str,
@@ -54,6 +54,16 @@ pub const PROGRAMS: &[Program] = &[
         name: "downgrade",
         what: "what HTTP/2 can write and HTTP/1.1 must not read",
         run: downgrade::run,
+    },
+    Program {
+        name: "handshakes",
+        what: "TLS handshakes aborted, mutated, and under changes of the certificate",
+        run: handshakes::run,
+    },
+    Program {
+        name: "reload",
+        what: "changes of routes and certificates under load",
+        run: reload::run,
     },
 ];
 

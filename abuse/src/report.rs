@@ -33,8 +33,6 @@ struct Skipped {
     reason: String,
 }
 
-const FIGURE_WIDTH: usize = 40;
-
 /// The server whose rows decide; others are there for comparison.
 const OURS: &str = "cutwater";
 
@@ -93,14 +91,11 @@ impl Report {
         let width = |of: fn(&Row) -> &str| {
             rows.iter().map(|row| of(row).chars().count()).max().unwrap_or_default()
         };
-        let (case, figure, limit) =
-            (width(|row| &row.case), width(|row| &row.figure), width(|row| &row.limit));
+        let (case, limit) = (width(|row| &row.case), width(|row| &row.limit));
         for row in rows {
             let held = if row.held { "yes" } else { "NO" };
-            println!(
-                "  {:<8} | {:<case$} | {:>figure$} | {:<limit$} | {held}",
-                row.server, row.case, row.figure, row.limit,
-            );
+            let Row { server, case: name, limit: to, figure, .. } = row;
+            println!("  {server:<8} | {name:<case$} | {to:<limit$} | {held:<3} | {figure}");
         }
         for skipped in self.skipped.get(self.printed.1..).unwrap_or_default() {
             println!("  skipped: {}: {}", skipped.case, skipped.reason);

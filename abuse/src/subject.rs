@@ -151,14 +151,6 @@ impl Subject {
         self.kind.name()
     }
 
-    /// The whole program, Cutwater only.
-    pub fn instance(&self) -> Option<&Instance> {
-        match &self.process {
-            Process::Cutwater(instance) => Some(instance),
-            Process::Peer { .. } => None,
-        }
-    }
-
     pub fn process_id(&self) -> u32 {
         match &self.process {
             Process::Cutwater(instance) => instance.process_id(),
