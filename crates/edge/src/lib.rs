@@ -24,6 +24,7 @@ mod exchange;
 mod exposition;
 mod http1;
 mod http2;
+mod http2_budget;
 mod http2_io;
 mod http2_stream;
 mod ids;
