@@ -31,7 +31,6 @@ const BOMBS: &[Bomb] = &[
     Bomb { name: "CONTINUATION without end", begin: open_block, again: continuation, reads: true },
     Bomb { name: "empty CONTINUATION", begin: open_block, again: empty_continuation, reads: true },
     Bomb { name: "HPACK reference bomb", begin: nothing, again: reference_bomb, reads: true },
-    Bomb { name: "HPACK table sizes", begin: nothing, again: table_sizes, reads: true },
     Bomb { name: "fields of one letter", begin: nothing, again: tiny_fields, reads: true },
     Bomb { name: "SETTINGS", begin: nothing, again: settings, reads: true },
     Bomb { name: "SETTINGS, answers not read", begin: nothing, again: settings, reads: false },
@@ -89,13 +88,6 @@ fn reference_bomb(number: u32) -> Vec<u8> {
         frames::string(&mut block, &[b'a'; 3_900]);
     }
     block.resize(block.len() + 10_000, 0x80 | 62);
-    frame(frames::HEADERS, END_STREAM | END_HEADERS, stream_of(number), &block)
-}
-
-/// Changes of the table's size alternate (RFC 7541 section 6.3).
-fn table_sizes(number: u32) -> Vec<u8> {
-    let mut block: Vec<u8> = [0x20, 0x3f, 0xe1, 0x1f].repeat(1_000);
-    block.extend(frames::get(ABUSED, "/"));
     frame(frames::HEADERS, END_STREAM | END_HEADERS, stream_of(number), &block)
 }
 
