@@ -157,6 +157,9 @@ fn mutation(hello: &[u8], numbers: &mut Numbers) -> Vec<u8> {
     let mut bytes = hello.to_vec();
     for _ in 0..=numbers.below(4) {
         let at = numbers.below(bytes.len());
+        if bytes.len() < 2 {
+            break;
+        }
         match numbers.below(6) {
             0 => bytes.insert(at, numbers.next() as u8),
             1 => drop(bytes.remove(at)),

@@ -247,9 +247,11 @@ fn forwarded_on(wire: &Wire) -> Result<Forwarded, String> {
     Ok(found)
 }
 
-/// Some origins tell the path only.
+/// Some origins tell the path only, of the absolute form too.
 fn path_of(target: &str) -> String {
-    target.split('?').next().unwrap_or_default().to_owned()
+    let rest = target.strip_prefix("http://").and_then(|rest| rest.split_once('/'));
+    let path = rest.map_or_else(|| target.to_owned(), |(_, path)| format!("/{path}"));
+    path.split('?').next().unwrap_or_default().to_owned()
 }
 
 /// RFC 9112 section 6.3: one framing where there is a body, none or an empty one where there is not.

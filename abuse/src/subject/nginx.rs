@@ -19,7 +19,9 @@ pub fn command(folder: &Path, site: &Site, ports: Ports) -> Result<Command> {
 }
 
 fn configuration(folder: &Path, site: &Site, ports: Ports) -> String {
-    let servers: String = site.backends.iter().map(|backend| server(backend, ports)).collect();
+    let servers = site.backends.iter().enumerate();
+    let servers: String =
+        servers.map(|(index, backend)| server(backend, ports, index == 0)).collect();
     let folder = folder.display();
     format!(
         "daemon off;
@@ -45,7 +47,9 @@ http {{
     )
 }
 
-fn server(backend: &Backend, ports: Ports) -> String {
+/// Options of a port may be set once only: the first server does.
+fn server(backend: &Backend, ports: Ports, is_first: bool) -> String {
+    let queue = if is_first { " backlog=4096" } else { "" };
     let endpoints: String =
         backend.endpoints.iter().map(|endpoint| format!("        server {endpoint};\n")).collect();
     format!(
@@ -53,9 +57,9 @@ fn server(backend: &Backend, ports: Ports) -> String {
 {endpoints}        keepalive 256;
     }}
     server {{
-        listen {http} backlog=4096;
-        listen {h2c} http2 backlog=4096;
-        listen {https} ssl http2 backlog=4096;
+        listen {http}{queue};
+        listen {h2c} http2{queue};
+        listen {https} ssl http2{queue};
         server_name {host};
         location / {{
             proxy_pass http://{label};
