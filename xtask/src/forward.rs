@@ -1,7 +1,8 @@
 //! Verbs that are programs of their own.
 
-use crate::setup::{cargo, root, run};
+use crate::setup::{cargo, debian, root, run};
 use anyhow::Result;
+use std::path::PathBuf;
 
 /// The bench kit measures the release build. It runs where we were called, so that `--json FILE` is written there.
 pub fn bench(arguments: &[String]) -> Result<()> {
@@ -12,6 +13,34 @@ pub fn bench(arguments: &[String]) -> Result<()> {
         .args(["run", "--release", "--manifest-path"])
         .arg(root().join("Cargo.toml"))
         .args(["-p", "bench", "--"])
+        .args(arguments);
+    run(&mut command)
+}
+
+/// Programs that the abuses are run on too, or with.
+const ABUSE_PROGRAMS: &[(&str, &str)] = &[
+    ("nginx", "nginx-light"),
+    ("haproxy", "haproxy"),
+    ("node", "nodejs"),
+    ("python3", "python3"),
+    ("slowhttptest", "slowhttptest"),
+];
+
+/// Faults and abuses, with figures from an optimised build; the short form takes the one that tests use.
+pub fn abuse(arguments: &[String]) -> Result<()> {
+    let is_short = arguments.iter().any(|argument| argument == "--short");
+    let (profile, folder) = if is_short { ("dev", "debug") } else { ("e2e", "e2e") };
+    debian(ABUSE_PROGRAMS)?;
+    run(cargo().args(["build", "--profile", profile, "-p", "cutwater"]))?;
+    let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    let target = target.unwrap_or_else(|| root().join("target"));
+    let mut command = cargo();
+    command
+        .current_dir(std::env::current_dir()?)
+        .env("CUTWATER_BIN", target.join(folder).join("cutwater"))
+        .args(["run", "--profile", profile, "--manifest-path"])
+        .arg(root().join("Cargo.toml"))
+        .args(["-p", "abuse", "--"])
         .args(arguments);
     run(&mut command)
 }

@@ -18,6 +18,8 @@ usage: cargo xtask VERB
   ci                                format, clippy, tidy, tests, docs, conformance, short fuzzing
   tidy                              the floors, purity, forbidden crates, file sizes
   bench [NAME] [--json FILE]        measure beside peers (edge)
+  abuse [NAME] [--short] [--json FILE]
+                                    faults and abuses, beside peers (default: all, 15 minutes at most)
   conformance [NAME] [--json FILE]  suites of others (http, dns; default: all)
   fuzz [NAME] [--seconds N]         run fuzz targets (default: all, 10 s each)
        [--minutes N]                the same for N minutes each
@@ -41,6 +43,7 @@ fn run() -> Result<()> {
         Some("test") => ci::test(),
         Some("ci") => ci::ci(),
         Some("tidy") => tidy::run(),
+        Some("abuse") => forward::abuse(rest),
         Some("bench") => forward::bench(rest),
         Some("conformance") => conformance::run(rest),
         Some("fuzz") => fuzz::run(rest),

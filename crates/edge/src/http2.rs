@@ -4,6 +4,7 @@
 use crate::buffers::Buffer;
 use crate::connection::Connection;
 use crate::deadline::Deadline;
+use crate::http2_budget::Budget;
 use crate::http2_io::{Drain, gather};
 use crate::http2_stream;
 use crate::transport::Io;
@@ -18,14 +19,15 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
-/// Streams that a client may have open at once.
-const STREAMS: u32 = 200;
+/// Streams that a client may have open at once: all of them may be given up together.
+const STREAMS: u32 = 100;
 /// Streams that a client opened and reset before they were looked at: beyond it is an attack (CVE-2023-44487).
 const PENDING_RESETS: usize = 50;
 /// Streams that we remember after a reset of ours, and resets that a client's faults may provoke.
 const RESETS: usize = 50;
-const FAULT_RESETS: usize = 256;
+const FAULT_RESETS: usize = 50;
 const STREAM_WINDOW_BYTES: u32 = 256 << 10;
 const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
 const SEND_BUFFER_BYTES: usize = 64 << 10;
@@ -39,6 +41,7 @@ type Stream = (Request<h2::RecvStream>, SendResponse<Bytes>);
 pub(crate) struct Load {
     streams: Cell<usize>,
     deadline: Deadline,
+    budget: Rc<Budget>,
 }
 
 impl Load {
@@ -66,8 +69,9 @@ pub(crate) async fn serve<S: Io>(
     // The first request has to be whole in this time, as in HTTP/1.1. A header block without its end is not seen from
     // outside of `h2`: one that comes later ends with the connection's idle time.
     deadline.stall_after(limits::HEAD_TIMEOUT_MS);
-    let load = Rc::new(Load { streams: Cell::new(0), deadline });
-    let (io, drain) = gather(io, first);
+    let budget = Rc::new(Budget::new(Instant::now()));
+    let (io, drain) = gather(io, first, Rc::clone(&budget));
+    let load = Rc::new(Load { streams: Cell::new(0), deadline, budget });
     let handshake = {
         let mut handshake = pin!(settings().handshake(io));
         poll_fn(|cx| {
@@ -126,7 +130,8 @@ impl<S: Io> Driver<'_, S> {
             let (worker, load) = (Rc::clone(self.worker), Rc::clone(&self.load));
             let connection = Rc::clone(connection);
             tokio::task::spawn_local(async move {
-                http2_stream::serve(&worker, &connection, request, respond).await;
+                let budget = Rc::clone(&load.budget);
+                http2_stream::serve(&worker, &connection, request, respond, budget).await;
                 load.end();
             });
         }
@@ -144,11 +149,23 @@ impl<S: Io> Driver<'_, S> {
         if let Poll::Ready(Err(_)) = self.drain.poll(cx) {
             return Poll::Ready(None);
         }
+        if self.load.budget.is_used_up(Instant::now) {
+            self.cut_off(cx);
+            return Poll::Ready(None);
+        }
         match polled {
             Poll::Ready(Some(Ok(stream))) => Poll::Ready(Some(stream)),
             Poll::Ready(_) => Poll::Ready(None),
             Poll::Pending => self.poll_end(cx),
         }
+    }
+
+    /// Ends a connection that costs more than it gets done; its streams end with it.
+    fn cut_off(&mut self, cx: &mut Context<'_>) {
+        self.http2.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+        // Writes the GOAWAY; whether the connection is closed with that is the same here.
+        let _ = self.http2.poll_closed(cx);
+        self.load.deadline.stall_after(FAREWELL_MS);
     }
 
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Option<Stream>> {

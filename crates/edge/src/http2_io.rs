@@ -1,7 +1,9 @@
 //! The transport under `h2`: gives back the bytes that were read to tell the version of HTTP, and gathers what `h2`
-//! writes, which flushes after each frame, until the driver sends it after each poll of the connection.
+//! writes, which flushes after each frame, until the driver sends it after each poll of the connection. What is read is
+//! counted on the way.
 
 use crate::buffers::{Buffer, Buffers};
+use crate::http2_budget::Budget;
 use crate::transport::{Io, poll_write_all};
 use std::cell::RefCell;
 use std::io;
@@ -24,12 +26,17 @@ pub(crate) struct Drain<S>(Rc<RefCell<Shared<S>>>);
 struct Shared<S> {
     io: S,
     first: Option<Buffer>,
+    budget: Rc<Budget>,
     output: Vec<u8>,
     sent: usize,
 }
 
-pub(crate) fn gather<S: Io>(io: S, first: Option<Buffer>) -> (Gathered<S>, Drain<S>) {
-    let shared = Shared { io, first, output: Vec::new(), sent: 0 };
+pub(crate) fn gather<S: Io>(
+    io: S,
+    first: Option<Buffer>,
+    budget: Rc<Budget>,
+) -> (Gathered<S>, Drain<S>) {
+    let shared = Shared { io, first, budget, output: Vec::new(), sent: 0 };
     let shared = Rc::new(RefCell::new(shared));
     (Gathered(Rc::clone(&shared)), Drain(shared))
 }
@@ -72,11 +79,15 @@ impl<S: Io> AsyncRead for Gathered<S> {
         let shared = &mut *self.0.borrow_mut();
         if let Some(first) = shared.first.as_mut().filter(|first| !first.is_empty()) {
             let count = first.data().len().min(room.remaining());
+            shared.budget.received(&first.data()[..count]);
             room.put_slice(&first.data()[..count]);
             first.consume(count);
             return Poll::Ready(Ok(()));
         }
-        Pin::new(&mut shared.io).poll_read(cx, room)
+        let before = room.filled().len();
+        ready!(Pin::new(&mut shared.io).poll_read(cx, room))?;
+        shared.budget.received(&room.filled()[before..]);
+        Poll::Ready(Ok(()))
     }
 }
 

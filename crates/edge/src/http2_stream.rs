@@ -9,6 +9,7 @@
 use crate::client::{Body, Client, ClientFault, Follow, Response, forwarded_trailers};
 use crate::connection::Connection;
 use crate::exchange::{self, Site};
+use crate::http2_budget::Budget;
 use crate::refusal::Refusal;
 use crate::worker::{LIMITS, Worker};
 use bytes::{Buf, Bytes};
@@ -30,6 +31,7 @@ pub(crate) async fn serve(
     connection: &Connection,
     request: Request<RecvStream>,
     respond: SendResponse<Bytes>,
+    budget: Rc<Budget>,
 ) {
     let (parts, body) = request.into_parts();
     let mut bytes = worker.buffers.output();
@@ -40,12 +42,15 @@ pub(crate) async fn serve(
         Err(reason) => Err(reason.in_request()),
     };
     let deadline = worker.deadlines.register();
-    let mut client = Http2Stream::new(bytes, body, respond);
+    let mut client = Http2Stream::new(bytes, body, respond, budget);
     let site = Site { worker, connection, deadline: &deadline, protocol: "HTTP/2" };
     match parsed {
         Ok(Some(head)) => {
             client.awaits_continue = head.expect_continue;
             exchange::serve(site, &head, &mut client, &mut scratch).await;
+            if client.is_ended {
+                client.budget.answered();
+            }
         }
         // A head without its end cannot be: `write_head` writes it.
         Ok(None) => client.abort(),
@@ -131,10 +136,16 @@ struct Http2Stream {
     awaits_continue: bool,
     /// The last frame of the response was handed over.
     is_ended: bool,
+    budget: Rc<Budget>,
 }
 
 impl Http2Stream {
-    fn new(bytes: Vec<u8>, body: RecvStream, respond: SendResponse<Bytes>) -> Http2Stream {
+    fn new(
+        bytes: Vec<u8>,
+        body: RecvStream,
+        respond: SendResponse<Bytes>,
+        budget: Rc<Budget>,
+    ) -> Http2Stream {
         Http2Stream {
             bytes,
             body,
@@ -145,6 +156,7 @@ impl Http2Stream {
             send: None,
             awaits_continue: false,
             is_ended: false,
+            budget,
         }
     }
 }
@@ -255,6 +267,7 @@ impl Client for Http2Stream {
         let is_end = follow == Follow::End && count == data.len() && count < FRAME_BYTES;
         send.send_data(Bytes::copy_from_slice(&data[..count]), is_end).map_err(gone)?;
         self.is_ended = is_end;
+        self.budget.sent();
         Poll::Ready(Ok(count))
     }
 

@@ -30,6 +30,7 @@ mod exposition;
 mod forward;
 mod http1;
 mod http2;
+mod http2_budget;
 mod http2_io;
 mod http2_pump;
 mod http2_stream;

@@ -6,7 +6,7 @@ use crate::connection::Connection;
 use crate::decide::{Decided, Head};
 use crate::edits::Edits;
 use crate::ids::RequestId;
-use h1::{Framing, Known, encode};
+use h1::{Framing, Known, Method, encode};
 
 /// Appends the whole head, the empty line included.
 pub(crate) fn write(
@@ -25,8 +25,13 @@ pub(crate) fn write(
             encode::header(out, name, header.value(request.bytes));
         }
     }
-    if request.head.framing == Framing::Chunked {
-        encode::transfer_encoding_chunked(out);
+    match (request.head.framing, request.head.method) {
+        (Framing::Chunked, _) => encode::transfer_encoding_chunked(out),
+        // Without a body is not without a length where a body is usual (RFC 9110 section 8.6).
+        (Framing::None, Method::Post | Method::Put | Method::Patch) => {
+            encode::content_length(out, 0)
+        }
+        _ => {}
     }
     connection_lines(out, request);
     forwarded_lines(out, request, connection, edits);

@@ -124,6 +124,77 @@ fn streams_that_are_opened_and_reset_at_once_do_no_lasting_harm() {
     assert!(running.edge.drain(PATIENCE));
 }
 
+/// Opens a stream, and resets it once its request is at the origin; how many until the connection has ended.
+async fn resets_until_the_end(
+    port: u16,
+    arrived: &std::sync::mpsc::Receiver<()>,
+) -> (usize, String) {
+    let io = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let (mut send, connection) = h2::client::handshake(io).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let mut count = 0;
+    while count < 1_000 && !connection.is_finished() {
+        let request = http::Request::get("http://a.test/").body(()).unwrap();
+        let Ok(ready) = send.clone().ready().await else { break };
+        send = ready;
+        let Ok((_, mut stream)) = send.send_request(request, true) else { break };
+        while arrived.try_recv().is_err() && !connection.is_finished() {
+            tokio::time::sleep(Duration::from_micros(200)).await;
+        }
+        stream.send_reset(h2::Reason::CANCEL);
+        count += 1;
+    }
+    let ended = tokio::time::timeout(PATIENCE, connection).await.expect("in time").unwrap();
+    (count, ended.err().map(|error| error.to_string()).unwrap_or_default())
+}
+
+#[test]
+fn streams_that_are_reset_at_the_origin_end_their_connection() {
+    let (told, arrived) = channel();
+    let (_running, port) = one_origin(move |peer| {
+        let head = peer.head();
+        match head.contains("/fine") {
+            true => peer.send(ok("fine")),
+            false => told(()),
+        }
+        peer.is_closed();
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (count, error) = runtime.block_on(async { resets_until_the_end(port, &arrived).await });
+    assert!((50..=200).contains(&count), "{count}: {error}");
+    assert_eq!(Peer::connect(port).get("/fine", "a").1, "fine");
+}
+
+#[test]
+fn frames_that_carry_nothing_end_their_connection_unless_requests_are_answered() {
+    let (_running, port) = one_origin(echo_heads);
+    let ping = b"\0\0\x08\x06\0\0\0\0\0\x01\x02\x03\x04\x05\x06\x07\x08";
+    let mut flood = Peer::connect(port);
+    flood.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0");
+    let piece = ping.repeat(200);
+    // More than the sockets on the way hold.
+    let sent = std::iter::repeat_with(|| flood.stream.write_all(&piece)).take(20_000);
+    let sent = sent.take_while(Result::is_ok).count();
+    assert!(sent < 20_000, "{sent}");
+    // As many, with an answered request between them now and then.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let io = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        let (send, mut connection) = h2::client::handshake(io).await.unwrap();
+        let mut pings = connection.ping_pong().unwrap();
+        tokio::spawn(connection);
+        for _ in 0..200 {
+            for _ in 0..40 {
+                pings.ping(h2::Ping::opaque()).await.unwrap();
+            }
+            let request = http::Request::get("http://a.test/").body(()).unwrap();
+            let mut send = send.clone().ready().await.unwrap();
+            let response = send.send_request(request, true).unwrap().0.await.unwrap();
+            assert_eq!(response.status(), 200);
+        }
+    });
+}
+
 /// Closes with a reset, as a client does that crashes.
 fn reset(peer: Peer) {
     socket2::SockRef::from(&peer.stream).set_linger(Some(Duration::ZERO)).unwrap();

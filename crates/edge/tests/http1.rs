@@ -454,3 +454,16 @@ fn requests_that_come_while_an_answer_is_awaited_are_answered_in_their_order() {
     sending.join().unwrap();
     assert!(client.is_closed());
 }
+
+#[test]
+fn a_method_with_a_body_by_habit_is_forwarded_with_a_length() {
+    let (_running, port) = one_origin(echo_heads);
+    for (method, length) in
+        [("POST", Some("0")), ("PUT", Some("0")), ("GET", None), ("DELETE", None)]
+    {
+        let mut client = Peer::connect(port);
+        client.send(format!("{method} / HTTP/1.1\r\nHost: a\r\n\r\n"));
+        let (_, seen) = client.response();
+        assert_eq!(header(&seen, "content-length"), length, "{seen}");
+    }
+}

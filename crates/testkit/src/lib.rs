@@ -15,7 +15,7 @@ mod failure;
 mod http2;
 pub mod instance;
 mod lines;
-mod message;
+pub mod message;
 #[cfg(test)]
 mod peer_tests;
 mod ports;

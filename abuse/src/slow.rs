@@ -1,0 +1,220 @@
+//! Slow clients: heads that come byte by byte, bodies that do, answers that are not read. Good traffic holds, a
+//! connection costs little, and a head that does not end is cut off in time. slowhttptest is a further client.
+
+use std::net::SocketAddr;
+use std::process::{Command, Stdio};
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use model::limits::HEAD_TIMEOUT_MS;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::origin::Origin;
+use crate::program::Context;
+use crate::report::Report;
+use crate::subject::{ABUSED, Kind, Site, Subject, program};
+
+const CONNECTIONS: usize = 4_000;
+const SHORT_CONNECTIONS: usize = 300;
+const KIB_A_CONNECTION: f64 = 32.0;
+/// What comes, comes this slowly.
+const DRIP: Duration = Duration::from_secs(1);
+/// So many are opened before the next pause: no accept queue runs over.
+const BATCH: usize = 100;
+const BATCH_PAUSE: Duration = Duration::from_millis(20);
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Slow {
+    Head,
+    Body,
+    Read,
+}
+
+const ALL: &[(Slow, &str)] =
+    &[(Slow::Head, "slow heads"), (Slow::Body, "slow bodies"), (Slow::Read, "answers not read")];
+
+/// More than the sockets on the way hold.
+static LARGE: LazyLock<Vec<u8>> = LazyLock::new(|| vec![b'x'; 4 << 20]);
+
+pub fn run(context: &Context, report: &mut Report) -> Result<()> {
+    let good = Origin::echo()?;
+    let abused = Origin::start(|peer| {
+        // The proxy is to hold little for a client; neither is the kernel.
+        let _ = socket2::SockRef::from(&peer.stream).set_send_buffer_size(16 << 10);
+        while let Ok(Some(_)) = peer.request() {
+            if peer.answer(&LARGE).is_err() {
+                return;
+            }
+        }
+    })?;
+    let site = || Site::of_two(good.address, abused.address);
+    context.each_subject(report, Kind::ALL, site, |context, subject, report| {
+        context.with_good_traffic(subject, &good, report, |report| {
+            let count = context.pick(SHORT_CONNECTIONS, CONNECTIONS);
+            for (slow, name) in ALL {
+                attack(context, subject, *slow, name, count, report)?;
+                abused.close_idle();
+            }
+            others(context, subject, report)
+        })
+    })
+}
+
+/// How connections of one kind ended.
+#[derive(Default)]
+struct Ends {
+    opened: usize,
+    open: usize,
+    longest: Duration,
+}
+
+fn attack(
+    context: &Context,
+    subject: &Subject,
+    slow: Slow,
+    name: &str,
+    count: usize,
+    report: &mut Report,
+) -> Result<()> {
+    // Heads are watched past their time, where there is time.
+    let limit = Duration::from_millis(HEAD_TIMEOUT_MS + 1_000);
+    let past_limit = limit + Duration::from_secs(2);
+    let hold = match slow {
+        Slow::Head => context.pick(Duration::from_secs(1), past_limit),
+        _ => context.pick(Duration::from_secs(1), Duration::from_secs(4)),
+    };
+    let before = subject.vitals()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let address = subject.ports.http;
+    let (ends, peak) = runtime.block_on(async {
+        let mut clients = JoinSet::new();
+        for number in 0..count {
+            clients.spawn(client(address, slow, hold));
+            if number % BATCH == BATCH - 1 {
+                sleep(BATCH_PAUSE).await;
+            }
+        }
+        sleep(Duration::from_millis(700)).await;
+        let peak = subject.vitals();
+        let mut ends = Ends::default();
+        while let Some(ended) = clients.join_next().await {
+            if let Ok(Ok((time, is_open))) = ended {
+                ends.opened += 1;
+                ends.open += usize::from(is_open);
+                ends.longest = ends.longest.max(time);
+            }
+        }
+        (ends, peak)
+    });
+    let peak = peak?;
+    let server = subject.name();
+    let figure = format!("{} of {count}", ends.opened);
+    report.row(server, format!("{name}: connections taken"), figure, count, ends.opened == count);
+    let kib = peak.resident_kib.saturating_sub(before.resident_kib) as f64 / count as f64;
+    let limit_text = format!("at most {KIB_A_CONNECTION} KiB");
+    let case = format!("{name}: memory a connection");
+    report.row(server, case, format!("{kib:.1} KiB"), limit_text, kib <= KIB_A_CONNECTION);
+    match (slow, context.short) {
+        (Slow::Head, false) => {
+            let figure = format!("{} open, longest {:.1} s", ends.open, ends.longest.as_secs_f64());
+            let held = ends.open == 0 && ends.longest <= limit;
+            let case = format!("{name}: all closed");
+            report.row(server, case, figure, format!("within {} s", limit.as_secs()), held);
+        }
+        (Slow::Head, true) => {
+            report.skip("slow heads: all closed", "the time for a head is longer than a short run");
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// How long it was open, and whether it still was in the end.
+async fn client(address: SocketAddr, slow: Slow, hold: Duration) -> Result<(Duration, bool)> {
+    let socket = TcpSocket::new_v4()?;
+    if slow == Slow::Read {
+        socket.set_recv_buffer_size(2 << 10)?;
+    }
+    let mut stream = socket.connect(address).await?;
+    let began = Instant::now();
+    let first = match slow {
+        Slow::Head => format!("GET / HTTP/1.1\r\nHost: {ABUSED}\r\nX-Slow: "),
+        Slow::Body => {
+            format!("POST / HTTP/1.1\r\nHost: {ABUSED}\r\nContent-Length: 100000\r\n\r\n")
+        }
+        Slow::Read => format!("GET / HTTP/1.1\r\nHost: {ABUSED}\r\n\r\n"),
+    };
+    stream.write_all(first.as_bytes()).await?;
+    let end = began + hold;
+    while Instant::now() < end {
+        let pause = (Instant::now() + DRIP).min(end);
+        let is_closed = match slow {
+            Slow::Read => {
+                tokio::time::sleep_until(pause).await;
+                false
+            }
+            _ => drips(&mut stream, pause).await,
+        };
+        if is_closed {
+            return Ok((began.elapsed(), false));
+        }
+    }
+    Ok((began.elapsed(), true))
+}
+
+/// Waits for the end of the connection until `pause`, and sends a byte; true once it has ended. An answer such as 408
+/// is read on the way.
+async fn drips(stream: &mut TcpStream, pause: Instant) -> bool {
+    let mut piece = [0; 512];
+    loop {
+        match timeout_at(pause, stream.read(&mut piece)).await {
+            Ok(Ok(0) | Err(_)) => return true,
+            Ok(Ok(_)) => {}
+            Err(_) => return stream.write_all(b"a").await.is_err(),
+        }
+    }
+}
+
+/// slowhttptest's three kinds, against Cutwater alone.
+fn others(context: &Context, subject: &Subject, report: &mut Report) -> Result<()> {
+    if subject.kind != Kind::Cutwater {
+        return Ok(());
+    }
+    let found = program("slowhttptest");
+    let Some(file) = found.as_ref().ok().filter(|_| !context.short) else {
+        let reason = found.err().map_or("left out of the short form".to_owned(), |e| e.to_string());
+        report.skip("slowhttptest", reason);
+        return Ok(());
+    };
+    for (kind, name) in [("-H", "headers"), ("-B", "body"), ("-X", "read")] {
+        let url = format!("http://{}/", subject.ports.http);
+        let output = Command::new(file)
+            .args([kind, "-c", "2000", "-r", "1000", "-i", "1", "-l", "7", "-p", "2", "-u", &url])
+            .stdin(Stdio::null())
+            .output()
+            .context("running slowhttptest")?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        // It looks again every five seconds.
+        let looks: Vec<bool> = text.split("service available:").skip(1).map(is_yes).collect();
+        let available = looks.iter().filter(|look| **look).count();
+        let figure = format!("{available} of {} looks", looks.len());
+        let is_available = !looks.is_empty() && available == looks.len();
+        report.row(
+            subject.name(),
+            format!("slowhttptest {name}: available to others"),
+            figure,
+            "all",
+            is_available,
+        );
+    }
+    Ok(())
+}
+
+/// The word behind it, in whatever colour.
+fn is_yes(look: &str) -> bool {
+    look.lines().next().is_some_and(|line| line.contains("YES"))
+}

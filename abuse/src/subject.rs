@@ -1,0 +1,290 @@
+//! A server under abuse: Cutwater, nginx or HAProxy, set up for the same site, one worker each; its descriptors, its
+//! memory and its health.
+
+mod cutwater;
+mod haproxy;
+mod nginx;
+
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+use testkit::{Instance, free_port};
+
+pub use cutwater::{write_backend, write_certificate};
+
+const READY: Duration = Duration::from_secs(10);
+const STOP: Duration = Duration::from_secs(3);
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    Cutwater,
+    Nginx,
+    Haproxy,
+}
+
+impl Kind {
+    pub const ALL: &[Kind] = &[Kind::Cutwater, Kind::Nginx, Kind::Haproxy];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Cutwater => "cutwater",
+            Kind::Nginx => "nginx",
+            Kind::Haproxy => "haproxy",
+        }
+    }
+}
+
+/// What every server is told to serve.
+pub struct Site {
+    pub backends: Vec<Backend>,
+    pub certificate: Certificate,
+}
+
+/// A host, over HTTP and HTTPS, and its endpoints.
+pub struct Backend {
+    /// Its first label names objects too.
+    pub host: String,
+    pub endpoints: Vec<SocketAddr>,
+    /// What an origin has for one attempt.
+    pub attempt_timeout_s: u32,
+}
+
+pub struct Certificate {
+    pub chain_pem: String,
+    pub key_pem: String,
+}
+
+/// The host of good traffic.
+pub const GOOD: &str = "good.test";
+/// The host that a program abuses.
+pub const ABUSED: &str = "abused.test";
+const ATTEMPT_TIMEOUT_S: u32 = 30;
+
+impl Backend {
+    pub fn new(host: impl Into<String>, endpoints: impl Into<Vec<SocketAddr>>) -> Backend {
+        let attempt_timeout_s = ATTEMPT_TIMEOUT_S;
+        Backend { host: host.into(), endpoints: endpoints.into(), attempt_timeout_s }
+    }
+
+    pub fn label(&self) -> &str {
+        self.host.split('.').next().unwrap_or(&self.host)
+    }
+}
+
+impl Site {
+    pub fn new(backends: Vec<Backend>) -> Result<Site> {
+        let names: Vec<String> = backends.iter().map(|backend| backend.host.clone()).collect();
+        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
+        let chain = rcgen::CertificateParams::new(names)?.self_signed(&key)?;
+        let certificate = Certificate { chain_pem: chain.pem(), key_pem: key.serialize_pem() };
+        Ok(Site { backends, certificate })
+    }
+
+    /// One origin for good traffic, one to abuse.
+    pub fn of_two(good: SocketAddr, abused: SocketAddr) -> Result<Site> {
+        Site::new(vec![Backend::new(GOOD, [good]), Backend::new(ABUSED, [abused])])
+    }
+}
+
+/// Where a server listens.
+#[derive(Clone, Copy)]
+pub struct Ports {
+    pub http: SocketAddr,
+    /// HTTP/2 with prior knowledge.
+    pub h2c: SocketAddr,
+    pub https: SocketAddr,
+}
+
+pub struct Subject {
+    pub kind: Kind,
+    pub ports: Ports,
+    pub folder: TempDir,
+    process: Process,
+}
+
+enum Process {
+    Cutwater(Box<Instance>),
+    Peer { child: Child, log: PathBuf },
+}
+
+/// What a server holds, with all its processes.
+#[derive(Clone, Copy, Debug)]
+pub struct Vitals {
+    pub descriptors: u64,
+    pub resident_kib: u64,
+}
+
+impl Subject {
+    pub fn start(kind: Kind, site: &Site) -> Result<Subject> {
+        let folder = tempfile::tempdir()?;
+        if kind == Kind::Cutwater {
+            let (instance, ports) = cutwater::start(folder.path(), site)?;
+            let process = Process::Cutwater(Box::new(instance));
+            return Ok(Subject { kind, ports, folder, process });
+        }
+        let ports = Ports { http: free()?, h2c: free()?, https: free()? };
+        let mut command = match kind {
+            Kind::Nginx => nginx::command(folder.path(), site, ports)?,
+            _ => haproxy::command(folder.path(), site, ports)?,
+        };
+        let log = folder.path().join("messages");
+        let messages = File::create(&log)?;
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(messages.try_clone()?)
+            .stderr(messages)
+            .spawn()
+            .with_context(|| format!("starting {:?}", command.get_program()))?;
+        let subject = Subject { kind, ports, folder, process: Process::Peer { child, log } };
+        subject.await_ports()?;
+        Ok(subject)
+    }
+
+    pub fn name(&self) -> &'static str {
+        self.kind.name()
+    }
+
+    pub fn process_id(&self) -> u32 {
+        match &self.process {
+            Process::Cutwater(instance) => instance.process_id(),
+            Process::Peer { child, .. } => child.id(),
+        }
+    }
+
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let id = i32::try_from(self.process_id()).ok().and_then(Pid::from_raw);
+        Ok(kill_process(id.context("the process has no id")?, signal)?)
+    }
+
+    pub fn vitals(&self) -> Result<Vitals> {
+        let mut vitals = Vitals { descriptors: 0, resident_kib: 0 };
+        for id in process_tree(self.process_id()) {
+            let of = format!("/proc/{id}");
+            let status = fs::read_to_string(format!("{of}/status"))?;
+            vitals.descriptors += fs::read_dir(format!("{of}/fd"))?.count() as u64;
+            vitals.resident_kib += resident_kib(&status).unwrap_or_default();
+        }
+        match vitals.descriptors {
+            0 => bail!("{} runs no more: {}", self.name(), last_lines(&self.printed())),
+            _ => Ok(vitals),
+        }
+    }
+
+    /// An error says what is wrong with the process.
+    pub fn health(&self) -> Result<(), String> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.process_id()));
+        let state = stat.ok().and_then(|stat| Some(stat.rsplit_once(") ")?.1.starts_with('Z')));
+        let printed = self.printed();
+        const BAD: &[&str] = &["panicked at", "exited on signal", "[alert]", "RUST_BACKTRACE"];
+        let bad = printed.lines().find(|line| BAD.iter().any(|bad| line.contains(bad)));
+        match (state, bad) {
+            (None | Some(true), _) => Err(format!("it ended: {}", last_lines(&printed))),
+            (_, Some(line)) => Err(line.to_owned()),
+            _ => Ok(()),
+        }
+    }
+
+    pub fn printed(&self) -> String {
+        match &self.process {
+            Process::Cutwater(instance) => instance.printed(),
+            Process::Peer { log, .. } => read_lossy(log),
+        }
+    }
+
+    fn await_ports(&self) -> Result<()> {
+        let end = Instant::now() + READY;
+        let accepts = |address| TcpStream::connect::<SocketAddr>(address).is_ok();
+        while !(accepts(self.ports.http) && accepts(self.ports.h2c) && accepts(self.ports.https)) {
+            if Instant::now() > end || self.health().is_err() {
+                bail!("{} did not start: {}", self.name(), last_lines(&self.printed()));
+            }
+            sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Subject {
+    /// An `Instance` ends by itself.
+    fn drop(&mut self) {
+        let _ = match &self.process {
+            Process::Cutwater(_) => return,
+            Process::Peer { .. } => self.signal(Signal::TERM),
+        };
+        let Process::Peer { child, .. } = &mut self.process else { return };
+        let end = Instant::now() + STOP;
+        while matches!(child.try_wait(), Ok(None)) && Instant::now() < end {
+            sleep(Duration::from_millis(10));
+        }
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+}
+
+/// A program of this name in PATH, or where Debian keeps daemons.
+pub fn program(name: &str) -> Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain([PathBuf::from("/usr/sbin")])
+        .map(|folder| folder.join(name))
+        .find(|file| file.is_file())
+        .with_context(|| format!("{name} is not installed: `apt-get install {name}`"))
+}
+
+pub fn free() -> Result<SocketAddr> {
+    let port = free_port().map_err(|error| anyhow!(error))?;
+    Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+}
+
+/// A command that is told to end when this program is gone, where `setpriv` can say so.
+pub fn ends_with_us(name: &str) -> Result<Command> {
+    let file = program(name)?;
+    Ok(match program("setpriv") {
+        Ok(setpriv) => {
+            let mut command = Command::new(setpriv);
+            command.args(["--pdeathsig", "TERM", "--"]).arg(file);
+            command
+        }
+        Err(_) => Command::new(file),
+    })
+}
+
+fn process_tree(root: u32) -> Vec<u32> {
+    let ids = fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
+    let ids = ids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let parents: Vec<(u32, u32)> = ids.filter_map(|id| Some((id, parent(id)?))).collect();
+    let mut tree = vec![root];
+    let mut next = 0;
+    while let Some(&of) = tree.get(next) {
+        tree.extend(parents.iter().filter(|(_, parent)| *parent == of).map(|(id, _)| *id));
+        next += 1;
+    }
+    tree.retain(|id| Path::new(&format!("/proc/{id}/fd")).exists());
+    tree
+}
+
+fn parent(id: u32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
+}
+
+fn resident_kib(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+fn last_lines(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    lines.get(lines.len().saturating_sub(3)..).unwrap_or_default().join(" | ")
+}
+
+fn read_lossy(path: &Path) -> String {
+    fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+}

@@ -1,0 +1,77 @@
+//! nginx as a peer: one worker, keep-alive on both sides, otherwise its defaults.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::Result;
+
+use super::{Backend, Ports, Site, ends_with_us};
+
+pub fn command(folder: &Path, site: &Site, ports: Ports) -> Result<Command> {
+    fs::write(folder.join("chain.pem"), &site.certificate.chain_pem)?;
+    fs::write(folder.join("key.pem"), &site.certificate.key_pem)?;
+    let file = folder.join("nginx.conf");
+    fs::write(&file, configuration(folder, site, ports))?;
+    let mut command = ends_with_us("nginx")?;
+    command.arg("-p").arg(folder).arg("-c").arg(&file).args(["-e", "stderr"]);
+    Ok(command)
+}
+
+fn configuration(folder: &Path, site: &Site, ports: Ports) -> String {
+    let servers = site.backends.iter().enumerate();
+    let servers: String =
+        servers.map(|(index, backend)| server(backend, ports, index == 0)).collect();
+    let folder = folder.display();
+    format!(
+        "daemon off;
+worker_processes 1;
+pid {folder}/nginx.pid;
+error_log stderr crit;
+events {{ worker_connections 16384; }}
+http {{
+    access_log off;
+    keepalive_requests 1000000000;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    ssl_certificate {folder}/chain.pem;
+    ssl_certificate_key {folder}/key.pem;
+    proxy_http_version 1.1;
+    proxy_set_header Connection \"\";
+    proxy_set_header Host $host;
+{servers}}}
+"
+    )
+}
+
+/// Options of a port may be set once only: the first server does.
+fn server(backend: &Backend, ports: Ports, is_first: bool) -> String {
+    let queue = if is_first { " backlog=4096" } else { "" };
+    let endpoints: String =
+        backend.endpoints.iter().map(|endpoint| format!("        server {endpoint};\n")).collect();
+    format!(
+        "    upstream {label} {{
+{endpoints}        keepalive 256;
+    }}
+    server {{
+        listen {http}{queue};
+        listen {h2c} http2{queue};
+        listen {https} ssl http2{queue};
+        server_name {host};
+        location / {{
+            proxy_pass http://{label};
+            proxy_read_timeout {attempt}s;
+        }}
+    }}
+",
+        label = backend.label(),
+        host = backend.host,
+        attempt = backend.attempt_timeout_s,
+        http = ports.http,
+        h2c = ports.h2c,
+        https = ports.https,
+    )
+}

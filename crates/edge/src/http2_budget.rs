@@ -1,0 +1,172 @@
+//! What a connection of HTTP/2 may cost without getting anything done: streams that are reset, and frames that carry
+//! neither a whole request nor content. Where it is used up the connection ends (RFC 9113 section 10.5). Frames are
+//! told from the bytes that `h2` reads, which does not say what it received.
+
+use std::cell::{Cell, RefCell};
+use std::time::Instant;
+
+/// Streams that a client may reset, beyond those that were answered (CVE-2023-44487).
+const RESETS: u32 = 100;
+/// Frames without content, beyond what answers give back.
+const OVERHEAD_BYTES: i64 = 64 << 10;
+/// An answered request gives this back: what its head and its windows took.
+const REQUEST_BYTES: i64 = 48 << 10;
+/// A piece of an answer gives this back: clients follow it with windows and, some of them, a PING.
+const PIECE_BYTES: i64 = 64;
+/// What time gives back: a client may ask whether the connection lives.
+const BYTES_PER_SECOND: i64 = 512;
+
+const PREFACE_BYTES: usize = 24;
+const FRAME_HEAD_BYTES: usize = 9;
+const DATA: u8 = 0;
+const RST_STREAM: u8 = 3;
+
+pub(crate) struct Budget {
+    resets: Cell<u32>,
+    overhead: Cell<i64>,
+    /// Since when time has given nothing back.
+    since: Cell<Instant>,
+    meter: RefCell<Meter>,
+}
+
+/// Where in the client's frames the next byte is.
+struct Meter {
+    head: [u8; FRAME_HEAD_BYTES],
+    held: usize,
+    skip: usize,
+}
+
+impl Budget {
+    pub fn new(now: Instant) -> Budget {
+        Budget {
+            resets: Cell::new(RESETS),
+            overhead: Cell::new(OVERHEAD_BYTES),
+            since: Cell::new(now),
+            meter: RefCell::new(Meter { head: [0; 9], held: 0, skip: PREFACE_BYTES }),
+        }
+    }
+
+    /// Bytes that the client sent, in order, from the preface on.
+    pub fn received(&self, bytes: &[u8]) {
+        self.meter.borrow_mut().frames(bytes, |kind, length| {
+            if kind == RST_STREAM {
+                self.resets.set(self.resets.get().saturating_sub(1));
+            }
+            // Content has limits of its own.
+            if kind != DATA {
+                let cost = (FRAME_HEAD_BYTES + length) as i64;
+                self.overhead.set(self.overhead.get().saturating_sub(cost));
+            }
+        });
+    }
+
+    /// A request was answered to its end.
+    pub fn answered(&self) {
+        self.resets.set((self.resets.get() + 1).min(RESETS));
+        self.give_back(REQUEST_BYTES);
+    }
+
+    /// A piece of an answer was sent.
+    pub fn sent(&self) {
+        self.give_back(PIECE_BYTES);
+    }
+
+    /// The time is asked for only where it decides.
+    pub fn is_used_up(&self, now: impl Fn() -> Instant) -> bool {
+        if self.overhead.get() <= 0 {
+            let now = now();
+            let passed = now.saturating_duration_since(self.since.replace(now));
+            let milliseconds = i64::try_from(passed.as_millis()).unwrap_or(i64::MAX);
+            self.give_back(milliseconds.saturating_mul(BYTES_PER_SECOND) / 1_000);
+        }
+        self.resets.get() == 0 || self.overhead.get() <= 0
+    }
+
+    fn give_back(&self, bytes: i64) {
+        self.overhead.set(self.overhead.get().saturating_add(bytes).min(OVERHEAD_BYTES));
+    }
+}
+
+impl Meter {
+    /// Tells kind and length of each frame whose head is whole (RFC 9113 section 4.1).
+    fn frames(&mut self, mut bytes: &[u8], mut found: impl FnMut(u8, usize)) {
+        loop {
+            let skipped = self.skip.min(bytes.len());
+            self.skip -= skipped;
+            bytes = &bytes[skipped..];
+            if bytes.is_empty() {
+                return;
+            }
+            let taken = (FRAME_HEAD_BYTES - self.held).min(bytes.len());
+            self.head[self.held..self.held + taken].copy_from_slice(&bytes[..taken]);
+            self.held += taken;
+            bytes = &bytes[taken..];
+            if self.held < FRAME_HEAD_BYTES {
+                return;
+            }
+            let [first, second, third, kind, ..] = self.head;
+            self.held = 0;
+            self.skip = u32::from_be_bytes([0, first, second, third]) as usize;
+            found(kind, self.skip);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    const PREFACE: &[u8; PREFACE_BYTES] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+    fn frame(kind: u8, length: usize) -> Vec<u8> {
+        let mut bytes = (length as u32).to_be_bytes()[1..].to_vec();
+        bytes.extend([kind, 0, 0, 0, 0, 1]);
+        bytes.resize(bytes.len() + length, 0xff);
+        bytes
+    }
+
+    #[test]
+    fn frames_are_the_same_however_their_bytes_are_split() {
+        let frames =
+            [frame(4, 0), frame(1, 300), frame(DATA, 7), frame(RST_STREAM, 4), frame(6, 8)];
+        let bytes = [PREFACE.to_vec(), frames.concat()].concat();
+        for size in 1..40 {
+            let mut meter = Meter { head: [0; 9], held: 0, skip: PREFACE_BYTES };
+            let mut found = Vec::new();
+            for piece in bytes.chunks(size) {
+                meter.frames(piece, |kind, length| found.push((kind, length)));
+            }
+            assert_eq!(found, [(4, 0), (1, 300), (DATA, 7), (RST_STREAM, 4), (6, 8)], "{size}");
+        }
+    }
+
+    #[test]
+    fn resets_use_it_up_and_answers_give_back() {
+        let now = Instant::now();
+        let budget = Budget::new(now);
+        budget.received(PREFACE);
+        for _ in 0..RESETS - 1 {
+            budget.received(&frame(RST_STREAM, 4));
+        }
+        assert!(!budget.is_used_up(|| now));
+        budget.answered();
+        budget.received(&frame(RST_STREAM, 4));
+        assert!(!budget.is_used_up(|| now));
+        budget.received(&frame(RST_STREAM, 4));
+        assert!(budget.is_used_up(|| now));
+    }
+
+    #[test]
+    fn content_costs_nothing_and_time_gives_back() {
+        let now = Instant::now();
+        let budget = Budget::new(now);
+        budget.received(PREFACE);
+        (0..1_000).for_each(|_| budget.received(&frame(DATA, 16_384)));
+        assert!(!budget.is_used_up(|| now));
+        let pings = OVERHEAD_BYTES as usize / 17 + 1;
+        (0..pings).for_each(|_| budget.received(&frame(6, 8)));
+        assert!(budget.is_used_up(|| now));
+        assert!(!budget.is_used_up(|| now + Duration::from_secs(1)));
+    }
+}
