@@ -1,12 +1,12 @@
 //! Steady traffic from clients of many kinds, each of which counts what it was answered and keeps what went wrong. No
-//! client tries anything again: what fails once has failed.
+//! client tries a request again that may have been sent: what fails once has failed.
 
 use bytes::Bytes;
 use h2::client::SendRequest;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::task::JoinSet;
@@ -84,6 +84,17 @@ impl Load {
         });
     }
 
+    /// Waits until so many further requests and queries have had their answer.
+    pub fn await_more(&self, count: u64, patience: Duration) {
+        let now = || [&self.tally.requests, &self.tally.queries].map(|c| c.load(Ordering::Relaxed));
+        let wanted = now().map(|before| before + count);
+        let deadline = Instant::now() + patience;
+        while now().iter().zip(wanted).any(|(now, wanted)| *now < wanted) {
+            assert!(Instant::now() < deadline, "{:?} of {wanted:?}: {:?}", now(), self.tally);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// Ends the clients with their exchange, and gives what they counted.
     pub async fn stop(mut self) -> Arc<Tally> {
         self.tally.stop.store(true, Ordering::Relaxed);
@@ -138,8 +149,8 @@ async fn short(targets: Targets, host: &'static str, tally: Arc<Tally>) {
     }
 }
 
-/// One connection for as long as it lasts. A GOAWAY ends it: a request that could not be sent any more goes out on the
-/// next one, and one that was sent must be answered.
+/// One connection for as long as it lasts. A GOAWAY ends it. A request that crossed it, which the GOAWAY says was not
+/// looked at (RFC 9113 section 6.8), goes out on the next connection; every other must be answered.
 async fn http2(targets: Targets, host: &'static str, tally: Arc<Tally>) {
     while tally.goes_on() {
         let connected = async {
@@ -181,7 +192,17 @@ async fn http2_requests(
             Ok((response, _)) => response,
             Err(error) => return refused(error),
         };
-        within(async { http2_answer(response.await.map_err(said)?).await }).await?;
+        let response = match timeout(PATIENCE, response).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(error))
+                if error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR) =>
+            {
+                return refused(error);
+            }
+            Ok(Err(error)) => return Err(said(error)),
+            Err(_) => return Err(format!("nothing within {PATIENCE:?}")),
+        };
+        within(http2_answer(response)).await?;
         raise(&tally.requests);
     }
     Ok(())

@@ -130,7 +130,7 @@ impl Stage {
         let mut load = Load::start(targets);
         std::thread::sleep(Duration::from_millis(300));
         work(&mut self.instance, &mut load);
-        std::thread::sleep(Duration::from_millis(300));
+        load.await_more(100, PATIENCE);
         drop(guard);
         let tally = self.runtime.block_on(load.stop());
         let failures = tally.failures.lock().expect("no panic");
@@ -150,7 +150,6 @@ impl Stage {
             count(&tally.downloads),
             count(&tally.goaways),
         );
-        assert!(count(&tally.requests) > 100 && count(&tally.queries) > 100);
     }
 }
 
