@@ -3,18 +3,17 @@
 use crate::metrics;
 use crate::probe::{self, Entrance};
 use crate::publisher::Shared;
-use crate::upgrade::{self, Ask};
+use crate::upgrade::Asker;
 use explain::{Evidence, Question};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
-use tokio::sync::mpsc;
 
 const NOT_YET: &str = "no snapshot yet: the folder has a mistake, see what `cutwater up` printed";
 
 pub struct Admin {
     pub shared: Arc<Shared>,
-    pub asks: mpsc::Sender<Ask>,
+    pub asker: Arc<Asker>,
 }
 
 impl console::Subject for Admin {
@@ -40,7 +39,7 @@ impl console::Subject for Admin {
     }
 
     async fn upgrade(&self) -> Result<Value, String> {
-        let upgraded = upgrade::ask(&self.asks).await?;
+        let upgraded = self.asker.ask().await?;
         Ok(json!({
             "oldPid": upgraded.old_process,
             "newPid": upgraded.new_process,

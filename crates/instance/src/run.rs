@@ -9,7 +9,7 @@ use crate::publisher::Publisher;
 use crate::receipt::Receipt;
 use crate::service_manager;
 use crate::serving::Draft;
-use crate::upgrade::{self, Ask, Successor, Upgraded};
+use crate::upgrade::{Ask, Asker, Successor, Upgraded};
 use compile::Drafts;
 use folder::{Folder, Reading, Watcher};
 use model::{Diagnostic, ObjectId, limits};
@@ -90,7 +90,7 @@ struct Instance {
     /// Of a console that takes no further connection.
     last_answers: Option<JoinHandle<io::Result<()>>>,
     asks: mpsc::Receiver<Ask>,
-    asker: mpsc::Sender<Ask>,
+    asker: Arc<Asker>,
     /// What the last compile can use again.
     drafts: Drafts,
     /// Said once; a folder that is away is not complained about at every look.
@@ -123,7 +123,7 @@ impl Instance {
         let watcher = Watcher::new(&config.dir, Some(&config.state))
             .map_err(|error| StartError::System("the folder cannot be watched (inotify)", error))?;
         let source = Folder::new(&config.dir, Some(&config.state));
-        let (asker, asks) = upgrade::asks();
+        let (asker, asks) = Asker::new();
         Ok(Instance {
             config,
             source,
@@ -133,7 +133,7 @@ impl Instance {
             console: None,
             last_answers: None,
             asks,
-            asker,
+            asker: Arc::new(asker),
             drafts: Drafts::default(),
             last_complaint: None,
             last_diagnostics: Vec::new(),
@@ -156,7 +156,8 @@ impl Instance {
         };
         let (stop, stopped) = oneshot::channel::<()>();
         let (closing, closed) = oneshot::channel();
-        let subject = Arc::new(Admin { shared: self.publisher.shared(), asks: self.asker.clone() });
+        let subject =
+            Arc::new(Admin { shared: self.publisher.shared(), asker: Arc::clone(&self.asker) });
         let stopped = async {
             let _ = stopped.await;
         };

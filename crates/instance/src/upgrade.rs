@@ -5,7 +5,7 @@ use model::limits;
 use std::ffi::OsString;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot};
 
 const PATIENCE: Duration = Duration::from_millis(limits::HANDOVER_TIMEOUT_MS);
 /// A process that closed its socket has ended, or is about to.
@@ -23,9 +23,27 @@ pub struct Upgraded {
 /// Whoever asked by the admin address, and waits.
 pub type Ask = oneshot::Sender<Result<Upgraded, String>>;
 
-/// Where asks arrive; one at a time.
-pub fn asks() -> (mpsc::Sender<Ask>, mpsc::Receiver<Ask>) {
-    mpsc::channel(1)
+/// The way to ask, one at a time.
+pub struct Asker(Mutex<mpsc::Sender<Ask>>);
+
+impl Asker {
+    /// And where asks arrive.
+    pub fn new() -> (Asker, mpsc::Receiver<Ask>) {
+        let (sender, asks) = mpsc::channel(1);
+        (Asker(Mutex::new(sender)), asks)
+    }
+
+    /// Asks for an upgrade, and waits for what became of it.
+    pub async fn ask(&self) -> Result<Upgraded, String> {
+        let running = || "an upgrade runs already".to_owned();
+        let asks = self.0.try_lock().map_err(|_| running())?;
+        let (answer, answered) = oneshot::channel();
+        asks.try_send(answer).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => running(),
+            mpsc::error::TrySendError::Closed(_) => "this process ends already".to_owned(),
+        })?;
+        answered.await.unwrap_or_else(|_| Err("this process ends before it was done".to_owned()))
+    }
 }
 
 /// A new process that has not taken over yet. Dropped, it is ended.
@@ -122,14 +140,4 @@ fn command(program: &OsString, arguments: impl Iterator<Item = OsString>) -> Com
     let mut command = Command::new(program);
     command.args(arguments).env(VARIABLE, VERSION);
     command
-}
-
-/// Asks for an upgrade, and waits for what became of it.
-pub async fn ask(asks: &mpsc::Sender<Ask>) -> Result<Upgraded, String> {
-    let (answer, answered) = oneshot::channel();
-    asks.try_send(answer).map_err(|error| match error {
-        mpsc::error::TrySendError::Full(_) => "an upgrade runs already".to_owned(),
-        mpsc::error::TrySendError::Closed(_) => "this process ends already".to_owned(),
-    })?;
-    answered.await.unwrap_or_else(|_| Err("this process was stopped meanwhile".to_owned()))
 }

@@ -1,12 +1,13 @@
-//! Upgrades of the real binary, under load and with faults. `UPGRADES=10 cargo test -p cutwater --test upgrade` does
-//! more of them than three.
+//! Upgrades of the real binary, under load and with faults.
 
 mod load;
 
 use load::{Load, Targets};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -158,8 +159,17 @@ fn real() -> PathBuf {
 }
 
 #[test]
-fn no_request_is_lost_by_upgrades() {
-    let upgrades = std::env::var("UPGRADES").ok().and_then(|count| count.parse().ok()).unwrap_or(3);
+fn no_request_is_lost_by_three_upgrades() {
+    lose_nothing(3);
+}
+
+#[test]
+#[ignore = "the longer form of the test above: half a minute"]
+fn no_request_is_lost_by_ten_upgrades() {
+    lose_nothing(10);
+}
+
+fn lose_nothing(upgrades: usize) {
     let mut stage = Stage::start("2");
     let mut processes = vec![stage.instance.process_id()];
     stage.under_load(|instance, load| {
@@ -274,4 +284,61 @@ fn a_signal_upgrades_and_a_second_instance_is_refused() {
             .printed()
             .contains(&format!("upgraded: process {} serves", stage.instance.process_id()))
     );
+}
+
+#[test]
+fn a_new_process_that_hangs_holds_nothing_up() {
+    let mut stage = Stage::start("1");
+    stage.replace_program("echo hangs; exec sleep 100");
+    let admin = stage.instance.admin().to_string();
+    let asked = std::process::Command::new(real())
+        .args(["upgrade", "--admin", &admin])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    let mut asked = asked.expect("it starts");
+    let deadline = Instant::now() + PATIENCE;
+    while !stage.instance.printed().contains("hangs") {
+        assert!(Instant::now() < deadline, "{}", stage.instance.printed());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    stage.under_load(|instance, _| {
+        let error = instance.upgrade().expect_err("one at a time");
+        assert!(error.contains("an upgrade runs already"), "{error}");
+    });
+    // It is told to end in the middle of it, and ends.
+    stage.instance.stop().expect("it ends well");
+    assert!(!asked.wait().expect("it ends").success());
+}
+
+#[test]
+fn the_service_manager_learns_which_process_serves() {
+    let root = tempfile::tempdir().expect("a folder");
+    let path = root.path().join("notify");
+    let socket = UnixDatagram::bind(&path).expect("a socket");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a limit");
+    let told = || {
+        let mut bytes = [0; 64];
+        let length = socket.recv(&mut bytes).expect("a message");
+        String::from_utf8_lossy(&bytes[..length]).into_owned()
+    };
+    let mut plan = Plan::new(root.path().join("folder"));
+    fs::create_dir(&plan.folder).expect("a folder");
+    fs::write(plan.folder.join("all.yaml"), FOLDER).expect("written");
+    let program = root.path().join("cutwater");
+    let script =
+        format!("#!/bin/sh\nNOTIFY_SOCKET={} exec {} \"$@\"\n", path.display(), real().display());
+    fs::write(&program, script).expect("written");
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("ours");
+    plan.binary = Some(program);
+    let mut instance = Instance::start(&plan).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(told(), "READY=1");
+    instance.upgrade().unwrap_or_else(|error| panic!("{error}\n{}", instance.printed()));
+    // Each from its own process, so in either order.
+    let mut both = [told(), told()];
+    both.sort();
+    assert_eq!(both, [format!("MAINPID={}", instance.process_id()), "READY=1".to_owned()]);
+    instance.await_replaced(PATIENCE).expect("the first process ends well");
+    instance.stop().expect("the second one ends well");
+    assert_eq!(told(), "STOPPING=1");
 }
