@@ -4,6 +4,8 @@ mod load;
 
 use load::{Load, Targets};
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
@@ -284,6 +286,36 @@ fn a_signal_upgrades_and_a_second_instance_is_refused() {
             .printed()
             .contains(&format!("upgraded: process {} serves", stage.instance.process_id()))
     );
+}
+
+#[test]
+fn a_websocket_goes_on_through_an_upgrade() {
+    let mut stage = Stage::start("1");
+    let mut socket = TcpStream::connect(stage.targets().http).expect("it listens");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a limit");
+    let request = format!(
+        "GET /ws HTTP/1.1\r\nhost: {ECHO}\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+         sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    );
+    socket.write_all(request.as_bytes()).expect("sent");
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        socket.read_exact(&mut byte).expect("a head");
+        head.extend(byte);
+    }
+    assert!(head.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&head));
+    stage.instance.upgrade().unwrap_or_else(|error| panic!("{error}"));
+    // The message "hi", masked with zeros, comes back without a mask (RFC 6455 section 5.2).
+    for _ in 0..3 {
+        socket.write_all(&[0x81, 0x82, 0, 0, 0, 0, b'h', b'i']).expect("sent");
+        let mut echoed = [0; 4];
+        socket.read_exact(&mut echoed).expect("the tunnel is there");
+        assert_eq!(&echoed, b"\x81\x02hi");
+    }
+    drop(socket);
+    stage.instance.await_replaced(PATIENCE).expect("the first process ends well");
+    stage.instance.stop().expect("the second one ends well");
 }
 
 #[test]
