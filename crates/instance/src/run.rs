@@ -402,6 +402,8 @@ struct Signals {
     interrupt: Signal,
     hangup: Signal,
     upgrade: Signal,
+    /// A SIGHUP came while only a stop was waited for.
+    is_reload_due: bool,
 }
 
 impl Signals {
@@ -411,20 +413,34 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
             upgrade: signal(SignalKind::user_defined2())?,
+            is_reload_due: false,
         })
     }
 
     async fn next(&mut self) -> Wish {
+        match std::mem::take(&mut self.is_reload_due) {
+            true => Wish::Reload,
+            false => self.arrival().await,
+        }
+    }
+
+    async fn stop(&mut self) {
+        loop {
+            match self.arrival().await {
+                Wish::Stop => return,
+                Wish::Reload => self.is_reload_due = true,
+                Wish::Upgrade => {}
+            }
+        }
+    }
+
+    async fn arrival(&mut self) -> Wish {
         tokio::select! {
             _ = self.terminate.recv() => Wish::Stop,
             _ = self.interrupt.recv() => Wish::Stop,
             _ = self.hangup.recv() => Wish::Reload,
             _ = self.upgrade.recv() => Wish::Upgrade,
         }
-    }
-
-    async fn stop(&mut self) {
-        while !matches!(self.next().await, Wish::Stop) {}
     }
 }
 
