@@ -13,6 +13,8 @@ pub enum Error {
     NotOurs { path: PathBuf, reason: &'static str },
     /// Another process has held the lock for too long.
     Locked { path: PathBuf },
+    /// Another instance serves from the folder.
+    InUse { path: PathBuf, process: Option<u32> },
     /// A file's content is damaged; without the files named Cutwater makes new ones.
     Damaged { path: PathBuf, reason: String, delete: Vec<PathBuf> },
     /// A certificate cannot be issued for these names.
@@ -39,6 +41,14 @@ impl fmt::Display for Error {
                 "another process has held {} for ten seconds. Stop it, or use another --state folder",
                 path.display()
             ),
+            Self::InUse { path, process } => {
+                let process = process.map(|id| format!(" (process {id})")).unwrap_or_default();
+                write!(
+                    out,
+                    "the state folder {} is in use by another instance{process}. Stop that one, or replace it with `cutwater upgrade`",
+                    path.display()
+                )
+            }
             Self::Damaged { path, reason, delete } => {
                 let files: Vec<_> = delete.iter().map(|file| file.display().to_string()).collect();
                 let files = files.join(" and ");

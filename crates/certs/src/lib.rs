@@ -5,8 +5,8 @@
 //! content (`zone`). The time is an argument everywhere. All calls block on the disk for a moment, so
 //! they belong on the control plane's threads.
 //!
-//! Two processes may share a folder: changes happen under one lock file, and each file is replaced as
-//! a whole.
+//! Two processes share a folder while one hands over to the other: changes happen under one lock file, and
+//! each file is replaced as a whole. Two instances beside each other are kept apart by a claim.
 #![forbid(unsafe_code)]
 
 mod error;
@@ -21,4 +21,4 @@ pub use leaf::Leaf;
 pub use local_ca::LocalCa;
 pub use serials::Serials;
 pub use session_key::SessionKey;
-pub use state::StateFolder;
+pub use state::{Claim, StateFolder};

@@ -2,7 +2,9 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, FileExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::sleep;
@@ -13,6 +15,31 @@ use crate::Error;
 const LOCK_TRIES: u32 = 500;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 const GITIGNORE: &str = "# The state of Cutwater: keys and serials, not for version control.\n*\n";
+
+/// Held by the one instance that serves from a state folder, and freed by the system when its process dies. Processes
+/// that have the same open file hold it together: a hand-over passes it on without a moment in which it is free.
+#[derive(Debug)]
+pub struct Claim {
+    file: File,
+}
+
+impl Claim {
+    /// Of a process that this one follows.
+    pub fn inherited(file: File) -> Self {
+        Claim { file }
+    }
+
+    /// A second descriptor of the same open file.
+    pub fn try_clone(&self) -> io::Result<File> {
+        self.file.try_clone()
+    }
+
+    /// Writes down who serves now, for the message to others. They are refused without it too.
+    pub fn sign(&self) {
+        let process = format!("{:<10}\n", std::process::id());
+        let _ = self.file.write_all_at(process.as_bytes(), 0);
+    }
+}
 
 /// A folder that belongs to Cutwater alone.
 #[derive(Clone, Debug)]
@@ -39,6 +66,30 @@ impl StateFolder {
 
     pub fn path(&self) -> &Path {
         &self.root
+    }
+
+    /// Refused while another instance serves from the folder: two would undo each other's serials and certificates.
+    pub fn claim(&self) -> Result<Claim, Error> {
+        let path = self.root.join("instance");
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(io_error("open the instance file", &path))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let process = read(&path)?.and_then(|text| text.trim().parse().ok());
+                return Err(Error::InUse { path: self.root.clone(), process });
+            }
+            Err(TryLockError::Error(cause)) => return Err(io_error("lock", &path)(cause)),
+        }
+        let claim = Claim { file };
+        claim.sign();
+        Ok(claim)
     }
 
     /// A folder in the state folder, made 0700 if it is absent.

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use certs::{Error, Leaf, LocalCa, Serials, StateFolder};
+use certs::{Claim, Error, Leaf, LocalCa, Serials, StateFolder};
 use rustls::RootCertStore;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier as _;
@@ -52,6 +52,28 @@ fn the_folder_is_made_for_us_alone() {
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     StateFolder::open(&path).unwrap();
     assert_eq!(mode(&path), 0o700);
+}
+
+#[test]
+fn one_instance_serves_from_a_folder_and_hands_it_on() {
+    let root = tempfile::tempdir().unwrap();
+    let state = StateFolder::open(&root.path().join("state")).unwrap();
+    let claim = state.claim().unwrap();
+    let own = std::process::id();
+    match state.claim() {
+        Err(error @ Error::InUse { process, .. }) => {
+            assert_eq!(process, Some(own));
+            let text = error.to_string();
+            assert!(text.contains(&format!("another instance (process {own})")), "{text}");
+        }
+        other => panic!("{other:?}"),
+    }
+    // The one that follows holds the same open file, so it is held without a break.
+    let inherited = Claim::inherited(claim.try_clone().unwrap());
+    drop(claim);
+    assert!(matches!(state.claim(), Err(Error::InUse { .. })));
+    drop(inherited);
+    state.claim().unwrap();
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! Asks an instance's admin address.
 
+use crate::server::GUARD_HEADER;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Bytes;
+use hyper::http::request::Builder;
 use hyper::{Request, header};
 use hyper_util::rt::TokioIo;
 use std::fmt;
@@ -38,32 +40,48 @@ impl std::error::Error for Error {}
 
 /// GETs a path, query included.
 pub async fn get(address: SocketAddr, path: &str) -> Result<String, Error> {
+    ask(address, Request::get(path), PATIENCE).await
+}
+
+/// POSTs to a path that changes something.
+pub async fn post(address: SocketAddr, path: &str, patience: Duration) -> Result<String, Error> {
+    ask(address, Request::post(path).header(GUARD_HEADER, path), patience).await
+}
+
+async fn ask(address: SocketAddr, request: Builder, patience: Duration) -> Result<String, Error> {
     let no_instance = |why: String| Error::NoInstance(address, why);
-    match tokio::time::timeout(PATIENCE, request(address, path)).await {
+    match tokio::time::timeout(patience, exchange(address, request)).await {
         Ok(Ok((true, body))) => Ok(body),
         Ok(Ok((false, body))) => Err(Error::Refused(message(&body))),
         Ok(Err(error)) => Err(no_instance(error.to_string())),
-        Err(_) => Err(no_instance(format!("no answer within {} s", PATIENCE.as_secs()))),
+        Err(_) => Err(no_instance(format!("no answer within {} s", patience.as_secs()))),
     }
 }
 
 type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
-async fn request(address: SocketAddr, path: &str) -> Result<(bool, String), AnyError> {
+async fn exchange(address: SocketAddr, request: Builder) -> Result<(bool, String), AnyError> {
     let stream = TcpStream::connect(address).await?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    let request =
-        Request::get(path).header(header::HOST, address.to_string()).body(Empty::<Bytes>::new())?;
+    let request = request.header(header::HOST, address.to_string()).body(Empty::<Bytes>::new())?;
     let exchange = async {
         let response = sender.send_request(request).await?;
         let is_success = response.status().is_success();
         let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await?.to_bytes();
         Ok((is_success, String::from_utf8(body.to_vec())?))
     };
+    // Its end, which may come together with the last of the answer, shows in the exchange too.
+    let driven = async {
+        match connection.await {
+            Ok(()) => std::future::pending().await,
+            Err(error) => error.into(),
+        }
+    };
     tokio::select! {
+        biased;
         result = exchange => result,
-        closed = connection => Err(closed.map_or_else(Into::into, |()| "the connection was closed".into())),
+        error = driven => Err(error),
     }
 }
 

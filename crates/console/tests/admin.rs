@@ -1,11 +1,12 @@
 //! The admin address and its client, over a socket, with an instance that is whatever a test says.
 
-use console::client::{Error, encode, get};
+use console::client::{Error, encode, get, post};
 use console::{Subject, serve};
 use explain::Question;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
@@ -31,6 +32,10 @@ impl Subject for Fake {
         self.state().map(|()| json!({"digest": "abc"}))
     }
 
+    async fn upgrade(&self) -> Result<Value, String> {
+        self.state().map(|()| json!({"newPid": 7}))
+    }
+
     async fn explain(&self, question: Question) -> Result<Value, String> {
         let asked = json!({"host": question.host.as_str(), "path": question.path, "method": question.method});
         self.state().map(|()| asked)
@@ -40,6 +45,7 @@ impl Subject for Fake {
 struct Served {
     address: SocketAddr,
     stop: oneshot::Sender<()>,
+    is_closed: oneshot::Receiver<()>,
     task: tokio::task::JoinHandle<std::io::Result<()>>,
 }
 
@@ -47,25 +53,32 @@ async fn served(fake: Fake) -> Served {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("the listener is bound");
     let (stop, stopped) = oneshot::channel();
-    let task = tokio::spawn(serve(listener, Arc::new(fake), async {
-        // A sender that is gone stops it too.
-        let _ = stopped.await;
-    }));
-    Served { address, stop, task }
+    let (closed, is_closed) = oneshot::channel();
+    let task = tokio::spawn(serve(
+        listener,
+        Arc::new(fake),
+        async {
+            // A sender that is gone stops it too.
+            let _ = stopped.await;
+        },
+        closed,
+    ));
+    Served { address, stop, is_closed, task }
 }
 
 /// Status code and body, as any HTTP client sees them.
 async fn raw(address: SocketAddr, path: &str) -> (u16, String) {
+    send(address, hyper::Request::get(path).header("host", address.to_string())).await
+}
+
+async fn send(address: SocketAddr, request: hyper::http::request::Builder) -> (u16, String) {
     use http_body_util::{BodyExt, Empty};
     let stream = tokio::net::TcpStream::connect(address).await.expect("it listens");
     let io = hyper_util::rt::TokioIo::new(stream);
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(io).await.expect("it speaks HTTP/1.1");
     let connection = tokio::spawn(connection);
-    let request = hyper::Request::get(path)
-        .header("host", address.to_string())
-        .body(Empty::<hyper::body::Bytes>::new())
-        .expect("a valid request");
+    let request = request.body(Empty::<hyper::body::Bytes>::new()).expect("a valid request");
     let response = sender.send_request(request).await.expect("an answer");
     let status = response.status().as_u16();
     let body = response.into_body().collect().await.expect("a body").to_bytes();
@@ -111,6 +124,35 @@ async fn an_instance_that_is_not_ready_says_what_is_missing() {
 }
 
 #[tokio::test]
+async fn what_changes_something_is_for_programs_of_this_machine() {
+    let served = served(Fake(Ok(()))).await;
+    let upgraded = post(served.address, "/upgrade", Duration::from_secs(5)).await;
+    assert_eq!(upgraded.expect("it is ours"), r#"{"newPid":7}"#);
+    assert_eq!(raw(served.address, "/upgrade").await.0, 405);
+    let field = "x-cutwater-command";
+    let table = [
+        ("127.0.0.1:9180", Some(field), 200),
+        ("localhost:9180", Some(field), 200),
+        ("[::1]:9180", Some(field), 200),
+        ("::1", Some(field), 200),
+        // A page in a browser sends none of ours, and one behind a name of its own can.
+        ("127.0.0.1:9180", None, 403),
+        ("attacker.example:9180", Some(field), 403),
+        ("localhost.attacker.example", Some(field), 403),
+        ("", Some(field), 403),
+    ];
+    for (host, field, status) in table {
+        let request = hyper::Request::post("/upgrade").header("host", host);
+        let request = match field {
+            Some(field) => request.header(field, "1"),
+            None => request,
+        };
+        let (found, body) = send(served.address, request).await;
+        assert_eq!(found, status, "{host} {field:?}: {body}");
+    }
+}
+
+#[tokio::test]
 async fn the_client_tells_a_refusal_from_an_instance_that_is_not_there() {
     let served = served(Fake(Err("no snapshot yet"))).await;
     assert_eq!(get(served.address, "/livez").await.expect("it lives"), "ok\n");
@@ -122,6 +164,8 @@ async fn the_client_tells_a_refusal_from_an_instance_that_is_not_there() {
     }
     // The same address once nobody listens there.
     served.stop.send(()).expect("it runs");
+    // Told by the drop of the sender.
+    assert!(served.is_closed.await.is_err());
     served.task.await.expect("it does not panic").expect("it ends well");
     match get(served.address, "/livez").await {
         Err(error @ Error::NoInstance(address, _)) => {

@@ -33,6 +33,7 @@ pub enum Command {
     Explain(Explain),
     Origin(Origin),
     Snapshot(Snapshot),
+    Upgrade(Upgrade),
     /// Print a shell's completion script
     #[command(
         after_help = "Examples:\n  cutwater completions bash > /etc/bash_completion.d/cutwater"
@@ -56,7 +57,8 @@ Examples:
   cutwater up examples/shop --echo
   cutwater up /etc/cutwater --bind 0.0.0.0 --port-offset 0 --advertise 203.0.113.7 --state /var/lib/cutwater
 
-Signals: SIGTERM drains and exits with 0, a second one exits at once; SIGHUP reads the folder again.
+Signals: SIGTERM drains and exits with 0, a second one exits at once; SIGHUP reads the folder again; SIGUSR2
+upgrades as `cutwater upgrade` does.
 Exit codes: 0 stopped, 1 could not start, 64 usage, 66 the folder cannot be read.")]
 pub struct Up {
     /// Folder of manifests
@@ -174,4 +176,21 @@ pub struct Origin {
 pub struct Snapshot {
     #[command(flatten)]
     pub source: Source,
+}
+
+/// Replace a running instance by a new process, without a lost connection
+///
+/// The instance starts its program anew, from the path and with the arguments that it was started with itself, and hands
+/// every socket over. When the new process serves, the old one finishes what runs and ends; if it cannot serve, the old
+/// one serves on.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  install cutwater /usr/local/bin/cutwater && cutwater upgrade
+
+Exit codes: 0 the new process serves, 1 it could not and the old one serves on, 64 usage, 69 no instance to ask.")]
+pub struct Upgrade {
+    /// Admin address of the instance, on this machine
+    #[arg(long, default_value = DEFAULT_ADMIN, value_name = "ADDRESS:PORT")]
+    pub admin: SocketAddr,
 }

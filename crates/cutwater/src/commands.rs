@@ -5,6 +5,7 @@ mod explaining;
 mod origin;
 mod snapshot;
 mod up;
+mod upgrade;
 
 use crate::cli::{Cli, Command};
 use crate::terminal;
@@ -23,6 +24,7 @@ pub fn run(command: Command) -> Result<u8> {
         Command::Explain(arguments) => explaining::run(&arguments),
         Command::Origin(arguments) => origin::run(arguments),
         Command::Snapshot(arguments) => snapshot::run(&arguments),
+        Command::Upgrade(arguments) => upgrade::run(&arguments),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "cutwater", &mut script);

@@ -39,7 +39,8 @@ fn the_command_reference_is_what_help_says() {
          where `NO_COLOR` is set.\n",
     );
     let _ = write!(page, "\n```\n{}\n```\n", help(&["--help"]));
-    for command in ["up", "check", "explain", "origin", "snapshot", "completions", "man"] {
+    for command in ["up", "check", "explain", "origin", "snapshot", "upgrade", "completions", "man"]
+    {
         let _ =
             write!(page, "\n## cutwater {command}\n\n```\n{}\n```\n", help(&[command, "--help"]));
     }

@@ -19,6 +19,7 @@ pub(crate) struct Deadlines {
     entries: RefCell<Vec<Entry>>,
     free: RefCell<Vec<usize>>,
     draining: Cell<bool>,
+    closing_idle: Cell<bool>,
     aborting: Cell<bool>,
 }
 
@@ -35,6 +36,7 @@ impl Deadlines {
             entries: RefCell::default(),
             free: RefCell::default(),
             draining: Cell::new(false),
+            closing_idle: Cell::new(false),
             aborting: Cell::new(false),
         })
     }
@@ -48,6 +50,11 @@ impl Deadlines {
         self.draining.get()
     }
 
+    /// Connections without a request are to end at once.
+    pub fn is_closing_idle(&self) -> bool {
+        self.closing_idle.get()
+    }
+
     /// Wakes whoever is late.
     pub fn sweep(&self, now: Instant) {
         self.now_ms.set(self.millis(now));
@@ -55,9 +62,16 @@ impl Deadlines {
         self.wake(|entry| entry.at_ms <= now_ms);
     }
 
+    /// Connections are to end with their response. An idle one may bring a last request.
+    pub fn leave(&self) {
+        self.draining.set(true);
+        self.wake(|_| true);
+    }
+
     /// Idle connections are to end, and the others to end with their response.
     pub fn drain(&self) {
         self.draining.set(true);
+        self.closing_idle.set(true);
         self.wake(|_| true);
     }
 

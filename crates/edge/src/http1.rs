@@ -228,7 +228,7 @@ impl<'w, S: Io> Http1<'w, S> {
     }
 
     fn poll_wait(&self, is_idle: bool, cx: &mut Context<'_>) -> Poll<Arrival> {
-        if is_idle && self.worker.deadlines.is_draining() {
+        if is_idle && self.worker.deadlines.is_closing_idle() {
             return Poll::Ready(Arrival::Closed);
         }
         self.deadline.poll(cx).map(|_| match is_idle {

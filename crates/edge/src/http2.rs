@@ -70,7 +70,7 @@ pub(crate) async fn serve<S: Io>(
     // outside of `h2`: one that comes later ends with the connection's idle time.
     deadline.stall_after(limits::HEAD_TIMEOUT_MS);
     let budget = Rc::new(Budget::new(Instant::now()));
-    let (io, drain) = gather(io, first, Rc::clone(&budget));
+    let (io, drain) = gather(io, first, Some(Rc::clone(&budget)));
     let load = Rc::new(Load { streams: Cell::new(0), deadline, budget });
     let handshake = {
         let mut handshake = pin!(settings().handshake(io));

@@ -26,7 +26,8 @@ pub(crate) struct Drain<S>(Rc<RefCell<Shared<S>>>);
 struct Shared<S> {
     io: S,
     first: Option<Buffer>,
-    budget: Rc<Budget>,
+    /// Of what a client sends; an origin has none.
+    budget: Option<Rc<Budget>>,
     output: Vec<u8>,
     sent: usize,
 }
@@ -34,7 +35,7 @@ struct Shared<S> {
 pub(crate) fn gather<S: Io>(
     io: S,
     first: Option<Buffer>,
-    budget: Rc<Budget>,
+    budget: Option<Rc<Budget>>,
 ) -> (Gathered<S>, Drain<S>) {
     let shared = Shared { io, first, budget, output: Vec::new(), sent: 0 };
     let shared = Rc::new(RefCell::new(shared));
@@ -79,14 +80,18 @@ impl<S: Io> AsyncRead for Gathered<S> {
         let shared = &mut *self.0.borrow_mut();
         if let Some(first) = shared.first.as_mut().filter(|first| !first.is_empty()) {
             let count = first.data().len().min(room.remaining());
-            shared.budget.received(&first.data()[..count]);
+            if let Some(budget) = &shared.budget {
+                budget.received(&first.data()[..count]);
+            }
             room.put_slice(&first.data()[..count]);
             first.consume(count);
             return Poll::Ready(Ok(()));
         }
         let before = room.filled().len();
         ready!(Pin::new(&mut shared.io).poll_read(cx, room))?;
-        shared.budget.received(&room.filled()[before..]);
+        if let Some(budget) = &shared.budget {
+            budget.received(&room.filled()[before..]);
+        }
         Poll::Ready(Ok(()))
     }
 }

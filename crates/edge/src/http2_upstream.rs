@@ -223,7 +223,7 @@ impl Opening<'_> {
 
     /// The preface and the settings are gathered, so that the handshake never waits: the driver sends them.
     fn start(&self, dial: &Dial, io: UpstreamIo) -> Result<Lease, ConnectFault> {
-        let (io, drain) = gather(io, None);
+        let (io, drain) = gather(io, None, None);
         let mut handshake = std::pin::pin!(settings().handshake(io));
         let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
         let Poll::Ready(Ok((send, connection))) = handshake.as_mut().poll(&mut cx) else {

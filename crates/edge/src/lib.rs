@@ -67,6 +67,7 @@ pub use view::{EdgeView, Registry};
 use listen::Ports;
 use publish::Cell;
 use std::io;
+use std::net::TcpListener;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -91,10 +92,24 @@ impl Edge {
         registry: &Registry,
         recorder: impl Fn(usize) -> Option<Box<dyn Recorder>>,
     ) -> Result<Edge, StartError> {
+        let edge = Edge::prepare(config, views, registry, recorder, Vec::new())?;
+        edge.open();
+        Ok(edge)
+    }
+
+    /// As [`Edge::start`], but nothing is accepted before [`Edge::open`]. `inherited` are the listening sockets of a
+    /// process that this one follows: a port of the plan that is among them is taken over with what waits there.
+    pub fn prepare(
+        config: Config,
+        views: &Cell<EdgeView>,
+        registry: &Registry,
+        recorder: impl Fn(usize) -> Option<Box<dyn Recorder>>,
+        inherited: Vec<TcpListener>,
+    ) -> Result<Edge, StartError> {
         let config = Arc::new(config);
-        let ports = Ports::new(Arc::clone(&config));
+        let ports = Ports::new(Arc::clone(&config), inherited);
         let mut edge =
-            Edge { config, ports, phase: watch::Sender::new(Phase::Serve), threads: Vec::new() };
+            Edge { config, ports, phase: watch::Sender::new(Phase::Bind), threads: Vec::new() };
         let (ready, started) = mpsc::channel();
         for index in 0..edge.config.workers {
             let seed = Seed {
@@ -114,6 +129,17 @@ impl Edge {
         Ok(edge)
     }
 
+    /// Accepts connections from now on.
+    pub fn open(&self) {
+        self.ports.forget_inherited();
+        self.phase.send_replace(Phase::Serve);
+    }
+
+    /// Descriptors of all listening sockets, for another process to go on with.
+    pub fn listeners(&self) -> io::Result<Vec<TcpListener>> {
+        self.ports.listeners()
+    }
+
     /// Ports of the plan that are bound now, as written there.
     pub fn bound_ports(&self) -> Vec<u16> {
         self.ports.bound()
@@ -128,9 +154,19 @@ impl Edge {
     /// tunnels, which have no end of their own, when no byte passed for [`model::limits::TUNNEL_DRAIN_IDLE_MS`], or at
     /// the limit, in both cases with a FIN to either side.
     /// Blocks the calling thread; says whether all ended by themselves.
-    pub fn drain(mut self, limit: Duration) -> bool {
+    pub fn drain(self, limit: Duration) -> bool {
+        self.end(Phase::Drain, limit)
+    }
+
+    /// As [`Edge::drain`], while another process accepts from the same sockets: connections that wait are left to it,
+    /// and an idle one may bring a last request for [`model::limits::HANDOVER_IDLE_MS`].
+    pub fn leave(self, limit: Duration) -> bool {
+        self.end(Phase::Leave, limit)
+    }
+
+    fn end(mut self, phase: Phase, limit: Duration) -> bool {
         const LOOK: Duration = Duration::from_millis(2);
-        self.phase.send_replace(Phase::Drain);
+        self.phase.send_replace(phase);
         let end = Instant::now() + limit;
         while self.threads.iter().any(|thread| !thread.is_finished()) {
             if Instant::now() >= end {

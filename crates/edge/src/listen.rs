@@ -1,7 +1,8 @@
 //! Listening sockets: one for each worker and port, made together so that a port is taken by all workers or by none.
+//! Sockets of a process that this one follows are taken over instead, with the connections that wait in them.
 
 use crate::config::{BindFault, Config};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -10,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// Connections that wait to be accepted, for each worker.
 const BACKLOG: i32 = 4_096;
 
-/// The sockets of all workers. Locked only when the set of ports changes.
+/// The sockets of all workers. Locked only when the set of ports changes, and to hand the sockets on.
 pub(crate) struct Ports {
     config: Arc<Config>,
     state: Mutex<State>,
@@ -20,27 +21,34 @@ pub(crate) struct Ports {
 struct State {
     bound: BTreeMap<u16, Bound>,
     faults: BTreeMap<u16, BindFault>,
+    /// Taken over from another process, and not yet wanted.
+    inherited: BTreeMap<SocketAddr, Vec<TcpListener>>,
+    holds: u64,
 }
 
 /// A port that at least one worker holds.
+#[derive(Default)]
 struct Bound {
-    /// By worker: made and not yet taken.
-    waiting: Vec<Option<TcpListener>>,
-    holders: usize,
+    /// By worker: made and not yet taken. Several where there are fewer workers than sockets taken over.
+    waiting: Vec<Vec<TcpListener>>,
+    is_inherited: bool,
+    /// Second descriptors of the sockets that workers took, by the number of the hold.
+    held: BTreeMap<u64, Vec<TcpListener>>,
 }
 
 /// A worker's hold on a port; the port is free when the last one is dropped.
 pub(crate) struct Held {
     ports: Arc<Ports>,
     port: u16,
+    number: u64,
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
         let mut state = self.ports.lock();
         if let Some(bound) = state.bound.get_mut(&self.port) {
-            bound.holders -= 1;
-            if bound.holders == 0 {
+            bound.held.remove(&self.number);
+            if bound.held.is_empty() {
                 state.bound.remove(&self.port);
             }
         }
@@ -48,17 +56,25 @@ impl Drop for Held {
 }
 
 impl Ports {
-    pub fn new(config: Arc<Config>) -> Arc<Ports> {
-        Arc::new(Ports { config, state: Mutex::default() })
+    pub fn new(config: Arc<Config>, inherited: Vec<TcpListener>) -> Arc<Ports> {
+        let mut state = State::default();
+        for listener in inherited {
+            // A socket that cannot say where it is bound is none that a port could want.
+            if let Ok(address) = listener.local_addr() {
+                state.inherited.entry(address).or_default().push(listener);
+            }
+        }
+        Arc::new(Ports { config, state: Mutex::new(state) })
     }
 
-    /// A worker's own socket for a port. None when the port cannot be bound, which [`Ports::faults`] then explains.
-    pub fn take(self: &Arc<Self>, port: u16, worker: usize) -> Option<(TcpListener, Held)> {
+    /// A worker's own sockets for a port, each to be made ready by [`start_listening`]. None when the port cannot be
+    /// bound, which [`Ports::faults`] then explains.
+    pub fn take(self: &Arc<Self>, port: u16, worker: usize) -> Option<(Vec<TcpListener>, Held)> {
         let mut state = self.lock();
         match self.take_locked(&mut state, port, worker) {
-            Ok(listener) => {
+            Ok((listeners, number)) => {
                 state.faults.remove(&port);
-                Some((listener, Held { ports: Arc::clone(self), port }))
+                Some((listeners, Held { ports: Arc::clone(self), port, number }))
             }
             Err(fault) => {
                 state.faults.insert(port, fault);
@@ -82,26 +98,45 @@ impl Ports {
         self.lock().faults.retain(|port, _| is_wanted(*port));
     }
 
+    /// Lets go of the sockets taken over that no port of the plan wants.
+    pub fn forget_inherited(&self) {
+        self.lock().inherited.clear();
+    }
+
+    /// Descriptors of all sockets, for another process to take over.
+    pub fn listeners(&self) -> io::Result<Vec<TcpListener>> {
+        let state = self.lock();
+        let sockets = state
+            .bound
+            .values()
+            .flat_map(|bound| bound.held.values().flatten().chain(bound.waiting.iter().flatten()));
+        sockets.map(TcpListener::try_clone).collect()
+    }
+
     fn take_locked(
         &self,
         state: &mut State,
         port: u16,
         worker: usize,
-    ) -> Result<TcpListener, BindFault> {
+    ) -> Result<(Vec<TcpListener>, u64), BindFault> {
         let config = &*self.config;
         let address = config.address(port).ok_or_else(|| BindFault::no_such_port(config, port))?;
         let fault = |error: io::Error| BindFault::of(config, port, &error);
-        if let Some(bound) = state.bound.get_mut(&port) {
-            let waiting = bound.waiting.get_mut(worker).and_then(Option::take);
-            let listener = waiting.map_or_else(|| listen(address), Ok).map_err(fault)?;
-            bound.holders += 1;
-            return Ok(listener);
+        if !state.bound.contains_key(&port) {
+            let bound = match state.inherited.remove(&address) {
+                Some(sockets) => Bound::inherited(sockets, config.workers),
+                None => Bound::new(address, config.workers).map_err(fault)?,
+            };
+            state.bound.insert(port, bound);
         }
-        let mut waiting = listen_for_all(address, config.workers).map_err(fault)?;
-        let listener = waiting.get_mut(worker).and_then(Option::take);
-        let listener = listener.map_or_else(|| listen(address), Ok).map_err(fault)?;
-        state.bound.insert(port, Bound { waiting, holders: 1 });
-        Ok(listener)
+        state.holds += 1;
+        let number = state.holds;
+        let bound = state.bound.entry(port).or_default();
+        let taken = bound.take(address, worker, number);
+        if bound.held.is_empty() {
+            state.bound.remove(&port);
+        }
+        Ok((taken.map_err(fault)?, number))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -109,25 +144,63 @@ impl Ports {
     }
 }
 
-/// `SO_REUSEPORT` lets another process of this user share a port in silence: a socket without it is tried first, which
-/// finds whoever listens already.
-fn listen_for_all(address: SocketAddr, workers: usize) -> io::Result<Vec<Option<TcpListener>>> {
-    drop(socket(address, false)?);
-    (0..workers).map(|_| listen(address).map(Some)).collect()
+impl Bound {
+    /// `SO_REUSEPORT` lets another process of this user share a port in silence: a socket without it is tried first,
+    /// which finds whoever listens already.
+    fn new(address: SocketAddr, workers: usize) -> io::Result<Bound> {
+        drop(listen(address, false)?);
+        let waiting = (0..workers).map(|_| Ok(vec![listen(address, true)?.into()]));
+        Ok(Bound { waiting: waiting.collect::<io::Result<_>>()?, ..Bound::default() })
+    }
+
+    /// Every socket gets a worker: what waits in one that nobody accepts from would be lost.
+    fn inherited(sockets: Vec<TcpListener>, workers: usize) -> Bound {
+        let mut waiting: Vec<Vec<TcpListener>> = Vec::new();
+        waiting.resize_with(workers.max(1), Vec::new);
+        for (worker, socket) in (0..waiting.len()).cycle().zip(sockets) {
+            waiting[worker].push(socket);
+        }
+        Bound { waiting, is_inherited: true, ..Bound::default() }
+    }
+
+    fn take(
+        &mut self,
+        address: SocketAddr,
+        worker: usize,
+        number: u64,
+    ) -> io::Result<Vec<TcpListener>> {
+        let mut taken = self.waiting.get_mut(worker).map(std::mem::take).unwrap_or_default();
+        if taken.is_empty() {
+            // Beside sockets of a process that still serves, one more would draw connections at once: it listens
+            // when its worker accepts.
+            let socket =
+                if self.is_inherited { bind(address, true) } else { listen(address, true) };
+            taken.push(socket?.into());
+        }
+        let kept: io::Result<Vec<_>> = taken.iter().map(TcpListener::try_clone).collect();
+        self.held.insert(number, kept?);
+        Ok(taken)
+    }
 }
 
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    socket(address, true)
+/// Of a socket that listens already: changes nothing.
+pub(crate) fn start_listening(socket: &TcpListener) -> io::Result<()> {
+    SockRef::from(socket).listen(BACKLOG)
 }
 
-fn socket(address: SocketAddr, is_shared: bool) -> io::Result<TcpListener> {
+fn listen(address: SocketAddr, is_shared: bool) -> io::Result<Socket> {
+    let socket = bind(address, is_shared)?;
+    socket.listen(BACKLOG)?;
+    Ok(socket)
+}
+
+fn bind(address: SocketAddr, is_shared: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(is_shared)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    Ok(socket)
 }
 
 #[cfg(test)]
@@ -137,7 +210,7 @@ mod tests {
 
     fn ports(workers: usize) -> Arc<Ports> {
         let bind = Ipv4Addr::LOCALHOST.into();
-        Ports::new(Arc::new(Config { bind, port_offset: 0, workers }))
+        Ports::new(Arc::new(Config { bind, port_offset: 0, workers }), Vec::new())
     }
 
     fn free_port() -> u16 {
@@ -174,11 +247,61 @@ mod tests {
             BindFault::of(&config, 80, &in_use).message,
             "port 80 + offset 8000 = 8080 is in use; use --port-offset"
         );
-        let ports = Ports::new(Arc::new(config));
+        let ports = Ports::new(Arc::new(config), Vec::new());
         assert!(ports.take(60_000, 0).is_none());
         assert_eq!(
             ports.faults()[0].message,
             "port 60000 + offset 8000 is more than 65535; use a smaller --port-offset"
         );
+    }
+    #[test]
+    fn sockets_taken_over_are_shared_out_and_every_one_has_a_worker() {
+        let bind = Ipv4Addr::LOCALHOST.into();
+        for (before, after) in [(1, 1), (1, 3), (3, 1), (3, 2), (2, 4)] {
+            let port = free_port();
+            let old = ports(before);
+            let first: Vec<_> =
+                (0..before).map(|worker| old.take(port, worker).expect("free")).collect();
+            let inherited = old.listeners().expect("descriptors");
+            assert_eq!(inherited.len(), before);
+            let config = Arc::new(Config { bind, port_offset: 0, workers: after });
+            let new = Ports::new(config, inherited);
+            let taken: Vec<_> =
+                (0..after).map(|worker| new.take(port, worker).expect("taken over")).collect();
+            let counts: Vec<usize> = taken.iter().map(|(sockets, _)| sockets.len()).collect();
+            assert!(counts.iter().all(|count| *count >= 1), "{before} to {after}: {counts:?}");
+            assert_eq!(counts.iter().sum::<usize>(), before.max(after));
+            assert_eq!(new.listeners().expect("descriptors").len(), before.max(after));
+            // The old process is gone, and the port is still taken by us alone.
+            drop((first, old));
+            assert!(ports(1).take(port, 0).is_none());
+            drop(taken);
+            assert!(ports(1).take(port, 0).is_some());
+        }
+    }
+
+    #[test]
+    fn a_connection_that_waits_outlives_the_process_that_did_not_take_it() {
+        let port = free_port();
+        let old = ports(1);
+        let (sockets, held) = old.take(port, 0).expect("free");
+        let client = std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("queued");
+        let new = Ports::new(Arc::clone(&old.config), old.listeners().expect("descriptors"));
+        drop((sockets, held, old));
+        let (sockets, _held) = new.take(port, 0).expect("taken over");
+        let (_, peer) = sockets[0].accept().expect("it waits");
+        assert_eq!(peer, client.local_addr().expect("connected"));
+    }
+
+    #[test]
+    fn a_port_that_the_plan_lost_is_let_go() {
+        let port = free_port();
+        let old = ports(1);
+        let held = old.take(port, 0).expect("free");
+        let new = Ports::new(Arc::clone(&old.config), old.listeners().expect("descriptors"));
+        drop((held, old));
+        assert!(ports(1).take(port, 0).is_none());
+        new.forget_inherited();
+        assert!(ports(1).take(port, 0).is_some());
     }
 }

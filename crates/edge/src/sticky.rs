@@ -4,7 +4,7 @@
 //!
 //! A token is opaque to the client: address, service, beginning and last use of the session, sealed with the key of the
 //! registry. The name of the cookie or header is sealed in: a token is worth nothing under another name. Why it is sealed
-//! and not only signed is told in `docs/decisions/0006-session-tokens-are-sealed.md`.
+//! and not only signed is told in `docs/decisions/0007-session-tokens-are-sealed.md`.
 
 use crate::additions::Additions;
 use crate::decide::Head;

@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::deadline::{Deadlines, SWEEP};
 use crate::exchange::Scratch;
 use crate::ids::RequestIds;
-use crate::listen::Ports;
+use crate::listen::{Ports, start_listening};
 use crate::metrics::{Metrics, WorkerCounters};
 use crate::mirror::Mirrors;
 use crate::upstream::Pool;
@@ -26,7 +26,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use traffic::Balancer;
 
 /// The codec's limits, by the edge's names for them.
@@ -37,10 +37,17 @@ pub(crate) const LIMITS: h1::Limits = h1::Limits {
     ..h1::Limits::DEFAULT
 };
 
+/// Between two looks at whether all connections have ended.
+const LOOK: Duration = Duration::from_millis(2);
+
 /// What a worker is told from outside, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
+    /// Ports are bound, and nothing is accepted.
+    Bind,
     Serve,
+    /// Another process accepts from the same sockets now.
+    Leave,
     Drain,
     Abort,
 }
@@ -124,7 +131,8 @@ async fn live(seed: Seed) {
         view: RefCell::new(view),
         connections: Cell::new(0),
     });
-    let mut sockets = Sockets { worker: Rc::clone(&worker), ports, open: BTreeMap::new() };
+    let mut sockets =
+        Sockets { worker: Rc::clone(&worker), ports, phase: phase.clone(), open: BTreeMap::new() };
     sockets.sync();
     reader.acknowledge();
     let _ = ready.send(Ok(()));
@@ -142,8 +150,9 @@ async fn live(seed: Seed) {
     }
     drop(reader);
     drop(sockets);
-    // The accepting tasks take what is left, before idle connections end.
+    // The accepting tasks take what is theirs, before idle connections end.
     tokio::task::yield_now().await;
+    worker.leave(&mut phase).await;
     worker.drain(&mut phase).await;
 }
 
@@ -186,9 +195,27 @@ impl Worker {
         }
     }
 
+    /// While another process accepts: gives clients the time to end their connections with a request.
+    async fn leave(&self, phase: &mut watch::Receiver<Phase>) {
+        const IDLE: Duration = Duration::from_millis(limits::HANDOVER_IDLE_MS);
+        if *phase.borrow() != Phase::Leave {
+            return;
+        }
+        self.deadlines.leave();
+        let all_ended = async {
+            while self.connections.get() > 0 {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        tokio::select! {
+            () = all_ended => {}
+            () = tokio::time::sleep(IDLE) => {}
+            _ = phase.wait_for(|phase| *phase > Phase::Leave) => {}
+        }
+    }
+
     /// Ends idle connections at once and the others with their response; all of them when told to abort.
     async fn drain(&self, phase: &mut watch::Receiver<Phase>) {
-        const LOOK: Duration = Duration::from_millis(2);
         self.deadlines.drain();
         self.pool.clear();
         while self.connections.get() > 0 {
@@ -227,17 +254,13 @@ async fn sweep(worker: Rc<Worker>) {
 struct Sockets {
     worker: Rc<Worker>,
     ports: Arc<Ports>,
+    phase: watch::Receiver<Phase>,
     open: BTreeMap<u16, Open>,
 }
 
+/// Dropping it ends the accepting tasks of a port.
 struct Open {
-    closing: Rc<Notify>,
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.closing.notify_one();
-    }
+    _closing: watch::Sender<()>,
 }
 
 impl Sockets {
@@ -261,31 +284,54 @@ impl Sockets {
 
     /// A port that cannot be bound is reported by `ports`.
     fn open(&self, port: u16) -> Option<Open> {
-        let (listener, held) = self.ports.take(port, self.worker.index)?;
-        let listener = TcpListener::from_std(listener).ok()?;
-        let closing = Rc::new(Notify::new());
-        let (worker, told) = (Rc::clone(&self.worker), Rc::clone(&closing));
-        tokio::task::spawn_local(async move {
-            accept(&worker, port, listener, &told).await;
-            // Behind the socket: who binds the port again finds it free.
-            drop(held);
-        });
-        Some(Open { closing })
+        let (listeners, held) = self.ports.take(port, self.worker.index)?;
+        let held = Rc::new(held);
+        let (closing, told) = watch::channel(());
+        for listener in listeners {
+            let (worker, held) = (Rc::clone(&self.worker), Rc::clone(&held));
+            let (phase, told) = (self.phase.clone(), told.clone());
+            tokio::task::spawn_local(async move {
+                accept(&worker, port, listener, phase, told).await;
+                // Behind the socket: who binds the port again finds it free.
+                drop(held);
+            });
+        }
+        Some(Open { _closing: closing })
     }
 }
 
-async fn accept(worker: &Rc<Worker>, port: u16, listener: TcpListener, closing: &Notify) {
+async fn accept(
+    worker: &Rc<Worker>,
+    port: u16,
+    listener: std::net::TcpListener,
+    mut phase: watch::Receiver<Phase>,
+    mut told: watch::Receiver<()>,
+) {
     const PAUSE: Duration = Duration::from_millis(20);
+    tokio::select! {
+        _ = phase.wait_for(|phase| *phase >= Phase::Serve) => {}
+        // Only its end is told.
+        _ = told.changed() => return,
+    }
+    // Given up before it was opened: what waits in a socket taken over is for the process that has it too.
+    if *phase.borrow() == Phase::Abort {
+        return;
+    }
+    let ready = start_listening(&listener).and_then(|()| TcpListener::from_std(listener));
+    let Ok(listener) = ready else { return };
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = closing.notified() => break,
+            _ = told.changed() => break,
         };
         match accepted {
             Ok((io, peer)) => admit(worker, port, io, peer),
             // A connection that was reset before it was taken, or no descriptors left: wait, go on.
             Err(_) => tokio::time::sleep(PAUSE).await,
         }
+    }
+    if *phase.borrow() == Phase::Leave {
+        return;
     }
     // Clients that are connected already, as far as they know.
     poll_fn(|cx| {

@@ -91,6 +91,43 @@ fn drain_loses_no_request_and_closes_what_is_idle() {
 }
 
 #[test]
+fn an_edge_that_leaves_answers_its_clients_and_keeps_no_new_one_from_its_follower() {
+    let (running, port) = one_origin(|peer| {
+        while !peer.head().is_empty() {
+            peer.send(ok("here"));
+        }
+    });
+    let config = Config { bind: Ipv4Addr::LOCALHOST.into(), port_offset: 0, workers: 1 };
+    let inherited = running.edge.listeners().unwrap();
+    let follow = |inherited| {
+        Edge::prepare(config.clone(), &running.views, &running.registry, |_| None, inherited)
+    };
+    let given_up = follow(running.edge.listeners().unwrap()).unwrap();
+    let follower = follow(inherited).unwrap();
+    // Prepared and dropped, it took nothing.
+    drop(given_up);
+    let mut idle = Peer::connect(port);
+    assert_eq!(idle.get("/", "a").1, "here");
+    let edge = running.edge;
+    let leaving = thread::spawn(move || edge.leave(PATIENCE));
+    // This one waits in the socket, and the follower takes it.
+    thread::sleep(Duration::from_millis(50));
+    let mut new = Peer::connect(port);
+    new.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    follower.open();
+    let (head, body) = new.response();
+    assert_eq!((header(&head, "connection"), body.as_str()), (None, "here"));
+    // This one belongs to the edge that leaves, which ends as soon as it has answered it.
+    let start = Instant::now();
+    let (head, body) = idle.get("/", "a");
+    assert_eq!((header(&head, "connection"), body.as_str()), (Some("close"), "here"));
+    assert!(idle.is_closed());
+    assert!(leaving.join().unwrap());
+    assert!(start.elapsed() < Duration::from_millis(model::limits::HANDOVER_IDLE_MS));
+    assert_eq!(new.get("/", "a").1, "here");
+}
+
+#[test]
 fn drain_ends_at_its_limit() {
     let (running, port) = one_origin(|peer| {
         peer.head();

@@ -4,25 +4,29 @@ use crate::checks;
 use crate::metrics;
 use crate::probe::{self, Entrance};
 use crate::publisher::Shared;
+use crate::upgrade::Asker;
 use explain::{Evidence, Question};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 const NOT_YET: &str = "no snapshot yet: the folder has a mistake, see what `cutwater up` printed";
 
-pub struct Admin(pub Arc<Shared>);
+pub struct Admin {
+    pub shared: Arc<Shared>,
+    pub asker: Arc<Asker>,
+}
 
 impl console::Subject for Admin {
     fn metrics(&self) -> String {
-        metrics::render(&self.0)
+        metrics::render(&self.shared)
     }
 
     fn ready(&self) -> Result<(), String> {
-        if self.0.is_ready() {
+        if self.shared.is_ready() {
             return Ok(());
         }
-        Err(match self.0.serving() {
+        Err(match self.shared.serving() {
             None => {
                 "no snapshot yet: the folder has a mistake, see the log of `cutwater up`".to_owned()
             }
@@ -31,18 +35,29 @@ impl console::Subject for Admin {
     }
 
     fn snapshot(&self) -> Result<Value, String> {
-        let serving = self.0.serving().ok_or(NOT_YET)?;
+        let serving = self.shared.serving().ok_or(NOT_YET)?;
         Ok(report::plan::to_json(serving.snapshot(), &serving.draft.compiled.statuses))
     }
 
+    async fn upgrade(&self) -> Result<Value, String> {
+        let upgraded = self.asker.ask().await?;
+        Ok(json!({
+            "oldPid": upgraded.old_process,
+            "newPid": upgraded.new_process,
+            "oldVersion": env!("CARGO_PKG_VERSION"),
+            "newVersion": upgraded.new_version,
+            "milliseconds": upgraded.elapsed.as_millis() as u64,
+        }))
+    }
+
     async fn explain(&self, question: Question) -> Result<Value, String> {
-        let serving = self.0.serving().ok_or(NOT_YET)?;
-        let wanted = explain::wanted(&serving.world(&self.0.entry), &question);
+        let serving = self.shared.serving().ok_or(NOT_YET)?;
+        let wanted = explain::wanted(&serving.world(&self.shared.entry), &question);
         let evidence: Evidence = probe::gather(&self.entrance(), &wanted).await;
         let now =
             SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
         Ok(explain::to_json(&explain::explain(
-            &serving.world(&self.0.entry),
+            &serving.world(&self.shared.entry),
             &question,
             &evidence,
             now,
@@ -52,7 +67,7 @@ impl console::Subject for Admin {
 
 impl Admin {
     fn entrance(&self) -> Entrance {
-        let shared = &self.0;
+        let shared = &self.shared;
         Entrance {
             bind: shared.bind,
             port_offset: shared.entry.port_offset,

@@ -38,6 +38,10 @@ pub enum StartError {
     /// Ports that could not be bound, each in one sentence.
     Ports(Vec<String>),
     AccessLog(PathBuf, io::Error),
+    /// The folder has a mistake, and another process serves its last good state.
+    HeldBack(String),
+    /// Not every worker took the first snapshot.
+    Unserved(usize, usize),
     /// The system refused something that every process needs.
     System(&'static str, io::Error),
 }
@@ -62,6 +66,12 @@ impl fmt::Display for StartError {
                     "the access log {} cannot be written: {error}; choose another with --access-log",
                     path.display()
                 )
+            }
+            StartError::HeldBack(count) => {
+                write!(f, "the folder is held back ({count}); see `cutwater check`")
+            }
+            StartError::Unserved(done, of) => {
+                write!(f, "{done} of {of} workers serve the snapshot")
             }
             StartError::System(what, error) => write!(f, "{what}: {error}"),
         }

@@ -6,6 +6,8 @@
 //!    └── change, SIGHUP                        console <── what is served, probes, counters
 //! ```
 //!
+//! One process replaces another without a lost connection by `handover`.
+//!
 //! Nothing is decided here that a pure crate could decide. Not here: the command line (`cutwater`).
 #![forbid(unsafe_code)]
 
@@ -15,14 +17,18 @@ mod config;
 mod dns;
 mod echo;
 mod findings;
+mod handover;
 mod handshake;
 mod keys;
 mod metrics;
+mod predecessor;
 mod probe;
 mod publisher;
 mod receipt;
 mod run;
+mod service_manager;
 mod serving;
+mod upgrade;
 
 pub use config::{AccessLogTo, Config, StartError};
 pub use findings::{all_diagnostics, codes};

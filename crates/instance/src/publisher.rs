@@ -2,12 +2,13 @@
 
 use crate::checks::Checks;
 use crate::config::{AccessLogTo, Config, StartError};
-use crate::dns::DnsServer;
+use crate::dns::{self, DnsServer};
 use crate::echo::Echo;
+use crate::handover::Handed;
 use crate::keys::Keys;
 use crate::receipt::{Change, Receipt, endpoint_changes};
 use crate::serving::{Draft, Serving};
-use certs::{LocalCa, Serials, SessionKey, StateFolder};
+use certs::{Claim, LocalCa, Serials, SessionKey, StateFolder};
 use edge::{Edge, EdgeView, KeyTable, Recorder, Registry};
 use explain::{Entry, PortState};
 use model::{Digest, Facts, Hostname, Snapshot};
@@ -15,12 +16,14 @@ use publish::{Cell, Progress};
 use report::serving::Where;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use telemetry::access::{AccessLog, Counts};
+use tokio::sync::watch;
 use zone::Zones;
 
 /// Workers that do not answer by then are named as missing; they may be busy with one long poll.
@@ -89,12 +92,34 @@ pub struct Publisher {
     access_log: Option<AccessLog>,
     echo: Echo,
     checks: Checks,
+    claim: Claim,
+    /// Until it is true, everything is bound and nothing is accepted.
+    opened: watch::Sender<bool>,
+    inherited: Inherited,
     shared: Arc<Shared>,
 }
 
+/// Sockets of the process that this one follows, until they are wanted.
+#[derive(Default)]
+struct Inherited {
+    edge: Vec<TcpListener>,
+    dns: Option<nameserver::Sockets>,
+}
+
 impl Publisher {
-    pub fn start(config: &Config, admin: SocketAddr) -> Result<Self, StartError> {
+    /// With what another process handed over, nothing is accepted before [`Publisher::open`].
+    pub fn start(
+        config: &Config,
+        admin: SocketAddr,
+        handed: Option<Handed>,
+    ) -> Result<Self, StartError> {
         let state = StateFolder::open(&config.state).map_err(StartError::State)?;
+        let opened = watch::Sender::new(handed.is_none());
+        let handed = handed.unwrap_or_default();
+        let claim = match handed.claim {
+            Some(file) => Claim::inherited(file),
+            None => state.claim().map_err(StartError::State)?,
+        };
         let ca = LocalCa::open(&state, SystemTime::now()).map_err(StartError::State)?;
         let serials = Serials::open(&state).map_err(StartError::State)?;
         let sessions = SessionKey::open(&state).map_err(StartError::State)?;
@@ -110,6 +135,8 @@ impl Publisher {
             access_log: access_log.as_ref().map(AccessLog::counts),
             state: Mutex::default(),
         });
+        let dns = nameserver::Sockets::inherited(handed.dns_udp, handed.dns_tcp)
+            .map_err(|error| StartError::System("sockets cannot be taken over", error))?;
         let nothing = EdgeView::build(
             &Snapshot::default(),
             &Facts::default(),
@@ -128,8 +155,11 @@ impl Publisher {
             edge: None,
             nameserver: None,
             access_log,
-            echo: Echo::default(),
             checks: Checks::start(&shared.registry.live),
+            echo: Echo::new(handed.echo, opened.subscribe()),
+            claim,
+            opened,
+            inherited: Inherited { edge: handed.edge, dns: Some(dns) },
             shared,
         })
     }
@@ -229,8 +259,12 @@ impl Publisher {
         };
         let recorder =
             |_| self.access_log.as_ref().map(|log| Box::new(log.sink()) as Box<dyn Recorder>);
-        match Edge::start(config, &self.views, &self.shared.registry, recorder) {
+        let inherited = std::mem::take(&mut self.inherited.edge);
+        match Edge::prepare(config, &self.views, &self.shared.registry, recorder, inherited) {
             Ok(edge) => {
+                if *self.opened.borrow() {
+                    edge.open();
+                }
                 self.edge = Some(edge);
                 self.shared.lock().first = Some((self.views.clone(), generation));
                 Vec::new()
@@ -274,7 +308,11 @@ impl Publisher {
             ));
         };
         let address = SocketAddr::new(self.config.bind, port);
-        match DnsServer::start(address, &self.zones, Arc::clone(&self.shared.nameserver_counters)) {
+        let counters = Arc::clone(&self.shared.nameserver_counters);
+        let started = dns::bind(address, self.inherited.dns.take()).and_then(|sockets| {
+            DnsServer::start(sockets, &self.zones, counters, self.opened.subscribe())
+        });
+        match started {
             Ok(server) => {
                 self.shared.lock().nameserver = Some(address);
                 self.nameserver = Some(server);
@@ -334,13 +372,59 @@ impl Publisher {
         text
     }
 
-    /// Finishes what runs; returns when all is done or the limit has passed.
-    pub async fn drain(&mut self, limit: Duration) {
+    /// Accepts from now on: the process that this one follows has let go.
+    pub fn open(&mut self) {
+        self.claim.sign();
+        if let Some(edge) = &self.edge {
+            edge.open();
+        }
+        self.opened.send_replace(true);
+        self.inherited = Inherited::default();
+    }
+
+    pub fn is_open(&self) -> bool {
+        *self.opened.borrow()
+    }
+
+    /// Descriptors of everything that another process needs to go on in our place.
+    pub fn handed(&self, admin: &TcpListener) -> io::Result<Handed> {
+        let dns = self.nameserver.as_ref().map(DnsServer::sockets).transpose()?;
+        let (dns_udp, dns_tcp) = dns.map(nameserver::Sockets::into_parts).unwrap_or_default();
+        Ok(Handed {
+            edge: self.edge.as_ref().map(Edge::listeners).transpose()?.unwrap_or_default(),
+            dns_udp,
+            dns_tcp,
+            admin: Some(admin.try_clone()?),
+            echo: self.echo.listeners()?,
+            claim: Some(self.claim.try_clone()?),
+        })
+    }
+
+    /// The origins of `--echo` accept no more.
+    pub async fn close_echo(&mut self) {
+        self.echo.close().await;
+    }
+
+    /// They do again.
+    pub async fn reopen_echo(&mut self) {
+        if let Some(serving) = self.serving()
+            && self.config.echo
+        {
+            self.echo.follow(&serving.draft.facts).await;
+        }
+    }
+
+    /// Finishes what runs; returns when all is done or the limit has passed. `is_followed` says that another process
+    /// accepts from the same sockets.
+    pub async fn drain(&mut self, limit: Duration, is_followed: bool) {
         self.shared.lock().first = None;
         let edge = self.edge.take();
         let nameserver = self.nameserver.take();
-        let edge_drained =
-            tokio::task::spawn_blocking(move || edge.is_none_or(|edge| edge.drain(limit)));
+        let edge_drained = tokio::task::spawn_blocking(move || match edge {
+            Some(edge) if is_followed => edge.leave(limit),
+            Some(edge) => edge.drain(limit),
+            None => true,
+        });
         if let Some(nameserver) = nameserver {
             nameserver.stop().await;
         }

@@ -73,3 +73,7 @@ pub const INTERIM_RESPONSES: usize = 16;
 pub const HTTP2_HEADER_LIST_BYTES: usize = 4 * HEAD_BYTES;
 /// A tunnel without a byte, once draining has begun.
 pub const TUNNEL_DRAIN_IDLE_MS: u64 = 5_000;
+/// A process that was upgraded keeps an idle connection this long for a last request.
+pub const HANDOVER_IDLE_MS: u64 = 5_000;
+/// From the start of a new process until every worker of it serves; then the upgrade is given up.
+pub const HANDOVER_TIMEOUT_MS: u64 = 60_000;

@@ -63,6 +63,28 @@ impl Sockets {
         Ok(sockets)
     }
 
+    /// Sockets that are bound already, by a process that this one follows: one listener for each address.
+    pub fn inherited(
+        udp: Vec<std::net::UdpSocket>,
+        tcp: Vec<std::net::TcpListener>,
+    ) -> io::Result<Sockets> {
+        let addresses = tcp.iter().map(std::net::TcpListener::local_addr).collect::<Result<_, _>>();
+        Ok(Sockets { udp, tcp, addresses: addresses? })
+    }
+
+    /// Second descriptors of the same sockets.
+    pub fn try_clone(&self) -> io::Result<Sockets> {
+        let udp = self.udp.iter().map(std::net::UdpSocket::try_clone).collect::<Result<_, _>>()?;
+        let tcp =
+            self.tcp.iter().map(std::net::TcpListener::try_clone).collect::<Result<_, _>>()?;
+        Ok(Sockets { udp, tcp, addresses: self.addresses.clone() })
+    }
+
+    /// The UDP sockets and the TCP listeners.
+    pub fn into_parts(self) -> (Vec<std::net::UdpSocket>, Vec<std::net::TcpListener>) {
+        (self.udp, self.tcp)
+    }
+
     /// The addresses with the ports that were given.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses

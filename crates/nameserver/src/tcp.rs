@@ -8,12 +8,15 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use zone::{Outcome, Transport};
 
 /// For the next whole query, and for the client to take our answers.
 const PATIENCE: Duration = Duration::from_millis(limits::DNS_TCP_IDLE_MS);
+/// For the first query of a connection that was taken just before a stop: its client has had no chance yet.
+const FIRST_QUERY_PATIENCE: Duration = Duration::from_secs(1);
 /// After a failed accept, mostly for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Answers that wait for each other before they are sent.
@@ -79,6 +82,8 @@ struct Connection<'a> {
     query: Vec<u8>,
     answer: Vec<u8>,
     pending: Vec<u8>,
+    /// Nothing was asked yet.
+    is_new: bool,
 }
 
 impl<'a> Connection<'a> {
@@ -93,6 +98,7 @@ impl<'a> Connection<'a> {
             query: Vec::new(),
             answer: Vec::new(),
             pending: Vec::new(),
+            is_new: true,
         }
     }
 
@@ -102,9 +108,10 @@ impl<'a> Connection<'a> {
         loop {
             tokio::select! {
                 biased;
-                _ = Service::stopped(&mut stop), if !self.has_query() => return Ok(()),
+                () = ending(&mut stop, self.is_new), if !self.has_query() => return Ok(()),
                 read = self.read_query() => read?,
             }
+            self.is_new = false;
             if !self.answer() {
                 return self.flush().await;
             }
@@ -151,6 +158,13 @@ impl<'a> Connection<'a> {
         in_time(&self.service.counters, self.stream.get_mut().write_all(&self.pending)).await?;
         self.pending.clear();
         Ok(())
+    }
+}
+
+async fn ending(stop: &mut watch::Receiver<bool>, is_new: bool) {
+    Service::stopped(stop).await;
+    if is_new {
+        tokio::time::sleep(FIRST_QUERY_PATIENCE).await;
     }
 }
 

@@ -41,28 +41,54 @@ pub struct Options {
 ///
 /// Runs on any tokio runtime with network and time; its connections are tasks of that runtime.
 pub async fn serve(listener: TcpListener, options: Options, stop: impl Future<Output = ()>) {
-    let name: Arc<str> = options.name.into();
-    let places = Arc::new(Semaphore::new(limits::CONNECTIONS));
-    let (stopping, watcher) = watch::channel(false);
-    let mut connections = JoinSet::new();
-    tokio::pin!(stop);
-    loop {
-        tokio::select! {
-            () = &mut stop => break,
-            Some(_) = connections.join_next(), if !connections.is_empty() => {}
-            accepted = accept(&listener, &places) => {
-                if let Some((io, place)) = accepted {
-                    let stop = Stop(watcher.clone());
-                    connections.spawn(connection(io, name.clone(), stop, place));
+    let mut origin = Origin::new(options);
+    origin.accept(&listener, stop).await;
+    drop(listener);
+    origin.finish().await;
+}
+
+/// An origin whose listening ends apart from its connections, so that another process can go on accepting.
+pub struct Origin {
+    name: Arc<str>,
+    places: Arc<Semaphore>,
+    stopping: watch::Sender<bool>,
+    connections: JoinSet<()>,
+}
+
+impl Origin {
+    pub fn new(options: Options) -> Self {
+        Origin {
+            name: options.name.into(),
+            places: Arc::new(Semaphore::new(limits::CONNECTIONS)),
+            stopping: watch::Sender::new(false),
+            connections: JoinSet::new(),
+        }
+    }
+
+    /// Takes connections until `end` completes, and serves them; they go on after that.
+    pub async fn accept(&mut self, listener: &TcpListener, end: impl Future<Output = ()>) {
+        tokio::pin!(end);
+        loop {
+            tokio::select! {
+                () = &mut end => return,
+                Some(_) = self.connections.join_next(), if !self.connections.is_empty() => {}
+                accepted = accept(listener, &self.places) => {
+                    if let Some((io, place)) = accepted {
+                        let stop = Stop(self.stopping.subscribe());
+                        self.connections.spawn(connection(io, self.name.clone(), stop, place));
+                    }
                 }
             }
         }
     }
-    drop(listener);
-    stopping.send_replace(true);
-    let finished = async { while connections.join_next().await.is_some() {} };
-    // What is cut off here is cut off by dropping the set, which ends its tasks.
-    let _ = timeout(limits::DRAIN, finished).await;
+
+    /// Ends connections with what they are answering, for five seconds at most.
+    pub async fn finish(mut self) {
+        self.stopping.send_replace(true);
+        let finished = async { while self.connections.join_next().await.is_some() {} };
+        // What is cut off here is cut off by dropping the set, which ends its tasks.
+        let _ = timeout(limits::DRAIN, finished).await;
+    }
 }
 
 /// Tells a connection that the origin is about to stop.

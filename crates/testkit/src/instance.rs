@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use crate::client::Entry;
 use crate::message::{self, Kind};
 use crate::ports::{Slot, free_port};
+use crate::process::Process;
 
 const START: Duration = Duration::from_secs(20);
 const STOP: Duration = Duration::from_secs(15);
@@ -50,6 +51,8 @@ pub struct Plan {
     pub ports: Vec<u16>,
     /// Further arguments of `up`.
     pub flags: Vec<String>,
+    /// What to start; else what [`binary`] finds.
+    pub binary: Option<PathBuf>,
     /// Whether to wait until it is ready; otherwise until its admin address answers.
     pub until_ready: bool,
 }
@@ -57,7 +60,7 @@ pub struct Plan {
 impl Plan {
     pub fn new(folder: impl Into<PathBuf>) -> Self {
         let ports = vec![53, 80, 443];
-        Self { folder: folder.into(), ports, flags: Vec::new(), until_ready: true }
+        Self { folder: folder.into(), ports, flags: Vec::new(), binary: None, until_ready: true }
     }
 
     /// One worker, unless the flags say otherwise: what depends on a worker's own pool and turn is
@@ -75,6 +78,8 @@ impl Plan {
 #[derive(Debug)]
 pub struct Instance {
     child: Child,
+    /// In whose place the child, or an earlier one of these, has gone.
+    successors: Vec<Process>,
     admin_port: u16,
     slot: Slot,
     kept: TempDir,
@@ -89,7 +94,7 @@ impl Instance {
         let printed = kept.path().join("printed");
         let output = File::create(&printed).map_err(|error| error.to_string())?;
         let errors = output.try_clone().map_err(|error| error.to_string())?;
-        let binary = binary()?;
+        let binary = plan.binary.clone().map_or_else(binary, Ok)?;
         let child = Command::new(&binary)
             .arg("up")
             .arg(&plan.folder)
@@ -107,7 +112,7 @@ impl Instance {
             .stderr(errors)
             .spawn()
             .map_err(|error| format!("{}: {error}", binary.display()))?;
-        let mut instance = Self { child, admin_port, slot, kept };
+        let mut instance = Self { child, successors: Vec::new(), admin_port, slot, kept };
         instance.await_start(plan.until_ready)?;
         Ok(instance)
     }
@@ -133,8 +138,43 @@ impl Instance {
         self.kept.path().join("state")
     }
 
+    /// Of the process that serves.
     pub fn process_id(&self) -> u32 {
-        self.child.id()
+        self.successors.last().map_or_else(|| self.child.id(), |process| process.id)
+    }
+
+    /// Has it replaced by a new process, with `cutwater upgrade`. An error is what that printed.
+    pub fn upgrade(&mut self) -> Result<(), String> {
+        let finished = self.run(&["upgrade", "--admin", &self.admin().to_string()])?;
+        if finished.code != 0 {
+            return Err(format!("exit code {}: {}", finished.code, finished.stderr));
+        }
+        let expected = format!("upgraded: process {} to ", self.process_id());
+        let rest = finished.stdout.strip_prefix(&expected);
+        let id = rest.and_then(|rest| rest.split(',').next()?.parse().ok());
+        self.follow(id.ok_or_else(|| format!("it printed {}", finished.stdout))?)
+    }
+
+    /// Another process has taken its place.
+    pub fn follow(&mut self, process_id: u32) -> Result<(), String> {
+        self.successors.push(Process::open(process_id)?);
+        Ok(())
+    }
+
+    /// Waits until every process but the one that serves has ended, the first of them with exit code 0.
+    pub fn await_replaced(&mut self, duration: Duration) -> Result<(), String> {
+        let Some((_, replaced)) = self.successors.split_last() else { return Ok(()) };
+        let deadline = Instant::now() + duration;
+        for process in replaced {
+            if !process.ends_within(deadline.saturating_duration_since(Instant::now())) {
+                return Err(format!("process {} has not ended: {}", process.id, self.printed()));
+            }
+        }
+        match self.ended_within(deadline.saturating_duration_since(Instant::now()))? {
+            Some(status) if status.success() => Ok(()),
+            Some(status) => Err(format!("the first process ended with {status}")),
+            None => Err(format!("the first process has not ended: {}", self.printed())),
+        }
     }
 
     /// What it printed so far, both streams.
@@ -163,6 +203,9 @@ impl Instance {
     }
 
     pub fn signal(&self, signal: Signal) -> Result<(), String> {
+        if let Some(process) = self.successors.last() {
+            return process.signal(signal);
+        }
         let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
         let id = id.ok_or("the process has no id")?;
         kill_process(id, signal).map_err(|error| format!("could not signal: {error}"))
@@ -171,6 +214,12 @@ impl Instance {
     /// Asks it to drain and end, and demands exit code 0.
     pub fn stop(mut self) -> Result<(), String> {
         self.signal(Signal::TERM)?;
+        if let Some(process) = self.successors.last() {
+            return match process.ends_within(STOP) {
+                true => Ok(()),
+                false => Err(format!("it did not end within {STOP:?}: {}", self.printed())),
+            };
+        }
         match self.ended_within(STOP)? {
             Some(status) if status.success() => Ok(()),
             Some(status) => Err(format!("SIGTERM ended it with {status}: {}", self.printed())),
@@ -205,6 +254,10 @@ impl Instance {
 
 impl Drop for Instance {
     fn drop(&mut self) {
+        for process in &self.successors {
+            // One that has ended is not there any more.
+            let _ = process.signal(Signal::KILL);
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -19,6 +19,7 @@ pub mod message;
 #[cfg(test)]
 mod peer_tests;
 mod ports;
+mod process;
 mod runner;
 mod scenario;
 mod scripted;
@@ -31,4 +32,5 @@ pub use failure::Failure;
 pub use instance::{Finished, Instance};
 pub use ports::free_port;
 pub use runner::{Outcome, run_file};
+pub use rustix::process::Signal;
 pub use scenario::Scenario;
