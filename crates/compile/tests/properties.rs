@@ -5,7 +5,8 @@ mod support;
 use compile::{Change, Compiled, Drafts, compile, compile_with};
 use manifest::{FileRead, assemble, read_file};
 use model::edge::{Action, Target};
-use model::{Diagnostic, Snapshot, Text};
+use model::traffic::BackendPolicy;
+use model::{Diagnostic, Node, Snapshot, Text};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
@@ -47,10 +48,36 @@ fn identities(snapshot: &Snapshot) -> Vec<usize> {
         found.push(listener.address());
         found.extend(listener.attachments.iter().map(|a| a.route.address()));
     }
+    found.extend(policies(snapshot).map(|policy| policy.address()));
     found.extend(snapshot.dns.zones.iter().map(|zone| zone.address()));
     found.extend(snapshot.certificates.certificates.iter().map(|c| c.address()));
     found.extend(snapshot.governance.contracts.iter().map(|c| c.address()));
     found
+}
+
+fn policies(snapshot: &Snapshot) -> impl Iterator<Item = &Node<BackendPolicy>> {
+    let attachments = snapshot.edge.listeners.iter().flat_map(|listener| &listener.attachments);
+    let backends = attachments.flat_map(|a| &a.route.rules).flat_map(|rule| match &rule.action {
+        Action::Forward(backends) => backends.as_slice(),
+        _ => &[],
+    });
+    backends.filter_map(|backend| backend.policy.as_ref())
+}
+
+#[test]
+fn equal_policies_of_backends_are_one_node_and_the_default_is_none() {
+    let mut seen = 0;
+    for files in FIXTURES.iter() {
+        let compiled = compiled(files, None);
+        let mut by_digest = BTreeMap::new();
+        for policy in policies(&compiled.snapshot) {
+            assert_ne!(**policy, BackendPolicy::default());
+            let address = *by_digest.entry(policy.digest()).or_insert(policy.address());
+            assert_eq!(address, policy.address());
+            seen += 1;
+        }
+    }
+    assert!(seen > 20, "only {seen} policies");
 }
 
 #[test]
