@@ -16,7 +16,7 @@ static FIXTURES: LazyLock<Vec<Files>> =
     LazyLock::new(|| names().iter().map(|name| files(name)).collect());
 
 fn documents(files: &Files) -> Vec<String> {
-    files.iter().flat_map(|(_, text)| text.split("---\n").map(str::to_owned)).collect()
+    files.iter().flat_map(|(_, text)| text.split("\n---\n").map(str::to_owned)).collect()
 }
 
 fn compiled(files: &Files, previous: Option<&Snapshot>) -> Compiled {
@@ -108,6 +108,47 @@ fn comments_and_moved_lines_change_no_digest() {
         assert_eq!(before.statuses, after.statuses);
         let kept = compiled(&moved, Some(&before.snapshot));
         assert_eq!(identities(&before.snapshot), identities(&kept.snapshot));
+    }
+}
+
+/// Drafts of routes know what they depend on beside their own object.
+#[test]
+fn a_change_beside_the_routes_reaches_kept_drafts() {
+    for (fixture, from, to) in [
+        ("edge-policy-levels", "algorithm: RoundRobin", "algorithm: Random"),
+        ("edge-policy-levels", "name: main, sectionName: alt", "name: main, sectionName: http"),
+        ("edge-policy-levels", "{path: /route}", "{path: /changed}"),
+        ("edge-policy-levels", "{attempts: 5}", "{attempts: 6}"),
+        ("backend-tls", "hostname: system.test", "hostname: changed.test"),
+        (
+            "backend-tls",
+            "kind: ConfigMap\nmetadata: {name: ca,",
+            "kind: ConfigMap\nmetadata: {name: ac,",
+        ),
+        ("backend-tls", "kind: Secret\nmetadata: {name: ca,", "kind: Secret\nmetadata: {name: ac,"),
+        ("service-protocols", "appProtocol: kubernetes.io/h2c", "appProtocol: kubernetes.io/ws"),
+        ("service-protocols", "trafficDistribution: PreferClose\n", ""),
+        ("mirrors", "kind: Service, name: granted", "kind: Service, name: secret"),
+    ] {
+        let texts = |files: &[(String, String)], edit: &dyn Fn(&str) -> String| -> Vec<String> {
+            files.iter().flat_map(|(_, text)| text.split("\n---\n").map(edit)).collect()
+        };
+        let (files, mut drafts) = (files(fixture), Drafts::default());
+        let before = texts(&files, &str::to_owned);
+        let mut folder: Vec<ReadText> = before.iter().enumerate().map(read_one).collect();
+        let first = compile_with(&assemble(&folder).inputs, None, &mut drafts);
+        let mut edits = 0;
+        for (at, text) in texts(&files, &|text| text.replacen(from, to, 1)).iter().enumerate() {
+            if *text != before[at] {
+                folder[at] = read_one((at, text));
+                edits += 1;
+            }
+        }
+        assert_eq!(edits, 1, "{from} stands in one document of {fixture}");
+        let inputs = assemble(&folder).inputs;
+        let second = compile_with(&inputs, Some(&first.snapshot), &mut drafts);
+        assert_ne!(first.snapshot, second.snapshot, "{from} of {fixture}");
+        assert_eq!(second, compile(&inputs, None), "{from} of {fixture}");
     }
 }
 
