@@ -10,7 +10,7 @@ use manifest::kinds::policy::{
     BackendTlsPolicy, BackendTlsValidation, CaReference, SubjectAltNameType,
 };
 use manifest::pem::Authorities;
-use model::hash::HashMap;
+use model::hash::{HashMap, HashSet};
 use model::status::{Condition, ObjectStatus, ParentStatus};
 use model::traffic::{BackendTls, Trust};
 use model::{Kind, ObjectId, Text};
@@ -22,6 +22,8 @@ const KINDS: &[Kind] = &[Kind::SERVICE];
 pub(crate) struct TlsPolicies<'a> {
     attached: Attached<'a, BackendTlsPolicy>,
     outcomes: HashMap<&'a ObjectId, Outcome>,
+    /// Namespace and name of Services that a policy is for.
+    services: HashSet<(&'a str, &'a str)>,
 }
 
 /// What a policy comes to by itself.
@@ -40,7 +42,9 @@ impl<'a> TlsPolicies<'a> {
             .backend_tls_policies()
             .map(|(object, policy)| (&object.id, Outcome::of(&object.id, policy, inputs)))
             .collect();
-        TlsPolicies { attached, outcomes }
+        let services =
+            attached.targets().map(|(target, _)| (target.namespace, target.name)).collect();
+        TlsPolicies { attached, outcomes, services }
     }
 
     /// A policy for the port comes before one for the whole Service. None where there is no policy.
@@ -79,11 +83,14 @@ impl<'a> TlsPolicies<'a> {
         parents: &[ParentStatus],
         uses: &mut Uses,
     ) {
-        if self.attached.is_empty() {
+        if self.services.is_empty() {
             return;
         }
         for backend in spec.rules.iter().flat_map(|rule| &rule.backend_refs) {
             let namespace = backend.namespace.as_ref().unwrap_or(&route.namespace);
+            if !self.services.contains(&(&**namespace, &*backend.name)) {
+                continue;
+            }
             let service = (namespace.clone(), backend.name.clone());
             let gateways = parents.iter().map(|parent| parent.parent.clone());
             uses.0.entry(service).or_default().extend(gateways);

@@ -2,9 +2,9 @@
 //! clock or depends on the order of files; a bad object damages itself alone, with a diagnostic.
 //!
 //! ```text
-//! Inputs ─ classes ─ listeners ─ routes ─ attach ─ ingress ─> listeners of the plan
-//!                                                   ├ zones, certificates, contracts, claims ─> the other sections
-//!                                                   └ lint, coverage ─> diagnostics
+//! Inputs ─ policies ─ classes ─ listeners ─ routes ─ attach ─ ingress ─> listeners of the plan
+//!                                                              ├ zones, certificates, contracts, claims ─> the other sections
+//!                                                              └ lint, coverage ─> diagnostics
 //! ```
 //!
 //! Not here: formats (`manifest`), match tables (`routing`), the wire form of records (`zone`).

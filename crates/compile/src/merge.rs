@@ -96,6 +96,9 @@ impl<'a, P> Attached<'a, P> {
 
     /// Number of the claim that counts for a target.
     pub fn find(&self, target: Target) -> Option<usize> {
+        if self.by_target.is_empty() {
+            return None;
+        }
         self.by_target.get(&target).copied()
     }
 

@@ -35,6 +35,7 @@ pub(crate) struct Policies<'a> {
     layers: Vec<[Option<usize>; 2]>,
     /// By namespace, name and section of a Gateway.
     by_listener: HashMap<(&'a str, &'a str, Option<&'a str>), Layer>,
+    by_gateway: HashMap<(&'a str, &'a str), Vec<Layer>>,
     merged: RefCell<HashMap<Claims, Rc<EdgePolicy>>>,
     nodes: RefCell<HashMap<BackendPolicy, Node<BackendPolicy>>>,
 }
@@ -53,6 +54,10 @@ impl<'a> Policies<'a> {
     pub fn of(inputs: &'a Inputs, earlier: &'a Earlier<'a>) -> Self {
         let edge = Attached::of(inputs.edge_policies(), EdgePolicy::target_refs, KINDS);
         let (layers, by_listener) = layers(&edge);
+        let mut by_gateway: HashMap<(&str, &str), Vec<Layer>> = HashMap::default();
+        for ((namespace, name, _), layer) in &by_listener {
+            by_gateway.entry((namespace, name)).or_default().push(*layer);
+        }
         Policies {
             inputs,
             earlier,
@@ -60,6 +65,7 @@ impl<'a> Policies<'a> {
             tls: TlsPolicies::of(inputs),
             layers,
             by_listener,
+            by_gateway,
             merged: RefCell::default(),
             nodes: RefCell::default(),
         }
@@ -98,12 +104,9 @@ impl<'a> Policies<'a> {
             let gateway = ObjectId::new(Kind::GATEWAY, namespace.clone(), parent.name.clone());
             return vec![self.layer(&gateway, section)];
         }
-        let is_of =
-            |key: &(&str, &str, Option<&str>)| key.0 == &**namespace && key.1 == &*parent.name;
         let own = self.by_listener.get(&(&**namespace, &*parent.name, None));
-        let sections =
-            self.by_listener.iter().filter(|(key, _)| is_of(key)).map(|(_, layer)| *layer);
-        sections.chain([own.copied().unwrap_or_default()]).collect()
+        let sections = self.by_gateway.get(&(&**namespace, &*parent.name));
+        sections.into_iter().flatten().chain(Some(own.unwrap_or(&0))).copied().collect()
     }
 
     pub fn scope(&self, route: &ObjectId, layer: Layer) -> Scope {
@@ -137,6 +140,9 @@ impl<'a> Policies<'a> {
         scope: Scope,
         backends: impl Iterator<Item = &'r Reached<'r>>,
     ) -> Option<RetrySection> {
+        if self.edge.is_empty() {
+            return None;
+        }
         let mut found =
             backends.map(|reached| self.merged(self.claims(scope, reached)).retry.clone());
         let first = found.next().flatten();
@@ -149,10 +155,7 @@ impl<'a> Policies<'a> {
     fn claims(&self, scope: Scope, reached: &Reached) -> Claims {
         let port = &reached.port;
         let [_, route, listener, gateway] = self.claims_beyond_service(scope);
-        let service = match self.edge.is_empty() {
-            true => None,
-            false => self.edge.find(target(Kind::SERVICE, &port.namespace, &port.name)),
-        };
+        let service = self.edge.find(target(Kind::SERVICE, &port.namespace, &port.name));
         [service, route, listener, gateway]
     }
 

@@ -46,7 +46,10 @@ fn health(section: &HealthCheckSection) -> HealthCheck {
     HealthCheck {
         probe: match section.protocol() {
             ProbeProtocol::Tcp => Probe::Tcp,
-            ProbeProtocol::Grpc => Probe::Grpc { service: section.service() },
+            ProbeProtocol::Grpc => {
+                let service = section.service.clone().unwrap_or_else(|| "".into());
+                Probe::Grpc { service }
+            }
             http => Probe::Http {
                 tls: http == ProbeProtocol::Https,
                 host: section.host.clone(),

@@ -5,7 +5,8 @@ mod support;
 use compile::{Change, Compiled, Drafts, compile, compile_with};
 use manifest::{FileRead, assemble, read_file};
 use model::edge::{Action, Target};
-use model::{Diagnostic, Snapshot, Text};
+use model::traffic::BackendPolicy;
+use model::{Diagnostic, Node, Snapshot, Text};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
@@ -15,7 +16,7 @@ static FIXTURES: LazyLock<Vec<Files>> =
     LazyLock::new(|| names().iter().map(|name| files(name)).collect());
 
 fn documents(files: &Files) -> Vec<String> {
-    files.iter().flat_map(|(_, text)| text.split("---\n").map(str::to_owned)).collect()
+    files.iter().flat_map(|(_, text)| text.split("\n---\n").map(str::to_owned)).collect()
 }
 
 fn compiled(files: &Files, previous: Option<&Snapshot>) -> Compiled {
@@ -47,10 +48,36 @@ fn identities(snapshot: &Snapshot) -> Vec<usize> {
         found.push(listener.address());
         found.extend(listener.attachments.iter().map(|a| a.route.address()));
     }
+    found.extend(policies(snapshot).map(|policy| policy.address()));
     found.extend(snapshot.dns.zones.iter().map(|zone| zone.address()));
     found.extend(snapshot.certificates.certificates.iter().map(|c| c.address()));
     found.extend(snapshot.governance.contracts.iter().map(|c| c.address()));
     found
+}
+
+fn policies(snapshot: &Snapshot) -> impl Iterator<Item = &Node<BackendPolicy>> {
+    let attachments = snapshot.edge.listeners.iter().flat_map(|listener| &listener.attachments);
+    let backends = attachments.flat_map(|a| &a.route.rules).flat_map(|rule| match &rule.action {
+        Action::Forward(backends) => backends.as_slice(),
+        _ => &[],
+    });
+    backends.filter_map(|backend| backend.policy.as_ref())
+}
+
+#[test]
+fn equal_policies_of_backends_are_one_node_and_the_default_is_none() {
+    let mut seen = 0;
+    for files in FIXTURES.iter() {
+        let compiled = compiled(files, None);
+        let mut by_digest = BTreeMap::new();
+        for policy in policies(&compiled.snapshot) {
+            assert_ne!(**policy, BackendPolicy::default());
+            let address = *by_digest.entry(policy.digest()).or_insert(policy.address());
+            assert_eq!(address, policy.address());
+            seen += 1;
+        }
+    }
+    assert!(seen > 20, "only {seen} policies");
 }
 
 #[test]
@@ -81,6 +108,47 @@ fn comments_and_moved_lines_change_no_digest() {
         assert_eq!(before.statuses, after.statuses);
         let kept = compiled(&moved, Some(&before.snapshot));
         assert_eq!(identities(&before.snapshot), identities(&kept.snapshot));
+    }
+}
+
+/// Drafts of routes know what they depend on beside their own object.
+#[test]
+fn a_change_beside_the_routes_reaches_kept_drafts() {
+    for (fixture, from, to) in [
+        ("edge-policy-levels", "algorithm: RoundRobin", "algorithm: Random"),
+        ("edge-policy-levels", "name: main, sectionName: alt", "name: main, sectionName: http"),
+        ("edge-policy-levels", "{path: /route}", "{path: /changed}"),
+        ("edge-policy-levels", "{attempts: 5}", "{attempts: 6}"),
+        ("backend-tls", "hostname: system.test", "hostname: changed.test"),
+        (
+            "backend-tls",
+            "kind: ConfigMap\nmetadata: {name: ca,",
+            "kind: ConfigMap\nmetadata: {name: ac,",
+        ),
+        ("backend-tls", "kind: Secret\nmetadata: {name: ca,", "kind: Secret\nmetadata: {name: ac,"),
+        ("service-protocols", "appProtocol: kubernetes.io/h2c", "appProtocol: kubernetes.io/ws"),
+        ("service-protocols", "trafficDistribution: PreferClose\n", ""),
+        ("mirrors", "kind: Service, name: granted", "kind: Service, name: secret"),
+    ] {
+        let texts = |files: &[(String, String)], edit: &dyn Fn(&str) -> String| -> Vec<String> {
+            files.iter().flat_map(|(_, text)| text.split("\n---\n").map(edit)).collect()
+        };
+        let (files, mut drafts) = (files(fixture), Drafts::default());
+        let before = texts(&files, &str::to_owned);
+        let mut folder: Vec<ReadText> = before.iter().enumerate().map(read_one).collect();
+        let first = compile_with(&assemble(&folder).inputs, None, &mut drafts);
+        let mut edits = 0;
+        for (at, text) in texts(&files, &|text| text.replacen(from, to, 1)).iter().enumerate() {
+            if *text != before[at] {
+                folder[at] = read_one((at, text));
+                edits += 1;
+            }
+        }
+        assert_eq!(edits, 1, "{from} stands in one document of {fixture}");
+        let inputs = assemble(&folder).inputs;
+        let second = compile_with(&inputs, Some(&first.snapshot), &mut drafts);
+        assert_ne!(first.snapshot, second.snapshot, "{from} of {fixture}");
+        assert_eq!(second, compile(&inputs, None), "{from} of {fixture}");
     }
 }
 

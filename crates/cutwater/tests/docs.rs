@@ -65,6 +65,58 @@ fn the_diagnostics_index_has_every_code() {
     check("diagnostics.md", &page);
 }
 
+const EDGE_POLICY: &str = "\
+An EdgePolicy says how backends are talked to, as far as no standard object says it. It is attached by `targetRefs` to
+Gateways, HTTPRoutes and Services of its own namespace (GEP-713):
+
+```yaml
+apiVersion: cutwater.dev/v1alpha1
+kind: EdgePolicy
+metadata: {name: web, namespace: shop}
+spec:
+  targetRefs:
+  - {kind: Service, name: web}
+  loadBalancing: {algorithm: PeakEwma}
+  healthCheck: {path: /healthz, interval: 5s}
+  retry: {attempts: 2, codes: [502, 503], backoff: 50ms}
+```
+
+Several levels are laid over each other field by field: what a policy of the Service says counts first, then one of the
+HTTPRoute, of the listener (a Gateway with `sectionName`), of the Gateway. A field that no level says has its default.
+An Ingress is reached by policies of its Services alone. Of two policies for one target the older counts, then the first
+by namespace and name; the other is reported. A policy whose target is not there is reported, and the rest serves.
+
+Retries belong to a rule. Where a rule has several backends whose Services say different things about `retry`, what they
+say does not count, and what the route and the Gateway say does.
+
+Durations are written as in the Gateway API (GEP-2257): `500ms`, `10s`, `1m30s`.
+";
+
+/// A table of each section, then those of the sections in it.
+fn sections(page: &mut String, path: &str, fields: &[manifest::section::FieldDoc]) {
+    let _ =
+        write!(page, "\n## {path}\n\n| field | value | default | meaning |\n|---|---|---|---|\n");
+    for field in fields {
+        assert!(!field.about.is_empty(), "{path}.{} says what it does", field.key);
+        let default = field.default.as_ref().map(|text| format!("`{text}`")).unwrap_or_default();
+        let _ =
+            writeln!(page, "| `{}` | {} | {default} | {} |", field.key, field.words, field.about);
+    }
+    for field in fields.iter().filter(|field| !field.fields.is_empty()) {
+        sections(page, &format!("{path}.{}", field.key), &field.fields);
+    }
+}
+
+#[test]
+fn the_reference_of_the_edge_policy_has_every_field() {
+    let mut page = String::from(
+        "# EdgePolicy\n\n<!-- Made by `UPDATE_EXPECT=1 cargo test -p cutwater --test docs`; do not edit. -->\n\n",
+    );
+    page.push_str(EDGE_POLICY);
+    sections(&mut page, "spec", &manifest::kinds::edge_policy::fields());
+    check("edge-policy.md", &page);
+}
+
 #[test]
 fn the_metrics_page_has_every_metric() {
     let shop = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/shop");

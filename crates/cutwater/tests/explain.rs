@@ -146,7 +146,7 @@ const FAULTS: &[Fault] = &[
         edits: &[(
             "pay/route.yaml",
             "  - backendRefs:\n    - {name: checkout",
-            "  - filters:\n    - type: RequestMirror\n      requestMirror:\n        backendRef: {name: checkout, port: 80}\n    backendRefs:\n    - {name: checkout",
+            "  - filters:\n    - type: ExtensionRef\n      extensionRef: {group: example.test, kind: Signature, name: sign}\n    backendRefs:\n    - {name: checkout",
         )],
         url: PAY,
         link: 7,

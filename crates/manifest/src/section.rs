@@ -209,6 +209,65 @@ pub fn shown_duration(duration: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kinds::edge_policy::{EdgePolicy, LoadBalancing, Percent, RetrySection};
+    use std::collections::HashSet;
+
+    /// Levels that say one field, several, a section without fields, and nothing.
+    fn levels() -> Vec<EdgePolicy> {
+        let balancing = |percent: Option<u8>, slow_start: Option<u64>| LoadBalancing {
+            panic_percent: percent.map(Percent),
+            slow_start: slow_start
+                .map(|s| crate::kinds::edge_policy::Period(Duration::from_secs(s))),
+            ..LoadBalancing::default()
+        };
+        let of =
+            |load_balancing, retry| EdgePolicy { load_balancing, retry, ..EdgePolicy::default() };
+        vec![
+            EdgePolicy::default(),
+            of(Some(balancing(Some(1), None)), None),
+            of(Some(balancing(Some(2), Some(2))), Some(RetrySection::default())),
+            of(Some(balancing(None, Some(3))), None),
+            of(Some(LoadBalancing::default()), None),
+        ]
+    }
+
+    #[test]
+    fn a_field_is_what_the_nearest_level_says_that_says_it() {
+        for near in levels() {
+            for middle in levels() {
+                for far in levels() {
+                    let all = merged([&near, &middle, &far]);
+                    let says = |pick: fn(&LoadBalancing) -> Option<String>| {
+                        let each = [&near, &middle, &far].into_iter();
+                        each.flat_map(|level| &level.load_balancing).find_map(pick)
+                    };
+                    let percent =
+                        |section: &LoadBalancing| section.panic_percent.map(|p| p.shown());
+                    let slow = |section: &LoadBalancing| section.slow_start.map(|p| p.shown());
+                    assert_eq!(all.load_balancing.as_ref().and_then(percent), says(percent));
+                    assert_eq!(all.load_balancing.as_ref().and_then(slow), says(slow));
+                    // However the levels are bracketed.
+                    assert_eq!(merged([&merged([&near, &middle]), &far]), all);
+                    assert_eq!(merged([&near, &merged([&middle, &far])]), all);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_field_of_a_policy_is_documented_once() {
+        fn check(fields: &[FieldDoc], path: &str) {
+            let mut keys = HashSet::new();
+            for field in fields {
+                assert!(keys.insert(field.key), "{path}.{}", field.key);
+                assert!(field.about.ends_with('.'), "{path}.{}", field.key);
+                assert!(!field.words.is_empty(), "{path}.{}", field.key);
+                assert_ne!(field.default.as_deref(), Some(""), "{path}.{}", field.key);
+                check(&field.fields, field.key);
+            }
+        }
+        check(&EdgePolicy::fields(), "spec");
+    }
 
     #[test]
     fn durations_are_shown_as_they_are_read() {

@@ -152,12 +152,12 @@ proptest! {
 
     #[test]
     fn objects_do_not_depend_on_how_they_are_written_down(
-        order in Just((0..DOCUMENTS).collect::<Vec<usize>>()).prop_shuffle(),
+        order in Just((0..shop().len()).collect::<Vec<usize>>()).prop_shuffle(),
         files in 1usize..6,
         spaces in 1usize..4,
     ) {
         let documents = shop();
-        prop_assert_eq!(documents.len(), DOCUMENTS);
+        prop_assert!(documents.len() > 20);
         let as_written = objects(&[("a.yaml".into(), documents.join("---\n").into())]);
         let mut texts = vec![String::new(); files];
         for (at, index) in order.into_iter().enumerate() {
@@ -175,8 +175,6 @@ proptest! {
 }
 
 /// Documents of examples/shop.
-const DOCUMENTS: usize = 26;
-
 fn shop() -> Vec<String> {
     let files = folder().into_iter().filter(|(name, _)| name.contains("examples/shop/"));
     let documents =

@@ -7,3 +7,4 @@
 pub mod diagnostics;
 pub mod plan;
 pub mod serving;
+mod traffic;

@@ -1,13 +1,15 @@
 //! The compiled plan as JSON (`cutwater snapshot`, `/snapshot`). There is no key in a snapshot, so none can leak here.
 
+use crate::traffic;
 use model::certificates::{Certificate, Source};
 use model::dns::{RecordData, RecordSet, Zone};
 use model::edge::{
-    Action, Attachment, Backend, Condition, HeaderEdits, Listener, Match, PathMatch, PathRewrite,
-    Protocol, Redirect, Rule, Target, ValueMatch,
+    Action, Attachment, Backend, BackendEdits, Condition, HeaderEdits, Listener, Match, PathMatch,
+    PathRewrite, Protocol, Redirect, Rule, Target, ValueMatch,
 };
 use model::governance::{Claim, Contract, Verdict};
 use model::status::{self, ListenerStatus, ObjectStatus, ParentStatus};
+use model::traffic::Mirror;
 use model::{ObjectId, Snapshot, Text};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -112,7 +114,7 @@ fn routes<'a>(attachments: impl Iterator<Item = &'a Attachment>) -> Value {
 }
 
 /// Leaves out what is not set, so that a plan can be read.
-fn sparse(pairs: impl IntoIterator<Item = (&'static str, Value)>) -> Value {
+pub(crate) fn sparse(pairs: impl IntoIterator<Item = (&'static str, Value)>) -> Value {
     let is_set = |value: &Value| match value {
         Value::Null => false,
         Value::Object(map) => !map.is_empty(),
@@ -143,11 +145,23 @@ fn rule(rule: &Rule) -> Value {
                 ("backendRequestMs", duration(rule.timeouts.backend_request)),
             ]),
         ),
+        ("retry", rule.retry.as_deref().map_or(Value::Null, traffic::retry)),
+        ("cors", rule.cors.as_deref().map_or(Value::Null, traffic::cors)),
+        (
+            "sessionPersistence",
+            rule.persistence.as_deref().map_or(Value::Null, traffic::persistence),
+        ),
+        ("mirrors", rule.mirrors.iter().map(mirror).collect()),
         ("action", action(&rule.action)),
     ])
 }
 
-fn duration(duration: Option<Duration>) -> Value {
+fn mirror(mirror: &Mirror) -> Value {
+    let share = [mirror.numerator, mirror.denominator];
+    json!({"share": share, "backend": backend(&mirror.backend)})
+}
+
+pub(crate) fn duration(duration: Option<Duration>) -> Value {
     duration.map_or(Value::Null, |duration| json!(duration.as_millis() as u64))
 }
 
@@ -209,12 +223,27 @@ fn action(action: &Action) -> Value {
 }
 
 fn backend(backend: &Backend) -> Value {
-    match &backend.target {
-        Target::Service(port) => json!({"weight": backend.weight, "service": port.to_string()}),
-        Target::Invalid { why, message } => {
-            json!({"weight": backend.weight, "invalid": &**why, "message": &**message})
-        }
-    }
+    let (service, why, message) = match &backend.target {
+        Target::Service(port) => (json!(port.to_string()), Value::Null, Value::Null),
+        Target::Invalid { why, message } => (Value::Null, json!(&**why), json!(&**message)),
+    };
+    sparse([
+        ("weight", json!(backend.weight)),
+        ("service", service),
+        ("invalid", why),
+        ("message", message),
+        ("policy", backend.policy.as_ref().map_or(Value::Null, |policy| traffic::policy(policy))),
+        ("edits", backend.edits.as_deref().map_or(Value::Null, backend_edits)),
+    ])
+}
+
+fn backend_edits(edited: &BackendEdits) -> Value {
+    sparse([
+        ("requestHeaders", edits(&edited.request_headers)),
+        ("responseHeaders", edits(&edited.response_headers)),
+        ("rewriteHostname", edited.rewrite.hostname.as_deref().into()),
+        ("rewritePath", edited.rewrite.path.as_ref().map_or(Value::Null, path_rewrite)),
+    ])
 }
 
 fn redirect(redirect: &Redirect) -> Value {

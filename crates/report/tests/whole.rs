@@ -143,3 +143,64 @@ fn the_plan_has_every_section_and_no_key() {
     }
     assert!(!text.contains("PRIVATE KEY"), "a key is in the plan");
 }
+
+const TRAFFIC: &str = r#"
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: main, namespace: shop}
+spec:
+  gatewayClassName: cutwater
+  listeners: [{name: http, port: 80, protocol: HTTP}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: shop}
+spec:
+  trafficDistribution: PreferClose
+  ports: [{port: 80, appProtocol: kubernetes.io/h2c}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: web, namespace: shop}
+spec:
+  parentRefs: [{name: main}]
+  rules:
+  - retry: {attempts: 2, codes: [503]}
+    sessionPersistence: {sessionName: basket}
+    filters:
+    - {type: CORS, cors: {allowOrigins: ["https://*.test"]}}
+    - {type: RequestMirror, requestMirror: {backendRef: {name: web, port: 80}, percent: 5}}
+    backendRefs: [{name: web, port: 80}]
+---
+apiVersion: cutwater.dev/v1alpha1
+kind: EdgePolicy
+metadata: {name: web, namespace: shop}
+spec:
+  targetRefs: [{kind: Service, name: web}]
+  loadBalancing: {algorithm: ConsistentHash, hash: {cookie: basket}}
+  healthCheck: {path: /healthz}
+  circuitBreaker: {requests: 10}
+"#;
+
+#[test]
+fn the_plan_shows_what_policies_say() {
+    let Made { compiled, .. } = made(&[TRAFFIC]);
+    let plan = report::plan::to_json(&compiled.snapshot, &compiled.statuses);
+    let rule = &plan["edge"]["routes"][0]["rules"][0];
+    for (pointer, expected) in [
+        ("/retry", r#"{"attempts":2,"codes":[503]}"#),
+        ("/sessionPersistence", r#"{"carrier":"session cookie","name":"basket"}"#),
+        ("/cors/allowOrigins", r#"["https://*.test"]"#),
+        ("/mirrors/0/share", "[5,100]"),
+        ("/mirrors/0/backend/service", r#""shop/web:80""#),
+        ("/action/forward/0/policy/protocol", r#""HTTP/2""#),
+        ("/action/forward/0/policy/loadBalancing/hash", r#"{"cookie":"basket"}"#),
+        ("/action/forward/0/policy/loadBalancing/prefersClose", "true"),
+        ("/action/forward/0/policy/healthCheck/probe/path", r#""/healthz""#),
+        ("/action/forward/0/policy/circuitBreaker", r#"{"requests":10}"#),
+    ] {
+        let shown = rule.pointer(pointer).map(ToString::to_string);
+        assert_eq!(shown.as_deref(), Some(expected), "{pointer} of {rule}");
+    }
+    assert_eq!(rule.pointer("/action/forward/0/policy/outlierEjection"), None);
+}

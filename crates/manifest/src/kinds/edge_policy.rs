@@ -19,7 +19,7 @@ section! {
         "loadBalancing" => load_balancing: LoadBalancing,
         /// Endpoints are asked whether they are well. Without the section they are not.
         "healthCheck" => health_check: HealthCheckSection,
-        /// Endpoints that fail requests are left out for a while.
+        /// Endpoints that fail requests are left out for a while. So they are without a policy, too, by the defaults.
         "outlierEjection" => outlier_ejection: OutlierEjection,
         /// Limits of one backend over all workers. What is beyond is answered 503 at once; a limit that is not written
         /// does not hold.
@@ -105,7 +105,7 @@ section! {
         /// Statuses of a good answer to the GET, each a number or a range like `200-299`.
         "statuses" => statuses: Vec<StatusRange> = vec![StatusRange { low: 200, high: 399 }],
         /// The service that GRPC asks for. Without it, the server as a whole.
-        "service" => service: Text = "".into(),
+        "service" => service: Text,
     }
     checked by health_check
 }
@@ -357,7 +357,7 @@ const KINDS: &[(&str, &str)] = &[
 
 fn check_target(target: &PolicyTarget, node: &Node, decoder: &mut Decoder) {
     let Some((kind, group)) = KINDS.iter().find(|(kind, _)| *kind == &*target.kind) else {
-        let message = format!("an EdgePolicy cannot be for a {}", target.kind);
+        let message = format!("an EdgePolicy cannot be for kind {}", target.kind);
         let help = "allowed: Gateway, HTTPRoute, Service";
         return decoder.report_field(node, "kind", &codes::BAD_VALUE, message, help);
     };
@@ -400,6 +400,11 @@ fn health_check(section: &HealthCheckSection, node: &Node, decoder: &mut Decoder
                 decoder.report_field(node, field, &codes::CONTRADICTION, message, "remove it");
             }
         }
+    }
+    if section.statuses.as_ref().is_some_and(Vec::is_empty) {
+        let message = "no status is good, so no endpoint would be";
+        let help = "name the statuses of a good answer, or leave the field away";
+        decoder.report_field(node, "statuses", &codes::OUT_OF_RANGE, message, help);
     }
     if section.path.as_ref().is_some_and(|path| !is_target(path)) {
         let message = "the path is sent as it is written, and this is none";
