@@ -92,7 +92,8 @@ pub struct Publisher {
     access_log: Option<AccessLog>,
     echo: Echo,
     checks: Checks,
-    claim: Claim,
+    /// None when another process has it alone.
+    claim: Option<Claim>,
     /// Until it is true, everything is bound and nothing is accepted.
     opened: watch::Sender<bool>,
     inherited: Inherited,
@@ -157,7 +158,7 @@ impl Publisher {
             access_log,
             checks: Checks::start(&shared.registry.live),
             echo: Echo::new(handed.echo, opened.subscribe()),
-            claim,
+            claim: Some(claim),
             opened,
             inherited: Inherited { edge: handed.edge, dns: Some(dns) },
             shared,
@@ -374,7 +375,9 @@ impl Publisher {
 
     /// Accepts from now on: the process that this one follows has let go.
     pub fn open(&mut self) {
-        self.claim.sign();
+        if let Some(claim) = &self.claim {
+            claim.sign();
+        }
         if let Some(edge) = &self.edge {
             edge.open();
         }
@@ -387,16 +390,16 @@ impl Publisher {
     }
 
     /// Descriptors of everything that another process needs to go on in our place.
-    pub fn handed(&self, admin: &TcpListener) -> io::Result<Handed> {
+    pub fn handed(&self, admin: Option<&TcpListener>) -> io::Result<Handed> {
         let dns = self.nameserver.as_ref().map(DnsServer::sockets).transpose()?;
         let (dns_udp, dns_tcp) = dns.map(nameserver::Sockets::into_parts).unwrap_or_default();
         Ok(Handed {
             edge: self.edge.as_ref().map(Edge::listeners).transpose()?.unwrap_or_default(),
             dns_udp,
             dns_tcp,
-            admin: Some(admin.try_clone()?),
+            admin: admin.map(TcpListener::try_clone).transpose()?,
             echo: self.echo.listeners()?,
-            claim: Some(self.claim.try_clone()?),
+            claim: self.claim.as_ref().map(Claim::try_clone).transpose()?,
         })
     }
 
@@ -418,6 +421,10 @@ impl Publisher {
     /// accepts from the same sockets.
     pub async fn drain(&mut self, limit: Duration, is_followed: bool) {
         self.shared.lock().first = None;
+        if is_followed {
+            // It ends with the process that serves, however long this one drains.
+            self.claim = None;
+        }
         let edge = self.edge.take();
         let nameserver = self.nameserver.take();
         let edge_drained = tokio::task::spawn_blocking(move || match edge {

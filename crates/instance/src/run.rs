@@ -85,7 +85,8 @@ struct Instance {
     source: Folder,
     watcher: Watcher,
     publisher: Publisher,
-    admin: std::net::TcpListener,
+    /// None when another process has it alone.
+    admin: Option<std::net::TcpListener>,
     console: Option<Console>,
     /// Of a console that takes no further connection.
     last_answers: Option<JoinHandle<io::Result<()>>>,
@@ -129,7 +130,7 @@ impl Instance {
             source,
             watcher,
             publisher,
-            admin,
+            admin: Some(admin),
             console: None,
             last_answers: None,
             asks,
@@ -150,7 +151,8 @@ impl Instance {
     }
 
     fn open_console(&mut self) {
-        let listener = match self.admin.try_clone().and_then(TcpListener::from_std) {
+        let Some(admin) = &self.admin else { return };
+        let listener = match admin.try_clone().and_then(TcpListener::from_std) {
             Ok(listener) => listener,
             Err(error) => return eprintln!("error: the admin address cannot be served: {error}"),
         };
@@ -240,7 +242,7 @@ impl Instance {
     }
 
     async fn hand_over(&mut self) -> Result<Upgraded, String> {
-        let handed = self.publisher.handed(&self.admin).map_err(|error| {
+        let handed = self.publisher.handed(self.admin.as_ref()).map_err(|error| {
             format!("the sockets cannot be handed over (ulimit -n may be too small): {error}")
         })?;
         let successor = Successor::start(handed).await?;
@@ -366,8 +368,9 @@ impl Instance {
     }
 
     async fn drain(&mut self, signals: &mut Signals, end: End) {
-        if end == End::Stopped {
-            service_manager::stopping();
+        match end {
+            End::Stopped => service_manager::stopping(),
+            End::Followed => self.admin = None,
         }
         eprintln!(
             "draining: requests that run are finished, for at most {} s",
