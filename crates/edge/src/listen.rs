@@ -7,6 +7,10 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+/// What the kernel takes of an answer before the client makes room for it: a client that does not read costs this, not
+/// the megabytes to which a send buffer grows.
+const UNSENT_BYTES: u32 = 128 << 10;
+
 /// Connections that wait to be accepted, for each worker.
 const BACKLOG: i32 = 4_096;
 
@@ -125,6 +129,8 @@ fn socket(address: SocketAddr, is_shared: bool) -> io::Result<TcpListener> {
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(is_shared)?;
     socket.set_nonblocking(true)?;
+    // Connections have it from their listener. Where the kernel has no such option it keeps more.
+    let _ = socket.set_tcp_notsent_lowat(UNSENT_BYTES);
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
@@ -143,6 +149,18 @@ mod tests {
     fn free_port() -> u16 {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback");
         listener.local_addr().expect("bound").port()
+    }
+
+    #[test]
+    fn connections_take_over_how_much_may_be_unsent() {
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let listener = socket(any, true).expect("bound");
+        listener.set_nonblocking(false).expect("set");
+        let address = listener.local_addr().expect("bound");
+        let _client = std::net::TcpStream::connect(address).expect("loopback");
+        let (accepted, _) = listener.accept().expect("a client");
+        let unsent = socket2::SockRef::from(&accepted).tcp_notsent_lowat().expect("an option");
+        assert_eq!(unsent, UNSENT_BYTES);
     }
 
     #[test]
