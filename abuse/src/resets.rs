@@ -141,9 +141,10 @@ fn run(context: &Context, report: &mut Report, attacks: &[Attack]) -> Result<()>
             }
         }
     })?;
+    let close_idle = || [&good, &abused].into_iter().for_each(Origin::close_idle);
     let site = || Site::of_two(good.address, abused.address);
     context.each_subject(report, Kind::ALL, site, |context, subject, report| {
-        context.with_good_traffic(subject, &good, report, |report| {
+        context.with_good_traffic(subject, &close_idle, report, |report| {
             for attack in attacks {
                 let found = play(context, subject, attack, &work)?;
                 let name = attack.name;

@@ -24,6 +24,8 @@ const SHORT_CONNECTIONS: usize = 300;
 const KIB_A_CONNECTION: f64 = 32.0;
 /// What comes, comes this slowly.
 const DRIP: Duration = Duration::from_secs(1);
+/// With good traffic, and nothing else.
+const SETTLED_DESCRIPTORS: u64 = 80;
 /// What a busy server has to accept all of them.
 const TAKEN_PATIENCE: Duration = Duration::from_secs(8);
 /// So many are opened before the next pause: no accept queue runs over.
@@ -40,8 +42,12 @@ enum Slow {
 const ALL: &[(Slow, &str)] =
     &[(Slow::Head, "slow heads"), (Slow::Body, "slow bodies"), (Slow::Read, "answers not read")];
 
-/// More than the sockets on the way hold.
-static LARGE: LazyLock<Vec<u8>> = LazyLock::new(|| vec![b'x'; 4 << 20]);
+/// More than a server should hold for one client.
+static LARGE: LazyLock<Vec<u8>> = LazyLock::new(|| vec![b'x'; 1 << 20]);
+/// Fewer of those that do not read: what the kernel holds for them is taken from everybody on the machine.
+const UNREAD_CONNECTIONS: usize = 1_000;
+/// In the send buffer of a client's connection.
+const QUEUED_KIB_A_CONNECTION: f64 = 256.0;
 
 pub fn run(context: &Context, report: &mut Report) -> Result<()> {
     let good = Origin::echo()?;
@@ -54,17 +60,32 @@ pub fn run(context: &Context, report: &mut Report) -> Result<()> {
             }
         }
     })?;
+    let close_idle = || [&good, &abused].into_iter().for_each(Origin::close_idle);
     let site = || Site::of_two(good.address, abused.address);
     context.each_subject(report, Kind::ALL, site, |context, subject, report| {
-        context.with_good_traffic(subject, &good, report, |report| {
+        context.with_good_traffic(subject, &close_idle, report, |report| {
             let count = context.pick(SHORT_CONNECTIONS, CONNECTIONS);
             for (slow, name) in ALL {
+                let count = match slow {
+                    Slow::Read => count.min(UNREAD_CONNECTIONS),
+                    _ => count,
+                };
                 attack(context, subject, *slow, name, count, report)?;
                 abused.close_idle();
+                settle(subject)?;
             }
             others(context, subject, report)
         })
     })
+}
+
+/// Waits until what the last attack left is closed: it does not count for the next.
+fn settle(subject: &Subject) -> Result<()> {
+    let end = Instant::now() + TAKEN_PATIENCE;
+    while subject.vitals()?.descriptors > SETTLED_DESCRIPTORS && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
 }
 
 /// How connections of one kind ended.
@@ -78,6 +99,8 @@ struct Ends {
 /// What the server held while all were open, and how they ended.
 struct Held {
     peak: Vitals,
+    /// By the kernel, for clients that do not read.
+    queued_bytes: u64,
     ends: Ends,
 }
 
@@ -99,7 +122,8 @@ fn attack(
     let before = subject.vitals()?;
     let wanted = before.descriptors + count as u64;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let Held { peak, ends } = runtime.block_on(open(subject, slow, count, wanted, hold))?;
+    let Held { peak, queued_bytes, ends } =
+        runtime.block_on(open(subject, slow, count, wanted, hold))?;
     let server = subject.name();
     let taken = peak.descriptors.saturating_sub(before.descriptors);
     let figure = format!("{taken} descriptors more, {} of {count} connected", ends.opened);
@@ -110,6 +134,13 @@ fn attack(
     let limit_text = format!("at most {KIB_A_CONNECTION} KiB");
     let case = format!("{name}: memory a connection");
     report.row(server, case, format!("{kib:.1} KiB"), limit_text, kib <= KIB_A_CONNECTION);
+    if slow == Slow::Read {
+        let kib = queued_bytes as f64 / 1024.0 / count as f64;
+        let limit_text = format!("at most {QUEUED_KIB_A_CONNECTION} KiB");
+        let case = format!("{name}: queued in the kernel, a connection");
+        let held = kib <= QUEUED_KIB_A_CONNECTION;
+        report.row(server, case, format!("{kib:.0} KiB"), limit_text, held);
+    }
     match (slow, context.short) {
         (Slow::Head, false) => {
             let figure = format!("{} open, longest {:.1} s", ends.open, ends.longest.as_secs_f64());
@@ -151,6 +182,7 @@ async fn open(
     }
     tokio::time::sleep_until(opened + hold).await;
     peak.resident_kib = peak.resident_kib.max(subject.vitals()?.resident_kib);
+    let queued_bytes = queued_bytes(subject.ports.http.port());
     // Every client waits for this, or has ended.
     let _ = go.send(true);
     let mut ends = Ends::default();
@@ -161,7 +193,20 @@ async fn open(
             ends.longest = ends.longest.max(time);
         }
     }
-    Ok(Held { peak, ends })
+    Ok(Held { peak, queued_bytes, ends })
+}
+
+/// Bytes that the kernel holds for clients of this port (proc(5), `/proc/net/tcp`): sent by the server, not taken.
+fn queued_bytes(port: u16) -> u64 {
+    let text = std::fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+    let local = format!(":{port:04X}");
+    let queued = text.lines().filter_map(|line| {
+        let mut columns = line.split_whitespace().skip(1);
+        let is_ours = columns.next()?.ends_with(&local);
+        let (sent, _) = columns.nth(2)?.split_once(':')?;
+        u64::from_str_radix(sent, 16).ok().filter(|_| is_ours)
+    });
+    queued.sum()
 }
 
 /// How long it was open, and whether it still was in the end.
