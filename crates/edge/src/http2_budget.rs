@@ -1,15 +1,12 @@
-//! What a connection of HTTP/2 may cost without getting anything done: streams that are reset, and frames that carry
-//! neither a whole request nor content. Where it is used up the connection ends (RFC 9113 section 10.5). Frames are
-//! told from the bytes that `h2` reads, which does not say what it received.
+//! What a connection of HTTP/2 may cost without getting anything done: streams that are reset, by the client
+//! (CVE-2023-44487) or for a fault of the client (CVE-2025-8671), and frames that carry no content. Where it is used up
+//! the connection ends (RFC 9113 section 10.5). Frames are told from the bytes that `h2` reads, which does not say what
+//! it received.
 
+use model::limits::{HTTP2_OVERHEAD_BYTES as OVERHEAD_BYTES, HTTP2_RESETS as RESETS};
 use std::cell::{Cell, RefCell};
 use std::time::Instant;
 
-/// Streams that may be reset, beyond those that were answered, by the client (CVE-2023-44487) or for a fault of the
-/// client (CVE-2025-8671).
-const RESETS: u32 = 100;
-/// Frames without content, beyond what answers give back.
-const OVERHEAD_BYTES: i64 = 64 << 10;
 /// An answered request gives this back: what its head and its windows took.
 const REQUEST_BYTES: i64 = 48 << 10;
 /// A piece of an answer gives this back: clients follow it with windows and, some of them, a PING.

@@ -7,10 +7,6 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// What the kernel takes of an answer before the client makes room for it: a client that does not read costs this, not
-/// the megabytes to which a send buffer grows.
-const UNSENT_BYTES: u32 = 128 << 10;
-
 /// Connections that wait to be accepted, for each worker.
 const BACKLOG: i32 = 4_096;
 
@@ -130,7 +126,7 @@ fn socket(address: SocketAddr, is_shared: bool) -> io::Result<TcpListener> {
     socket.set_reuse_port(is_shared)?;
     socket.set_nonblocking(true)?;
     // Connections have it from their listener. Where the kernel has no such option it keeps more.
-    let _ = socket.set_tcp_notsent_lowat(UNSENT_BYTES);
+    let _ = socket.set_tcp_notsent_lowat(model::limits::CLIENT_UNSENT_BYTES);
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
@@ -160,7 +156,7 @@ mod tests {
         let _client = std::net::TcpStream::connect(address).expect("loopback");
         let (accepted, _) = listener.accept().expect("a client");
         let unsent = socket2::SockRef::from(&accepted).tcp_notsent_lowat().expect("an option");
-        assert_eq!(unsent, UNSENT_BYTES);
+        assert_eq!(unsent, model::limits::CLIENT_UNSENT_BYTES);
     }
 
     #[test]
