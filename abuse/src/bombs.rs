@@ -16,6 +16,7 @@ const LIMIT_BYTES: usize = 256 << 10;
 const MOST_BYTES: usize = 4 << 20;
 /// At a time; small beside the limit, so that what is under way when the server closes weighs little.
 const PIECE_BYTES: usize = 4 << 10;
+const MOMENT: Duration = Duration::from_millis(10);
 
 struct Bomb {
     name: &'static str,
@@ -23,32 +24,57 @@ struct Bomb {
     begin: fn() -> Vec<u8>,
     /// What is repeated; the number counts up.
     again: fn(u32) -> Vec<u8>,
-    /// Whether answers are read.
-    reads: bool,
+    pace: Pace,
+}
+
+/// How it is known that the server has taken what was sent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pace {
+    /// It has answered a PING behind it.
+    Ping,
+    /// No other frame may stand here: a moment has to do.
+    Moment,
+    /// As before, and nothing is read.
+    Deaf,
 }
 
 const BOMBS: &[Bomb] = &[
-    Bomb { name: "CONTINUATION without end", begin: open_block, again: continuation, reads: true },
-    Bomb { name: "empty CONTINUATION", begin: open_block, again: empty_continuation, reads: true },
-    Bomb { name: "HPACK reference bomb", begin: nothing, again: reference_bomb, reads: true },
-    Bomb { name: "fields of one letter", begin: nothing, again: tiny_fields, reads: true },
-    Bomb { name: "SETTINGS", begin: nothing, again: settings, reads: true },
-    Bomb { name: "SETTINGS, answers not read", begin: nothing, again: settings, reads: false },
-    Bomb { name: "SETTINGS of many entries", begin: nothing, again: long_settings, reads: true },
-    Bomb { name: "PING", begin: nothing, again: ping, reads: true },
-    Bomb { name: "PING, answers not read", begin: nothing, again: ping, reads: false },
-    Bomb { name: "empty DATA", begin: open_stream, again: empty_data, reads: true },
-    Bomb { name: "DATA of padding", begin: open_stream, again: padding, reads: true },
-    Bomb { name: "WINDOW_UPDATE", begin: nothing, again: window_update, reads: true },
+    Bomb {
+        name: "CONTINUATION without end",
+        begin: open_block,
+        again: continuation,
+        pace: Pace::Moment,
+    },
+    Bomb {
+        name: "empty CONTINUATION",
+        begin: open_block,
+        again: empty_continuation,
+        pace: Pace::Moment,
+    },
+    Bomb { name: "HPACK reference bomb", begin: nothing, again: reference_bomb, pace: Pace::Ping },
+    Bomb { name: "fields of one letter", begin: nothing, again: tiny_fields, pace: Pace::Ping },
+    Bomb { name: "SETTINGS", begin: nothing, again: settings, pace: Pace::Ping },
+    Bomb { name: "SETTINGS, answers not read", begin: nothing, again: settings, pace: Pace::Deaf },
+    Bomb {
+        name: "SETTINGS of many entries",
+        begin: nothing,
+        again: long_settings,
+        pace: Pace::Ping,
+    },
+    Bomb { name: "PING", begin: nothing, again: ping, pace: Pace::Ping },
+    Bomb { name: "PING, answers not read", begin: nothing, again: ping, pace: Pace::Deaf },
+    Bomb { name: "empty DATA", begin: open_stream, again: empty_data, pace: Pace::Ping },
+    Bomb { name: "DATA of padding", begin: open_stream, again: padding, pace: Pace::Ping },
+    Bomb { name: "WINDOW_UPDATE", begin: nothing, again: window_update, pace: Pace::Ping },
     Bomb {
         name: "WINDOW_UPDATE of a stream",
         begin: open_stream,
         again: stream_window,
-        reads: true,
+        pace: Pace::Ping,
     },
-    Bomb { name: "PRIORITY", begin: nothing, again: priority, reads: true },
-    Bomb { name: "RST_STREAM of one stream", begin: nothing, again: resets, reads: true },
-    Bomb { name: "unknown frames", begin: nothing, again: unknown, reads: true },
+    Bomb { name: "PRIORITY", begin: nothing, again: priority, pace: Pace::Ping },
+    Bomb { name: "RST_STREAM of one stream", begin: nothing, again: resets, pace: Pace::Ping },
+    Bomb { name: "unknown frames", begin: nothing, again: unknown, pace: Pace::Ping },
 ];
 
 fn nothing() -> Vec<u8> {
@@ -150,9 +176,10 @@ fn unknown(_: u32) -> Vec<u8> {
 pub fn run(context: &Context, report: &mut Report) -> Result<()> {
     let good = Origin::echo()?;
     let abused = Origin::echo()?;
+    let close_idle = || [&good, &abused].into_iter().for_each(Origin::close_idle);
     let site = || Site::of_two(good.address, abused.address);
     context.each_subject(report, Kind::ALL, site, |context, subject, report| {
-        context.with_good_traffic(subject, &good, report, |report| {
+        context.with_good_traffic(subject, &close_idle, report, |report| {
             for bomb in BOMBS {
                 let patience = context.pick(Duration::from_millis(400), Duration::from_secs(3));
                 let taken = drop_bomb(subject, bomb, patience)?;
@@ -186,11 +213,14 @@ fn drop_bomb(subject: &Subject, bomb: &Bomb, patience: Duration) -> Result<Taken
             number += 1;
         }
         connection.send(&piece);
-        // The server is given the time to close: what it has not read yet is not held against it.
-        let is_over = match bomb.reads {
-            true => connection.ends_within(Duration::from_millis(2)),
-            false => {
-                std::thread::sleep(Duration::from_millis(2));
+        let is_over = match bomb.pace {
+            Pace::Ping => {
+                connection.send(&ping(number));
+                ended_or_answered(&mut connection, number, end)
+            }
+            Pace::Moment => connection.ends_within(MOMENT),
+            Pace::Deaf => {
+                std::thread::sleep(MOMENT);
                 connection.is_closed
             }
         };
@@ -202,5 +232,18 @@ fn drop_bomb(subject: &Subject, bomb: &Bomb, patience: Duration) -> Result<Taken
     match connection.ends_within(Duration::from_millis(50)) {
         true => Ok(Taken::Closed(connection.sent)),
         false => Ok(Taken::Open(connection.sent)),
+    }
+}
+
+/// Reads on until the server answers a PING; true where the connection has ended instead.
+fn ended_or_answered(connection: &mut Connection, number: u32, end: Instant) -> bool {
+    let expected = u64::from(number).to_be_bytes();
+    loop {
+        match connection.next(end) {
+            Some(frame) if frame.goaway().is_some_and(|(_, code)| code != 0) => return true,
+            Some(frame) if frame.kind == frames::PING && frame.payload == expected => return false,
+            Some(_) => {}
+            None => return connection.is_closed,
+        }
     }
 }

@@ -173,9 +173,10 @@ pub fn run(context: &Context, report: &mut Report) -> Result<()> {
             }
         }
     })?;
+    let close_idle = || [&good, &abused].into_iter().for_each(Origin::close_idle);
     let site = || Site::of_two(good.address, abused.address);
     context.each_subject(report, Kind::ALL, site, |context, subject, report| {
-        context.with_good_traffic(subject, &good, report, |report| {
+        context.with_good_traffic(subject, &close_idle, report, |report| {
             let mut faults = Vec::new();
             for (number, injection) in INJECTIONS.iter().enumerate() {
                 *lock(&seen) = Seen::default();

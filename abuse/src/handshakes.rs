@@ -34,13 +34,14 @@ pub fn run(context: &Context, report: &mut Report) -> Result<()> {
     let good = Origin::echo()?;
     let abused = Origin::echo()?;
     let chains = Chains::new()?;
+    let close_idle = || [&good, &abused].into_iter().for_each(Origin::close_idle);
     let site = || {
         let mut site = Site::of_two(good.address, abused.address)?;
         site.certificate = chains.make()?;
         Ok(site)
     };
     context.each_subject(report, Kind::ALL, site, |context, subject, report| {
-        context.with_good_traffic(subject, &good, report, |report| {
+        context.with_good_traffic(subject, &close_idle, report, |report| {
             let config = chains.client();
             aborted(subject, &config, context.pick(SHORT, ABORTED), report)?;
             mutated(subject, &config, context.pick(SHORT, MUTATED), report)?;

@@ -229,6 +229,14 @@ impl Stage {
         Ok(Stage { good: Origin::echo()?, healthy, faulty, seen })
     }
 
+    fn close_idle(&self) {
+        let faulty = self.faulty.iter().filter_map(|faulty| match faulty {
+            Faulty::Plays(origin) => Some(origin),
+            Faulty::Refuses { .. } => None,
+        });
+        faulty.chain([&self.good, &self.healthy]).for_each(Origin::close_idle);
+    }
+
     /// A pair of endpoints a fault, and the faulty one alone.
     fn site(&self) -> Result<Site> {
         let mut backends = vec![Backend::new(GOOD, [self.good.address])];
@@ -253,7 +261,7 @@ pub fn run(context: &Context, report: &mut Report) -> Result<()> {
         Kind::ALL,
         || stage.site(),
         |context, subject, report| {
-            context.with_good_traffic(subject, &stage.good, report, |report| {
+            context.with_good_traffic(subject, &|| stage.close_idle(), report, |report| {
                 for fault in FAULTS {
                     // What stalls takes a second a request.
                     let times = match fault.name {

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use crate::good::{Good, Tally};
-use crate::origin::Origin;
 use crate::report::Report;
 use crate::subject::{Kind, Site, Subject, Vitals};
 use crate::{bombs, downgrade, handshakes, origin_faults, reload, resets, slow, smuggling};
@@ -107,17 +106,18 @@ impl Context {
         Ok(())
     }
 
-    /// An abuse with good traffic beside it, which was measured alone before.
+    /// An abuse with good traffic beside it, which was measured alone before. `close_idle` has the origins close what
+    /// the server keeps for reuse.
     pub fn with_good_traffic(
         &self,
         subject: &Subject,
-        origin: &Origin,
+        close_idle: &dyn Fn(),
         report: &mut Report,
         abuse: impl FnOnce(&mut Report) -> Result<()>,
     ) -> Result<()> {
         let idle =
             Good::run_for(subject, self.pick(Duration::from_secs(1), Duration::from_secs(4)));
-        origin.close_idle();
+        close_idle();
         sleep(Duration::from_millis(300));
         let before = subject.vitals()?;
         let good = Good::start(subject);
@@ -128,20 +128,20 @@ impl Context {
         let during = good.finish();
         judge_good(subject, report, &idle, &during);
         abused?;
-        self.judge_vitals(subject, origin, report, before)
+        self.judge_vitals(subject, close_idle, report, before)
     }
 
     fn judge_vitals(
         &self,
         subject: &Subject,
-        origin: &Origin,
+        close_idle: &dyn Fn(),
         report: &mut Report,
         before: Vitals,
     ) -> Result<()> {
         let end = Instant::now() + self.pick(Duration::from_secs(2), Duration::from_secs(10));
         let back = |now: u64, then: u64| now as f64 <= then as f64 * BACK_RATIO;
         let after = loop {
-            origin.close_idle();
+            close_idle();
             let now = subject.vitals()?;
             let all = back(now.descriptors, before.descriptors)
                 && back(now.resident_kib, before.resident_kib);

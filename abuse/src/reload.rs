@@ -52,10 +52,11 @@ pub fn run(context: &Context, report: &mut Report) -> Result<()> {
             }
         }
     })?;
+    let close_idle = || [&good, &abused].into_iter().for_each(Origin::close_idle);
     let site = || Site::of_two(good.address, abused.address);
     context.each_subject(report, &[Kind::Cutwater], site, |context, subject, report| {
         done.store(false, Ordering::SeqCst);
-        context.with_good_traffic(subject, &good, report, |report| {
+        context.with_good_traffic(subject, &close_idle, report, |report| {
             change(context, subject, abused.address, &done, report)
         })
     })

@@ -57,8 +57,17 @@ const BY_SERVER: &[Attack] = &[
     Attack { name: "HEADERS after the end", trigger: headers_after_end, pace: Pace::Paced },
     Attack { name: "PRIORITY of 4 bytes", trigger: short_priority, pace: Pace::Paced },
     Attack { name: "PRIORITY on itself", trigger: priority_on_itself, pace: Pace::Paced },
+    Attack { name: "by server and client in turn", trigger: either, pace: Pace::Paced },
     Attack { name: "WINDOW_UPDATE of 0, in bursts", trigger: window_of_zero, pace: Pace::Burst },
 ];
+
+/// By the server and by the client in turn: one budget holds for both.
+fn either(stream: u32) -> Vec<u8> {
+    match stream % 4 {
+        1 => rst(stream),
+        _ => priority_on_itself(stream),
+    }
+}
 
 fn rst(stream: u32) -> Vec<u8> {
     frame(frames::RST_STREAM, 0, stream, &8_u32.to_be_bytes())
@@ -132,9 +141,10 @@ fn run(context: &Context, report: &mut Report, attacks: &[Attack]) -> Result<()>
             }
         }
     })?;
+    let close_idle = || [&good, &abused].into_iter().for_each(Origin::close_idle);
     let site = || Site::of_two(good.address, abused.address);
     context.each_subject(report, Kind::ALL, site, |context, subject, report| {
-        context.with_good_traffic(subject, &good, report, |report| {
+        context.with_good_traffic(subject, &close_idle, report, |report| {
             for attack in attacks {
                 let found = play(context, subject, attack, &work)?;
                 let name = attack.name;
@@ -182,8 +192,8 @@ fn play(context: &Context, subject: &Subject, attack: &Attack, work: &Work) -> R
     let ended_after = streams.has_ended().then(|| streams.processed());
     let tried = streams.tried;
     drop(streams);
-    // The origin hears of the last ones.
-    let end = Instant::now() + Duration::from_secs(1);
+    // The origin hears of the last ones, or is done with them: none is counted with the next attack.
+    let end = Instant::now() + WORK + Duration::from_secs(1);
     while work.running() > 0 && Instant::now() < end {
         sleep(Duration::from_millis(10));
     }

@@ -10,19 +10,24 @@ use anyhow::{Context as _, Result};
 use model::limits::HEAD_TIMEOUT_MS;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::origin::Origin;
 use crate::program::Context;
 use crate::report::Report;
-use crate::subject::{ABUSED, Kind, Site, Subject, program};
+use crate::subject::{ABUSED, Kind, Site, Subject, Vitals, program};
 
 const CONNECTIONS: usize = 4_000;
 const SHORT_CONNECTIONS: usize = 300;
 const KIB_A_CONNECTION: f64 = 32.0;
 /// What comes, comes this slowly.
 const DRIP: Duration = Duration::from_secs(1);
+/// With good traffic, and nothing else.
+const SETTLED_DESCRIPTORS: u64 = 80;
+/// What a busy server has to accept all of them.
+const TAKEN_PATIENCE: Duration = Duration::from_secs(8);
 /// So many are opened before the next pause: no accept queue runs over.
 const BATCH: usize = 100;
 const BATCH_PAUSE: Duration = Duration::from_millis(20);
@@ -37,8 +42,12 @@ enum Slow {
 const ALL: &[(Slow, &str)] =
     &[(Slow::Head, "slow heads"), (Slow::Body, "slow bodies"), (Slow::Read, "answers not read")];
 
-/// More than the sockets on the way hold.
-static LARGE: LazyLock<Vec<u8>> = LazyLock::new(|| vec![b'x'; 4 << 20]);
+/// More than a server should hold for one client.
+static LARGE: LazyLock<Vec<u8>> = LazyLock::new(|| vec![b'x'; 1 << 20]);
+/// Fewer of those that do not read: what the kernel holds for them is taken from everybody on the machine.
+const UNREAD_CONNECTIONS: usize = 1_000;
+/// In the send buffer of a client's connection.
+const QUEUED_KIB_A_CONNECTION: f64 = 256.0;
 
 pub fn run(context: &Context, report: &mut Report) -> Result<()> {
     let good = Origin::echo()?;
@@ -51,17 +60,32 @@ pub fn run(context: &Context, report: &mut Report) -> Result<()> {
             }
         }
     })?;
+    let close_idle = || [&good, &abused].into_iter().for_each(Origin::close_idle);
     let site = || Site::of_two(good.address, abused.address);
     context.each_subject(report, Kind::ALL, site, |context, subject, report| {
-        context.with_good_traffic(subject, &good, report, |report| {
+        context.with_good_traffic(subject, &close_idle, report, |report| {
             let count = context.pick(SHORT_CONNECTIONS, CONNECTIONS);
             for (slow, name) in ALL {
+                let count = match slow {
+                    Slow::Read => count.min(UNREAD_CONNECTIONS),
+                    _ => count,
+                };
                 attack(context, subject, *slow, name, count, report)?;
                 abused.close_idle();
+                settle(subject)?;
             }
             others(context, subject, report)
         })
     })
+}
+
+/// Waits until what the last attack left is closed: it does not count for the next.
+fn settle(subject: &Subject) -> Result<()> {
+    let end = Instant::now() + TAKEN_PATIENCE;
+    while subject.vitals()?.descriptors > SETTLED_DESCRIPTORS && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
 }
 
 /// How connections of one kind ended.
@@ -70,6 +94,14 @@ struct Ends {
     opened: usize,
     open: usize,
     longest: Duration,
+}
+
+/// What the server held while all were open, and how they ended.
+struct Held {
+    peak: Vitals,
+    /// By the kernel, for clients that do not read.
+    queued_bytes: u64,
+    ends: Ends,
 }
 
 fn attack(
@@ -82,42 +114,33 @@ fn attack(
 ) -> Result<()> {
     // Heads are watched past their time, where there is time.
     let limit = Duration::from_millis(HEAD_TIMEOUT_MS + 1_000);
-    let past_limit = limit + Duration::from_secs(2);
-    let hold = match slow {
-        Slow::Head => context.pick(Duration::from_secs(1), past_limit),
-        _ => context.pick(Duration::from_secs(1), Duration::from_secs(4)),
+    let hold = match (slow, context.short) {
+        (Slow::Head, false) => limit + Duration::from_secs(1),
+        (_, true) => Duration::from_millis(500),
+        (_, false) => Duration::from_secs(3),
     };
     let before = subject.vitals()?;
+    let wanted = before.descriptors + count as u64;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let address = subject.ports.http;
-    let (ends, peak) = runtime.block_on(async {
-        let mut clients = JoinSet::new();
-        for number in 0..count {
-            clients.spawn(client(address, slow, hold));
-            if number % BATCH == BATCH - 1 {
-                sleep(BATCH_PAUSE).await;
-            }
-        }
-        sleep(Duration::from_millis(700)).await;
-        let peak = subject.vitals();
-        let mut ends = Ends::default();
-        while let Some(ended) = clients.join_next().await {
-            if let Ok(Ok((time, is_open))) = ended {
-                ends.opened += 1;
-                ends.open += usize::from(is_open);
-                ends.longest = ends.longest.max(time);
-            }
-        }
-        (ends, peak)
-    });
-    let peak = peak?;
+    let Held { peak, queued_bytes, ends } =
+        runtime.block_on(open(subject, slow, count, wanted, hold))?;
     let server = subject.name();
-    let figure = format!("{} of {count}", ends.opened);
-    report.row(server, format!("{name}: connections taken"), figure, count, ends.opened == count);
+    let taken = peak.descriptors.saturating_sub(before.descriptors);
+    let figure = format!("{taken} descriptors more, {} of {count} connected", ends.opened);
+    let case = format!("{name}: connections taken");
+    let held = taken >= count as u64 && ends.opened == count;
+    report.row(server, case, figure, format!("at least {count}"), held);
     let kib = peak.resident_kib.saturating_sub(before.resident_kib) as f64 / count as f64;
     let limit_text = format!("at most {KIB_A_CONNECTION} KiB");
     let case = format!("{name}: memory a connection");
     report.row(server, case, format!("{kib:.1} KiB"), limit_text, kib <= KIB_A_CONNECTION);
+    if slow == Slow::Read {
+        let kib = queued_bytes as f64 / 1024.0 / count as f64;
+        let limit_text = format!("at most {QUEUED_KIB_A_CONNECTION} KiB");
+        let case = format!("{name}: queued in the kernel, a connection");
+        let held = kib <= QUEUED_KIB_A_CONNECTION;
+        report.row(server, case, format!("{kib:.0} KiB"), limit_text, held);
+    }
     match (slow, context.short) {
         (Slow::Head, false) => {
             let figure = format!("{} open, longest {:.1} s", ends.open, ends.longest.as_secs_f64());
@@ -133,8 +156,65 @@ fn attack(
     Ok(())
 }
 
+/// Opens connections, waits until the server has them, holds them, and lets them go.
+async fn open(
+    subject: &Subject,
+    slow: Slow,
+    count: usize,
+    wanted: u64,
+    hold: Duration,
+) -> Result<Held> {
+    let (go, gone) = watch::channel(false);
+    let mut clients = JoinSet::new();
+    for number in 0..count {
+        clients.spawn(client(subject.ports.http, slow, gone.clone()));
+        if number % BATCH == BATCH - 1 {
+            sleep(BATCH_PAUSE).await;
+        }
+    }
+    let opened = Instant::now();
+    let mut peak = subject.vitals()?;
+    while peak.descriptors < wanted && opened.elapsed() < TAKEN_PATIENCE {
+        sleep(Duration::from_millis(100)).await;
+        let now = subject.vitals()?;
+        peak.descriptors = peak.descriptors.max(now.descriptors);
+        peak.resident_kib = peak.resident_kib.max(now.resident_kib);
+    }
+    tokio::time::sleep_until(opened + hold).await;
+    peak.resident_kib = peak.resident_kib.max(subject.vitals()?.resident_kib);
+    let queued_bytes = queued_bytes(subject.ports.http.port());
+    // Every client waits for this, or has ended.
+    let _ = go.send(true);
+    let mut ends = Ends::default();
+    while let Some(ended) = clients.join_next().await {
+        if let Ok(Ok((time, is_open))) = ended {
+            ends.opened += 1;
+            ends.open += usize::from(is_open);
+            ends.longest = ends.longest.max(time);
+        }
+    }
+    Ok(Held { peak, queued_bytes, ends })
+}
+
+/// Bytes that the kernel holds for clients of this port (proc(5), `/proc/net/tcp`): sent by the server, not taken.
+fn queued_bytes(port: u16) -> u64 {
+    let text = std::fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+    let local = format!(":{port:04X}");
+    let queued = text.lines().filter_map(|line| {
+        let mut columns = line.split_whitespace().skip(1);
+        let is_ours = columns.next()?.ends_with(&local);
+        let (sent, _) = columns.nth(2)?.split_once(':')?;
+        u64::from_str_radix(sent, 16).ok().filter(|_| is_ours)
+    });
+    queued.sum()
+}
+
 /// How long it was open, and whether it still was in the end.
-async fn client(address: SocketAddr, slow: Slow, hold: Duration) -> Result<(Duration, bool)> {
+async fn client(
+    address: SocketAddr,
+    slow: Slow,
+    mut gone: watch::Receiver<bool>,
+) -> Result<(Duration, bool)> {
     let socket = TcpSocket::new_v4()?;
     if slow == Slow::Read {
         socket.set_recv_buffer_size(2 << 10)?;
@@ -149,21 +229,16 @@ async fn client(address: SocketAddr, slow: Slow, hold: Duration) -> Result<(Dura
         Slow::Read => format!("GET / HTTP/1.1\r\nHost: {ABUSED}\r\n\r\n"),
     };
     stream.write_all(first.as_bytes()).await?;
-    let end = began + hold;
-    while Instant::now() < end {
-        let pause = (Instant::now() + DRIP).min(end);
-        let is_closed = match slow {
-            Slow::Read => {
-                tokio::time::sleep_until(pause).await;
-                false
-            }
-            _ => drips(&mut stream, pause).await,
+    loop {
+        let pause = Instant::now() + DRIP;
+        let is_closed = tokio::select! {
+            _ = gone.changed() => return Ok((began.elapsed(), true)),
+            is_closed = drips(&mut stream, pause), if slow != Slow::Read => is_closed,
         };
         if is_closed {
             return Ok((began.elapsed(), false));
         }
     }
-    Ok((began.elapsed(), true))
 }
 
 /// Waits for the end of the connection until `pause`, and sends a byte; true once it has ended. An answer such as 408

@@ -29,12 +29,16 @@ pub fn run(context: &Context, report: &mut Report) -> Result<()> {
             Err(error) => report.skip(format!("origin {}", make.name()), format!("{error:#}")),
         }
     }
+    let close_idle = || {
+        good.close_idle();
+        origins.iter().for_each(Tapped::close);
+    };
     let site = || {
         let abused = origins.iter().map(|origin| Backend::new(origin.host(), [origin.address]));
         Site::new(std::iter::once(Backend::new(GOOD, [good.address])).chain(abused).collect())
     };
     context.each_subject(report, Kind::ALL, site, |context, subject, report| {
-        context.with_good_traffic(subject, &good, report, |report| {
+        context.with_good_traffic(subject, &close_idle, report, |report| {
             // Origins do not disturb each other.
             let played: Vec<Result<Played>> = std::thread::scope(|scope| {
                 let play = |origin| scope.spawn(move || play(context, subject, origin));

@@ -165,7 +165,13 @@ pub struct Wire {
     pub from_origin: Vec<u8>,
 }
 
-type Wires = Arc<Mutex<Vec<Arc<Mutex<Wire>>>>>;
+/// A recorded connection, and the proxy's end of it.
+struct Recorded {
+    wire: Arc<Mutex<Wire>>,
+    client: TcpStream,
+}
+
+type Wires = Arc<Mutex<Vec<Recorded>>>;
 
 /// An origin behind its tap.
 pub struct Tapped {
@@ -215,15 +221,22 @@ impl Tapped {
 
     /// Begins anew: what is recorded from now on counts, on connections that are kept too.
     pub fn forget(&self) {
-        for wire in lock(&self.wires).iter() {
-            *lock(wire) = Wire::default();
+        for recorded in lock(&self.wires).iter() {
+            *lock(&recorded.wire) = Wire::default();
+        }
+    }
+
+    /// Closes every connection, as an origin may that is not in the middle of an answer.
+    pub fn close(&self) {
+        for recorded in lock(&self.wires).drain(..) {
+            let _ = recorded.client.shutdown(Shutdown::Both);
         }
     }
 
     /// Connections on which something went.
     pub fn recorded(&self) -> Vec<Wire> {
         let wires = lock(&self.wires);
-        let wires = wires.iter().map(|wire| lock(wire).clone());
+        let wires = wires.iter().map(|recorded| lock(&recorded.wire).clone());
         wires.filter(|wire| !wire.to_origin.is_empty()).collect()
     }
 }
@@ -247,7 +260,7 @@ fn tap(client: TcpStream, origin: SocketAddr, wires: &Wires) -> Result<()> {
     client.set_nodelay(true)?;
     origin.set_nodelay(true)?;
     let wire = Arc::new(Mutex::new(Wire::default()));
-    lock(wires).push(Arc::clone(&wire));
+    lock(wires).push(Recorded { wire: Arc::clone(&wire), client: client.try_clone()? });
     let (back_from, back_to, for_back) =
         (origin.try_clone()?, client.try_clone()?, Arc::clone(&wire));
     thread::spawn(move || pump(client, origin, |bytes| lock(&wire).to_origin.extend(bytes)));

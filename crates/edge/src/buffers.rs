@@ -12,12 +12,21 @@ pub(crate) const LARGE_BYTES: usize = 64 << 10;
 const OUTPUT_KEPT_BYTES: usize = 128 << 10;
 /// Spare buffers of each kind that a worker keeps.
 const SPARE: usize = 256;
+/// So many stay however long nobody needs them.
+const ALWAYS_SPARE: usize = 8;
 
 #[derive(Default)]
 pub(crate) struct Buffers {
-    small: RefCell<Vec<Vec<u8>>>,
-    large: RefCell<Vec<Vec<u8>>>,
-    outputs: RefCell<Vec<Vec<u8>>>,
+    small: RefCell<Spares>,
+    large: RefCell<Spares>,
+    outputs: RefCell<Spares>,
+}
+
+#[derive(Default)]
+struct Spares {
+    buffers: Vec<Vec<u8>>,
+    /// Those that nobody has needed since the last trim.
+    unused: usize,
 }
 
 impl Buffers {
@@ -31,7 +40,7 @@ impl Buffers {
 
     pub fn give_back(&self, buffer: Buffer) {
         let spare = if buffer.bytes.len() == SMALL_BYTES { &self.small } else { &self.large };
-        keep(spare, buffer.bytes);
+        spare.borrow_mut().keep(buffer.bytes);
     }
 
     /// An empty vector to write a head into.
@@ -42,7 +51,14 @@ impl Buffers {
     pub fn give_back_output(&self, mut output: Vec<u8>) {
         if output.capacity() > 0 && output.capacity() <= OUTPUT_KEPT_BYTES {
             output.clear();
-            keep(&self.outputs, output);
+            self.outputs.borrow_mut().keep(output);
+        }
+    }
+
+    /// Lets go of half of what was not needed since the last time: a rush leaves nothing behind for long.
+    pub fn trim(&self) {
+        for spares in [&self.small, &self.large, &self.outputs] {
+            spares.borrow_mut().trim();
         }
     }
 
@@ -57,10 +73,24 @@ impl Buffers {
     }
 }
 
-fn keep(spare: &RefCell<Vec<Vec<u8>>>, bytes: Vec<u8>) {
-    let mut spare = spare.borrow_mut();
-    if spare.len() < SPARE {
-        spare.push(bytes);
+impl Spares {
+    fn pop(&mut self) -> Option<Vec<u8>> {
+        let buffer = self.buffers.pop();
+        self.unused = self.unused.min(self.buffers.len());
+        buffer
+    }
+
+    fn keep(&mut self, buffer: Vec<u8>) {
+        if self.buffers.len() < SPARE {
+            self.buffers.push(buffer);
+        }
+    }
+
+    fn trim(&mut self) {
+        let spare = self.buffers.len().saturating_sub(ALWAYS_SPARE);
+        let kept = self.buffers.len() - self.unused.div_ceil(2).min(spare);
+        self.buffers.truncate(kept);
+        self.unused = kept;
     }
 }
 
@@ -148,6 +178,24 @@ mod tests {
         assert_eq!((large.data(), large.start()), (b"body".as_slice(), 0));
         buffers.give_back(large);
         assert!(buffers.large().is_empty() && !buffers.small().is_large());
+    }
+
+    #[test]
+    fn what_a_rush_left_is_let_go_and_what_is_used_stays() {
+        let buffers = Buffers::default();
+        let spare = |buffers: &Buffers| buffers.small.borrow().buffers.len();
+        let rush: Vec<Buffer> = (0..100).map(|_| buffers.small()).collect();
+        rush.into_iter().for_each(|buffer| buffers.give_back(buffer));
+        buffers.trim();
+        assert_eq!(spare(&buffers), 100, "all were just in use");
+        for _ in 0..10 {
+            let used: Vec<Buffer> = (0..40).map(|_| buffers.small()).collect();
+            used.into_iter().for_each(|buffer| buffers.give_back(buffer));
+            buffers.trim();
+        }
+        assert_eq!(spare(&buffers), 40);
+        (0..20).for_each(|_| buffers.trim());
+        assert_eq!(spare(&buffers), ALWAYS_SPARE);
     }
 
     #[test]

@@ -1,14 +1,12 @@
-//! What a connection of HTTP/2 may cost without getting anything done: streams that are reset, and frames that carry
-//! neither a whole request nor content. Where it is used up the connection ends (RFC 9113 section 10.5). Frames are
-//! told from the bytes that `h2` reads, which does not say what it received.
+//! What a connection of HTTP/2 may cost without getting anything done: streams that are reset, by the client
+//! (CVE-2023-44487) or for a fault of the client (CVE-2025-8671), and frames that carry no content. Where it is used up
+//! the connection ends (RFC 9113 section 10.5). Frames are told from the bytes that `h2` reads, which does not say what
+//! it received.
 
+use model::limits::{HTTP2_OVERHEAD_BYTES as OVERHEAD_BYTES, HTTP2_RESETS as RESETS};
 use std::cell::{Cell, RefCell};
 use std::time::Instant;
 
-/// Streams that a client may reset, beyond those that were answered (CVE-2023-44487).
-const RESETS: u32 = 100;
-/// Frames without content, beyond what answers give back.
-const OVERHEAD_BYTES: i64 = 64 << 10;
 /// An answered request gives this back: what its head and its windows took.
 const REQUEST_BYTES: i64 = 48 << 10;
 /// A piece of an answer gives this back: clients follow it with windows and, some of them, a PING.
@@ -22,7 +20,10 @@ const DATA: u8 = 0;
 const RST_STREAM: u8 = 3;
 
 pub(crate) struct Budget {
+    /// Frames that say so: streams that nobody has looked at yet count too.
     resets: Cell<u32>,
+    /// Requests that were given up, whoever reset their stream.
+    given_up: Cell<u32>,
     overhead: Cell<i64>,
     /// Since when time has given nothing back.
     since: Cell<Instant>,
@@ -40,6 +41,7 @@ impl Budget {
     pub fn new(now: Instant) -> Budget {
         Budget {
             resets: Cell::new(RESETS),
+            given_up: Cell::new(RESETS),
             overhead: Cell::new(OVERHEAD_BYTES),
             since: Cell::new(now),
             meter: RefCell::new(Meter { head: [0; 9], held: 0, skip: PREFACE_BYTES }),
@@ -60,9 +62,16 @@ impl Budget {
         });
     }
 
+    /// A request's stream ended before its answer did.
+    pub fn given_up(&self) {
+        self.given_up.set(self.given_up.get().saturating_sub(1));
+    }
+
     /// A request was answered to its end.
     pub fn answered(&self) {
-        self.resets.set((self.resets.get() + 1).min(RESETS));
+        for left in [&self.resets, &self.given_up] {
+            left.set((left.get() + 1).min(RESETS));
+        }
         self.give_back(REQUEST_BYTES);
     }
 
@@ -79,7 +88,7 @@ impl Budget {
             let milliseconds = i64::try_from(passed.as_millis()).unwrap_or(i64::MAX);
             self.give_back(milliseconds.saturating_mul(BYTES_PER_SECOND) / 1_000);
         }
-        self.resets.get() == 0 || self.overhead.get() <= 0
+        self.resets.get() == 0 || self.given_up.get() == 0 || self.overhead.get() <= 0
     }
 
     fn give_back(&self, bytes: i64) {
@@ -155,6 +164,18 @@ mod tests {
         assert!(!budget.is_used_up(|| now));
         budget.received(&frame(RST_STREAM, 4));
         assert!(budget.is_used_up(|| now));
+    }
+
+    #[test]
+    fn requests_that_were_given_up_use_it_up_whoever_reset_them() {
+        let now = Instant::now();
+        let budget = Budget::new(now);
+        (0..RESETS - 1).for_each(|_| budget.given_up());
+        assert!(!budget.is_used_up(|| now));
+        budget.given_up();
+        assert!(budget.is_used_up(|| now));
+        budget.answered();
+        assert!(!budget.is_used_up(|| now));
     }
 
     #[test]

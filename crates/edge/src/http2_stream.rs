@@ -48,8 +48,10 @@ pub(crate) async fn serve(
         Ok(Some(head)) => {
             client.awaits_continue = head.expect_continue;
             exchange::serve(site, &head, &mut client, &mut scratch).await;
-            if client.is_ended {
-                client.budget.answered();
+            match client.is_ended {
+                true => client.budget.answered(),
+                false if client.is_given_up => client.budget.given_up(),
+                false => {}
             }
         }
         // A head without its end cannot be: `write_head` writes it.
@@ -136,6 +138,8 @@ struct Http2Stream {
     awaits_continue: bool,
     /// The last frame of the response was handed over.
     is_ended: bool,
+    /// Its stream was reset, and not by us for a fault of the origin.
+    is_given_up: bool,
     budget: Rc<Budget>,
 }
 
@@ -156,6 +160,7 @@ impl Http2Stream {
             send: None,
             awaits_continue: false,
             is_ended: false,
+            is_given_up: false,
             budget,
         }
     }
@@ -191,7 +196,11 @@ impl Client for Http2Stream {
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Body, ClientFault>> {
         while self.piece.is_empty() {
             match ready!(self.body.poll_data(cx)) {
-                Some(piece) => self.piece = piece.map_err(gone)?,
+                Some(Ok(piece)) => self.piece = piece,
+                Some(Err(_)) => {
+                    self.is_given_up = true;
+                    return Poll::Ready(Err(ClientFault::Gone));
+                }
                 None => {
                     self.trailers = ready!(self.body.poll_trailers(cx)).map_err(gone)?;
                     return Poll::Ready(Ok(Body::End));
@@ -284,7 +293,10 @@ impl Client for Http2Stream {
             None => self.respond.poll_reset(cx),
         };
         match reset {
-            Poll::Ready(_) => Err(ClientFault::Gone),
+            Poll::Ready(_) => {
+                self.is_given_up = true;
+                Err(ClientFault::Gone)
+            }
             Poll::Pending => Ok(()),
         }
     }

@@ -199,6 +199,8 @@ fn bind(address: SocketAddr, is_shared: bool) -> io::Result<Socket> {
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(is_shared)?;
     socket.set_nonblocking(true)?;
+    // Connections have it from their listener. Where the kernel has no such option it keeps more.
+    let _ = socket.set_tcp_notsent_lowat(model::limits::CLIENT_UNSENT_BYTES);
     socket.bind(&address.into())?;
     Ok(socket)
 }
@@ -216,6 +218,18 @@ mod tests {
     fn free_port() -> u16 {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback");
         listener.local_addr().expect("bound").port()
+    }
+
+    #[test]
+    fn connections_take_over_how_much_may_be_unsent() {
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let listener = socket(any, true).expect("bound");
+        listener.set_nonblocking(false).expect("set");
+        let address = listener.local_addr().expect("bound");
+        let _client = std::net::TcpStream::connect(address).expect("loopback");
+        let (accepted, _) = listener.accept().expect("a client");
+        let unsent = socket2::SockRef::from(&accepted).tcp_notsent_lowat().expect("an option");
+        assert_eq!(unsent, model::limits::CLIENT_UNSENT_BYTES);
     }
 
     #[test]

@@ -246,6 +246,7 @@ async fn sweep(worker: Rc<Worker>) {
         if count.is_multiple_of(EVICT_EVERY) {
             worker.date.set(date::format(SystemTime::now()));
             worker.pool.evict();
+            worker.buffers.trim();
         }
     }
 }

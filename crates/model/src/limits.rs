@@ -71,6 +71,14 @@ pub const LOCAL_CERTIFICATE_NAMES: usize = 100;
 pub const INTERIM_RESPONSES: usize = 16;
 /// What HTTP/2 decodes of a header list before it gives up; what is longer than [`HEAD_BYTES`] is refused with a body.
 pub const HTTP2_HEADER_LIST_BYTES: usize = 4 * HEAD_BYTES;
+/// Streams of one HTTP/2 connection that are reset, by its client or for a fault of its client, beyond those that are
+/// answered; then the connection ends.
+pub const HTTP2_RESETS: u32 = 100;
+/// Frames of one HTTP/2 connection that are no content, beyond what answers and time give back; then it ends.
+pub const HTTP2_OVERHEAD_BYTES: i64 = 64 << 10;
+/// What the kernel takes of an answer before the client makes room for it: a client that does not read costs this, not
+/// the megabytes to which a send buffer grows.
+pub const CLIENT_UNSENT_BYTES: u32 = 128 << 10;
 /// A tunnel without a byte, once draining has begun.
 pub const TUNNEL_DRAIN_IDLE_MS: u64 = 5_000;
 /// A process that was upgraded keeps an idle connection this long for a last request.
