@@ -21,6 +21,11 @@ impl console::Subject for Admin {
         if self.0.is_ready() {
             return Ok(());
         }
+        if self.0.is_draining() {
+            return Err(
+                "draining: requests that run are finished, no new ones are taken".to_owned()
+            );
+        }
         Err(match self.0.serving() {
             None => {
                 "no snapshot yet: the folder has a mistake, see the log of `cutwater up`".to_owned()

@@ -3,7 +3,7 @@
 use nameserver::{Counters, Service, Sockets};
 use publish::Cell;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use tokio::sync::watch;
@@ -20,22 +20,17 @@ impl DnsServer {
         address: SocketAddr,
         zones: &Cell<Zones>,
         counters: Arc<Counters>,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, io::Error> {
         let sockets = Sockets::bind(&[address], 1).map_err(|error| match error {
-            nameserver::Error::Bind { transport, cause, .. } => {
-                format!("{transport} on {address}: {cause}")
-            }
+            nameserver::Error::Bind { cause, .. } => cause,
         })?;
         let (stop, stopped) = watch::channel(false);
         let service = Service::new(zones.clone(), counters, stopped);
-        let thread = std::thread::Builder::new()
-            .name("dns".to_owned())
-            .spawn(move || {
-                if let Err(error) = serve(sockets, &service) {
-                    tracing::error!("the nameserver ended: {error}");
-                }
-            })
-            .map_err(|error| error.to_string())?;
+        let thread = std::thread::Builder::new().name("dns".to_owned()).spawn(move || {
+            if let Err(error) = serve(sockets, &service) {
+                tracing::error!("the nameserver ended: {error}");
+            }
+        })?;
         Ok(DnsServer { stop, thread })
     }
 
@@ -47,10 +42,46 @@ impl DnsServer {
     }
 }
 
+/// Why the DNS port is not bound, with the option that mends it: the same as for the other ports.
+pub fn fault(bind: IpAddr, port: u16, offset: u16, error: &io::Error) -> String {
+    let place = match offset {
+        0 => format!("DNS port {port}"),
+        _ => format!("DNS port {port} + offset {offset} = {}", port.saturating_add(offset)),
+    };
+    match error.kind() {
+        io::ErrorKind::AddrInUse => format!("{place} is in use; use --port-offset"),
+        io::ErrorKind::PermissionDenied => {
+            format!("{place} may not be bound by this user; use a larger --port-offset")
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            format!("{place}: {bind} is no address of this machine; use --bind")
+        }
+        _ => format!("{place} on {bind} cannot be bound: {error}"),
+    }
+}
+
 fn serve(sockets: Sockets, service: &Service) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         sockets.serve(service)?.finished().await;
         Ok(())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_names_the_option_that_mends_it() {
+        // RFC 5737: an address of no machine.
+        let bind: IpAddr = [203, 0, 113, 9].into();
+        let refused =
+            DnsServer::start((bind, 0).into(), &Cell::new(Arc::default()), Arc::default());
+        let error = refused.err().expect("the address is not ours");
+        let expected = "DNS port 53 + offset 8000 = 8053: 203.0.113.9 is no address of this machine; use --bind";
+        assert_eq!(fault(bind, 53, 8_000, &error), expected);
+        let in_use = io::Error::from(io::ErrorKind::AddrInUse);
+        assert_eq!(fault(bind, 53, 0, &in_use), "DNS port 53 is in use; use --port-offset");
+    }
 }

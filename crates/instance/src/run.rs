@@ -19,6 +19,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 /// How often replaced values are let go, and certificates looked at for their time.
+/// How often ports that could not be bound are tried again.
+const PORT_RETRY: Duration = Duration::from_secs(1);
 const HOUSEKEEPING: Duration = Duration::from_secs(60);
 
 /// Serves until SIGTERM or SIGINT, then drains.
@@ -78,6 +80,8 @@ impl Instance {
         self.first(reading, Instant::now()).await?;
         let mut housekeeping =
             tokio::time::interval_at(tokio::time::Instant::now() + HOUSEKEEPING, HOUSEKEEPING);
+        let mut port_retry = tokio::time::interval(PORT_RETRY);
+        port_retry.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 changes = self.watcher.changed() => self.reload(&changes.files).await?,
@@ -85,6 +89,11 @@ impl Instance {
                     Wish::Reload => self.reload(&self.all_files()).await?,
                     Wish::Stop => return Ok(()),
                 },
+                _ = port_retry.tick() => {
+                    for bound in self.publisher.try_ports_again().await {
+                        eprintln!("{bound}");
+                    }
+                }
                 _ = housekeeping.tick() => {
                     self.publisher.keep_house().await;
                     self.look_at_findings();
