@@ -171,7 +171,7 @@ pub struct Origin {
 /// Print the compiled plan as JSON; there is never a key in it
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  cutwater snapshot --dir examples/shop\n  cutwater snapshot --admin 127.0.0.1:9180\n\nExit codes: 0 printed, 64 usage, 66 the folder cannot be read, 69 no instance to ask."
+    after_help = "Examples:\n  cutwater snapshot --dir examples/shop\n  cutwater snapshot --admin 127.0.0.1:9180\n\nExit codes: 0 printed, 1 printed of a folder with mistakes, 64 usage, 66 the folder cannot be read, 69 no instance to ask."
 )]
 pub struct Snapshot {
     #[command(flatten)]

@@ -26,10 +26,40 @@ fn example(name: &str) -> String {
     path.to_str().expect("the path is UTF-8").to_owned()
 }
 
+/// Held back by one field of the first route.
+const HELD: &str = "
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: gw}
+spec:
+  gatewayClassName: any
+  listeners: [{name: http, port: 80, protocol: HTTP}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: a}
+spec:
+  parentRefs: [{name: gw}]
+  hostnames: [a.example.test]
+  colour: red
+  rules: [{filters: [{type: RequestRedirect, requestRedirect: {scheme: https}}]}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: b}
+spec:
+  parentRefs: [{name: gw}]
+  hostnames: [b.example.test]
+  rules: [{filters: [{type: RequestRedirect, requestRedirect: {scheme: https}}]}]
+";
+
 #[test]
 fn exit_codes() {
     let shop = example("shop");
     let broken = example("broken");
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    std::fs::write(folder.path().join("held.yaml"), HELD).expect("the file can be written");
+    let held = folder.path().to_str().expect("the path is UTF-8").to_owned();
     for (arguments, expected) in [
         (vec!["check", &*shop], 0),
         (vec!["check", &*broken], 1),
@@ -45,7 +75,10 @@ fn exit_codes() {
         (vec!["explain", "not a host", "--dir", &*shop], 64),
         (vec!["explain", "shop.example.test", "--dir", "/no/such/folder"], 66),
         (vec!["explain", "shop.example.test", "--admin", "127.0.0.1:1"], 69),
+        (vec!["explain", "a.example.test", "--dir", &*held], 7),
+        (vec!["explain", "b.example.test", "--dir", &*held], 10),
         (vec!["snapshot", "--dir", &*shop], 0),
+        (vec!["snapshot", "--dir", &*held], 1),
         (vec!["snapshot", "--admin", "127.0.0.1:1"], 69),
         (vec!["completions", "bash"], 0),
         (vec!["man"], 0),

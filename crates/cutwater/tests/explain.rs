@@ -323,8 +323,12 @@ fn eventually(instance: &Instance, url: &str, wanted: impl Fn(&Value) -> bool) -
 
 fn check(instance: &Instance, shop: &Shop, fault: &Fault) -> Result<(), String> {
     shop.write(fault.edits);
-    let explanation = eventually(instance, fault.url, |e| e["broken"] == fault.link);
-    let link = &explanation["links"][(fault.link - 1) as usize];
+    // DNS, workers and explanations follow one after the other: what is found between is not the answer.
+    let index = (fault.link - 1) as usize;
+    let explanation = eventually(instance, fault.url, |e| {
+        e["broken"] == fault.link && object(&e["links"][index]) == fault.object
+    });
+    let link = &explanation["links"][index];
     let team = link["owner"]["team"].as_str();
     let found = (explanation["broken"].as_u64(), object(link), team);
     let wanted = (Some(fault.link), fault.object.to_owned(), fault.team);

@@ -54,9 +54,8 @@ pub fn is_unbound(subject: &Subject<'_>, evidence: &Evidence) -> bool {
 }
 
 fn with_listener(subject: &Subject<'_>, finding: Finding) -> Finding {
-    let listener = subject.listeners().find(|listener| listener.port == subject.port);
-    match listener {
-        Some(listener) => finding.about(subject, &listener.id.object, "spec.listeners"),
+    match subject.listener() {
+        Some(id) => finding.about(subject, &id.object, &subject.field_of_listener(id)),
         None => finding,
     }
 }

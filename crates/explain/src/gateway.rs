@@ -3,6 +3,7 @@
 use crate::subject::Subject;
 use crate::{Finding, Question, State, World};
 use model::edge::{Action, Protocol, Target};
+use model::id::RuleId;
 use model::{Diagnostic, Link, ObjectId};
 use routing::{ListenerTable, Matched, Request, RuleVerdict, Scratch};
 use std::sync::Arc;
@@ -96,7 +97,7 @@ fn unattached(subject: &Subject<'_>) -> Finding {
     let finding =
         Finding::new(Link::Gateway, State::Broken, format!("no route serves {}", subject.host))
             .help("add an HTTPRoute or an Ingress with the hostname");
-    match (subject.routes().first(), subject.contract_object()) {
+    match (subject.answering().first(), subject.contract_object()) {
         (Some(route), _) => finding.about(subject, route, "spec.hostnames"),
         (None, Some(contract)) => finding.about(subject, &contract, "spec.hostname"),
         (None, None) => finding,
@@ -108,8 +109,15 @@ fn route_at_fault(
     subject: &Subject<'_>,
     relevant: impl Fn(&Diagnostic) -> bool,
 ) -> Option<Finding> {
-    subject.routes().iter().find_map(|route| {
+    subject.answering().iter().find_map(|route| {
         let said = subject.diagnostic(route, &relevant).or_else(|| subject.not_ours(route));
+        // The cause is said where it is: at the Gateway.
+        let is_of_listener = |d: &&Diagnostic| d.code == compile::codes::LISTENER_NOT_SERVED.slug;
+        if said.filter(is_of_listener).is_some()
+            && let Some(finding) = gateway_at_fault(subject, route)
+        {
+            return Some(finding);
+        }
         let finding = said.map(|diagnostic| {
             Finding::new(Link::Gateway, State::Broken, diagnostic.message.clone())
                 .help(diagnostic.help.clone())
@@ -124,11 +132,26 @@ fn gateway_at_fault(subject: &Subject<'_>, route: &ObjectId) -> Option<Finding> 
     let (_, spec) = subject.world.inputs.http_route(&route.namespace, &route.name)?;
     spec.parent_refs.iter().find_map(|parent| {
         let namespace = parent.namespace.clone().unwrap_or_else(|| route.namespace.clone());
-        let (gateway, _) = subject.world.inputs.gateway(&namespace, &parent.name)?;
+        let (gateway, spec) = subject.world.inputs.gateway(&namespace, &parent.name)?;
+        let fields: Vec<String> = (0..)
+            .zip(&spec.listeners)
+            .filter(|(_, listener)| {
+                parent.section_name.as_ref().is_none_or(|name| *name == listener.name)
+                    && listener.hostname.as_ref().is_none_or(|host| host.matches(subject.host))
+            })
+            .map(|(index, _): (usize, _)| format!("spec.listeners[{index}]"))
+            .collect();
+        let is_of_host =
+            |d: &Diagnostic| d.is_error() && fields.iter().any(|field| is_within(&d.field, field));
         let diagnostic = subject
-            .diagnostic(&gateway.id, Diagnostic::is_error)
+            .diagnostic(&gateway.id, is_of_host)
+            .or_else(|| subject.diagnostic(&gateway.id, Diagnostic::is_error))
             .or_else(|| subject.not_ours(&gateway.id))?;
-        let finding = Finding::new(Link::Gateway, State::Broken, diagnostic.message.clone());
+        let detail = match diagnostic.is_error() {
+            true => format!("{}; so {route} is detached", diagnostic.message),
+            false => diagnostic.message.clone(),
+        };
+        let finding = Finding::new(Link::Gateway, State::Broken, detail);
         Some(finding.help(diagnostic.help.clone()).about(subject, &gateway.id, &diagnostic.field))
     })
 }
@@ -164,7 +187,7 @@ fn no_listener(subject: &Subject<'_>) -> Finding {
                 .about(subject, &gateway, &diagnostic.field);
         }
     }
-    match subject.routes().first() {
+    match subject.answering().first() {
         Some(route) => finding.about(subject, route, "spec.parentRefs"),
         None => finding,
     }
@@ -193,7 +216,7 @@ fn no_rule(subject: &Subject<'_>, table: &ListenerTable) -> Finding {
     };
     let finding = Finding::new(Link::Gateway, State::Broken, detail)
         .help("add a rule whose match takes the request");
-    match subject.routes().first() {
+    match subject.answering().first() {
         Some(route) => finding.about(subject, route, "spec.rules"),
         None => finding.about(subject, &table.id().object, "spec.listeners"),
     }
@@ -235,22 +258,26 @@ pub fn notes(subject: &Subject<'_>) -> Vec<String> {
     let listeners = &subject.world.compiled.snapshot.edge.listeners;
     let attachments =
         listeners.iter().flat_map(|l| &l.attachments).filter(|a| a.host.matches(subject.host));
+    let said = said_of_routes(subject);
     let mut notes: Vec<String> = attachments
         .flat_map(|attachment| &attachment.route.rules)
         .filter(|rule| Some(&rule.id) != taken)
-        .filter_map(|rule| {
-            fault(subject, &rule.action).map(|fault| format!("{}: {fault}", rule.id))
-        })
+        .filter_map(|rule| fault(subject, &rule.action).map(|fault| (&rule.id, fault)))
+        .filter(|(rule, _)| !said.iter().any(|d| is_about(subject, d, rule)))
+        .map(|(rule, fault)| format!("{rule}: {fault}"))
         .collect();
-    notes.extend(said_of_routes(subject));
+    let others = said.iter().filter(|d| taken.is_none_or(|rule| !is_about(subject, d, rule)));
+    notes.extend(
+        others.filter_map(|d| Some(format!("{}, {}: {}", d.object.as_ref()?, d.field, d.message))),
+    );
     notes.sort();
     notes.dedup();
     notes
 }
 
 /// Errors of the routes that name the host, and of its contracts: a rule that was left out is in no plan.
-fn said_of_routes(subject: &Subject<'_>) -> Vec<String> {
-    let mut objects = subject.routes();
+fn said_of_routes<'a>(subject: &Subject<'a>) -> Vec<&'a Diagnostic> {
+    let mut objects = subject.answering();
     let contracts = &subject.world.compiled.snapshot.governance.contracts;
     objects.extend(
         contracts.iter().filter(|c| c.hostname.as_str() == subject.host).map(|c| c.id.clone()),
@@ -260,8 +287,20 @@ fn said_of_routes(subject: &Subject<'_>) -> Vec<String> {
         .filter(|d| {
             d.is_error() && d.object.as_ref().is_some_and(|object| objects.contains(object))
         })
-        .filter_map(|d| Some(format!("{}, {}: {}", d.object.as_ref()?, d.field, d.message)))
         .collect()
+}
+
+/// True when an error is one of the rule: it is not said again in other words.
+fn is_about(subject: &Subject<'_>, diagnostic: &Diagnostic, rule: &RuleId) -> bool {
+    let field = compile::field_of_rule(subject.world.inputs, rule);
+    diagnostic.object.as_ref() == Some(&rule.object)
+        && !field.is_empty()
+        && is_within(&diagnostic.field, &field)
+}
+
+/// `spec.rules[1].filters[0]` is within `spec.rules[1]`, `spec.rules[12]` is not.
+fn is_within(field: &str, outer: &str) -> bool {
+    field.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }
 
 fn fault(subject: &Subject<'_>, action: &Action) -> Option<String> {

@@ -12,6 +12,7 @@ mod entry;
 mod evidence;
 mod gateway;
 mod json;
+mod mistakes;
 mod name;
 mod pods;
 mod question;
@@ -27,7 +28,7 @@ pub use text::to_text;
 
 use compile::Compiled;
 use manifest::Inputs;
-use model::{Facts, Link, ObjectId, Owner, Place};
+use model::{Diagnostic, Facts, Link, ObjectId, Owner, Place};
 use routing::Router;
 use std::net::IpAddr;
 use subject::Subject;
@@ -37,6 +38,8 @@ use subject::Subject;
 pub struct World<'a> {
     pub compiled: &'a Compiled,
     pub inputs: &'a Inputs,
+    /// Of reading: an error among them holds the folder back, and what it is about was read in part or not at all.
+    pub mistakes: &'a [Diagnostic],
     pub facts: &'a Facts,
     pub router: &'a Router,
     pub entry: &'a Entry,
@@ -147,6 +150,7 @@ pub fn explain(
         findings[usize::from(Link::Tls.number()) - 1].follow(Link::LoadBalancer);
     }
     mark_consequences(&mut findings);
+    let elsewhere = mistakes::apply(&subject, &mut findings);
     let broken_owner = findings
         .iter()
         .find(|finding| finding.state == State::Broken)
@@ -156,14 +160,15 @@ pub fn explain(
         url: subject.url(),
         digest: world.compiled.snapshot.digest.short(),
         owner: broken_owner.or_else(|| subject.owner()),
-        notes: notes(&subject, &findings),
+        notes: notes(&subject, &findings, elsewhere),
         findings,
     }
 }
 
 /// Without what a link says already.
-fn notes(subject: &Subject<'_>, findings: &[Finding]) -> Vec<String> {
+fn notes(subject: &Subject<'_>, findings: &[Finding], elsewhere: Vec<String>) -> Vec<String> {
     let mut notes = gateway::notes(subject);
+    notes.extend(elsewhere);
     let is_said =
         |note: &str| findings.iter().any(|f| f.state == State::Broken && note.ends_with(&f.detail));
     notes.retain(|note| !is_said(note));

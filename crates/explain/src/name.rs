@@ -28,6 +28,10 @@ pub fn judge(subject: &Subject<'_>) -> Finding {
 
 /// Names may still be served by a route without hostnames, or live in a zone as plain records.
 fn undeclared(subject: &Subject<'_>) -> Finding {
+    if let Some(route) = subject.answering().first() {
+        let detail = format!("served by {route}, which takes every host of its listener");
+        return Finding::new(Link::Name, State::Ok, detail).about(subject, route, "");
+    }
     if let Some(zone) = subject.zone
         && let Some(set) = zone.sets.iter().find(|set| set.name.as_str() == subject.host)
     {
@@ -41,13 +45,6 @@ fn undeclared(subject: &Subject<'_>) -> Finding {
     if let Some(claim) = subject.claims().next() {
         let detail = format!("served by {} for {}", claim.by, claim.host);
         return Finding::new(Link::Name, State::Ok, detail).about(subject, &claim.by, "");
-    }
-    if subject.is_served()
-        && let crate::gateway::Taken::Rule { matched, .. } = &subject.taken
-    {
-        let detail =
-            format!("served by {}, which takes every host of its listener", matched.route().id);
-        return Finding::new(Link::Name, State::Ok, detail).about(subject, &matched.route().id, "");
     }
     let near = nearest(subject);
     let help = match near.as_slice() {

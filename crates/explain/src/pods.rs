@@ -25,7 +25,8 @@ fn backends<'a>(subject: &'a Subject<'_>) -> Result<Vec<(usize, &'a Backend)>, &
     }
 }
 
-fn services<'a>(subject: &'a Subject<'_>) -> Vec<&'a ServicePort> {
+/// With weight, of the rule that takes the request.
+pub fn services<'a>(subject: &'a Subject<'_>) -> Vec<&'a ServicePort> {
     let backends = backends(subject).unwrap_or_default();
     backends
         .into_iter()

@@ -19,11 +19,11 @@ pub fn judge(subject: &Subject<'_>, evidence: &Evidence) -> Finding {
             Some(set) => {
                 about(found(State::Skipped, format!("not asked; {} holds {}", zone.id, set.name)))
             }
-            None => about(no_record(
+            None => no_record(
                 subject,
                 zone,
-                &format!("not asked; {} holds no record for it", zone.id),
-            )),
+                &format!("not asked; {} holds no address record for it", zone.id),
+            ),
         },
         Probed::Unknown(why) => about(found(State::Unknown, format!("could not be asked: {why}"))),
         Probed::Seen(Err(why)) => about(
@@ -32,7 +32,7 @@ pub fn judge(subject: &Subject<'_>, evidence: &Evidence) -> Finding {
         ),
         Probed::Seen(Ok(answer)) if answer.addresses.is_empty() => {
             let detail = format!("our nameserver answers {} without an address", answer.rcode);
-            no_record(subject, zone, &detail).about(subject, &zone.id, &own_record(subject, zone))
+            no_record(subject, zone, &detail)
         }
         Probed::Seen(Ok(answer)) => about(found(
             State::Ok,
@@ -46,23 +46,33 @@ fn no_record(subject: &Subject<'_>, zone: &Zone, detail: &str) -> Finding {
     if let Some((why, kind)) = leads_away(zone, subject.host) {
         let help =
             format!("remove the {kind} record, so that the entry answers, or correct its target");
-        return Finding::new(Link::Resolution, State::Broken, why).help(help);
+        return Finding::new(Link::Resolution, State::Broken, why).help(help).about(
+            subject,
+            &zone.id,
+            &own_record(subject, zone),
+        );
     }
-    let mut finding = Finding::new(Link::Resolution, State::Broken, detail)
-        .help(format!("add a record to {}, or a route that serves the name", zone.id));
-    if !subject.is_served() {
+    let help =
+        format!("add a record of type A or AAAA to {}, or a route that serves the name", zone.id);
+    let mut finding = Finding::new(Link::Resolution, State::Broken, detail).help(help).about(
+        subject,
+        &zone.id,
+        "spec.name",
+    );
+    // A name of records alone, none of them an address, wants no route: the record is what is missing.
+    if !subject.is_served() && !subject.is_plain_record() {
         finding.follow(Link::Gateway);
     }
     finding
 }
 
-/// An alias or a delegation at the name itself, with its type.
+/// An alias or a delegation at the name itself, with its type. The NS records of the apex are the zone's own.
 fn leads_away(zone: &Zone, host: &str) -> Option<(String, &'static str)> {
     zone.sets.iter().filter(|set| set.name.as_str() == host).find_map(|set| match &set.data {
         RecordData::Cname(target) => {
             Some((format!("it is an alias of {target}, which has no address here"), "CNAME"))
         }
-        RecordData::Ns(names) => {
+        RecordData::Ns(names) if host != zone.name.as_str() => {
             let names: Vec<&str> = names.iter().map(DnsName::as_str).collect();
             Some((format!("it is delegated to {}", names.join(", ")), "NS"))
         }

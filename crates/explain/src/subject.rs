@@ -2,11 +2,12 @@
 
 use crate::gateway::{self, Taken};
 use crate::{Question, World};
-use manifest::kinds::gateway::Gateway;
+use manifest::kinds::gateway::{Gateway, ParentReference};
 use model::dns::Zone;
 use model::edge::{Listener, Protocol};
 use model::governance::{Claim, Contract};
 use model::hostname::is_within;
+use model::id::ListenerId;
 use model::{Diagnostic, HostPattern, Kind, Node, ObjectId, Owner, Severity};
 
 pub struct Subject<'a> {
@@ -97,10 +98,78 @@ impl<'a> Subject<'a> {
         routes(self.world, self.host)
     }
 
+    /// The routes that should answer for the host: those that name it, else those without hostnames that a listener's
+    /// hostname gives it to. Of the latter the attached come first; a detached one counts when the listener that it
+    /// wants has a hostname, so that not every name is everybody's.
+    pub fn answering(&self) -> Vec<ObjectId> {
+        let named = self.routes();
+        if named.is_empty() { self.unnamed_routes() } else { named }
+    }
+
+    fn unnamed_routes(&self) -> Vec<ObjectId> {
+        let plan = &self.world.compiled.snapshot.edge;
+        let attachments = plan.listeners.iter().flat_map(|listener| &listener.attachments);
+        let attached = attachments.filter(|a| a.host.matches(self.host)).map(|a| &a.route.id);
+        let wanting = self.world.inputs.http_routes().filter(|(_, r)| r.hostnames.is_empty());
+        let wanting = wanting.filter(|(object, route)| {
+            route.parent_refs.iter().any(|parent| self.gives_host(&object.id, parent))
+        });
+        let mut routes: Vec<ObjectId> = Vec::new();
+        for route in attached.chain(wanting.map(|(object, _)| &object.id)) {
+            if !routes.contains(route) {
+                routes.push(route.clone());
+            }
+        }
+        routes
+    }
+
+    /// A listener that the reference names, as written, has a hostname of which the host is one.
+    fn gives_host(&self, route: &ObjectId, parent: &ParentReference) -> bool {
+        let namespace = parent.namespace.as_ref().unwrap_or(&route.namespace);
+        self.world.inputs.gateway(namespace, &parent.name).is_some_and(|(_, gateway)| {
+            gateway.listeners.iter().any(|listener| {
+                parent.section_name.as_ref().is_none_or(|name| *name == listener.name)
+                    && parent.port.is_none_or(|port| port == listener.port)
+                    && listener.hostname.as_ref().is_some_and(|host| host.matches(self.host))
+            })
+        })
+    }
+
+    /// A Gateway that a route of the host names.
+    pub fn is_parent(&self, gateway: &ObjectId) -> bool {
+        self.answering().iter().any(|route| {
+            let spec = self.world.inputs.http_route(&route.namespace, &route.name);
+            spec.is_some_and(|(_, spec)| {
+                spec.parent_refs.iter().any(|parent| {
+                    let namespace = parent.namespace.as_ref().unwrap_or(&route.namespace);
+                    parent.name == gateway.name && *namespace == gateway.namespace
+                })
+            })
+        })
+    }
+
+    /// The listener that takes the request, or would take the host: the same at every link.
+    pub fn listener(&self) -> Option<&ListenerId> {
+        match &self.taken {
+            Taken::Rule { matched } => Some(matched.listener.id()),
+            Taken::NoRule { table } => Some(table.id()),
+            Taken::NoListener => None,
+        }
+    }
+
+    /// A listener of a Gateway has a place of its own; that of an Ingress is the Ingress.
+    pub fn field_of_listener(&self, id: &ListenerId) -> String {
+        let gateway = self.world.inputs.gateway(&id.object.namespace, &id.object.name);
+        let index = gateway
+            .filter(|_| id.object.kind == Kind::GATEWAY)
+            .and_then(|(_, spec)| spec.listeners.iter().position(|l| l.name == id.section));
+        index.map_or_else(String::new, |index| format!("spec.listeners[{index}]"))
+    }
+
     /// The contract's owner, or the team of the namespace that routes the host.
     pub fn owner(&self) -> Option<Owner> {
         let promised = self.contract.and_then(|contract| contract.owner());
-        let routed_in = || self.routes().into_iter().next().map(|route| route.namespace);
+        let routed_in = || self.answering().into_iter().next().map(|route| route.namespace);
         promised.or_else(|| self.world.compiled.snapshot.governance.team(&routed_in()?))
     }
 
@@ -109,7 +178,7 @@ impl<'a> Subject<'a> {
     pub fn owner_of(&self, object: &ObjectId) -> Option<Owner> {
         let is_own =
             self.contract.is_some_and(|contract| contract.id.namespace == object.namespace)
-                || self.routes().iter().any(|route| route.namespace == object.namespace);
+                || self.answering().iter().any(|route| route.namespace == object.namespace);
         let team = || self.world.compiled.snapshot.governance.team(&object.namespace);
         if is_own { self.owner() } else { team().or_else(|| self.owner()) }
     }

@@ -104,10 +104,13 @@ fn endpoints(answers: &[(u8, bool)]) -> BTreeMap<SocketAddr, Result<(), String>>
 
 /// One letter a link: ok, Broken, consequence, skipped, unknown.
 fn states(url: &str, evidence: &Evidence) -> (String, explain::Explanation) {
-    let (name, text): (Text, Text) = ("a.yaml".into(), FOLDER.into());
+    states_of(FOLDER, url, evidence)
+}
+
+fn states_of(folder: &str, url: &str, evidence: &Evidence) -> (String, explain::Explanation) {
+    let (name, text): (Text, Text) = ("a.yaml".into(), folder.into());
     let read = Arc::new(read_file(&name, &text));
     let reading = assemble(&[(name, text, read)]);
-    assert!(!reading.holds_back(), "{:?}", reading.diagnostics);
     let compiled = compile::compile(&reading.inputs, None);
     let facts = compile::facts(&reading.inputs);
     let router = routing::Router::build(&compiled.snapshot.edge, None);
@@ -115,6 +118,7 @@ fn states(url: &str, evidence: &Evidence) -> (String, explain::Explanation) {
     let world = World {
         compiled: &compiled,
         inputs: &reading.inputs,
+        mistakes: &reading.diagnostics,
         facts: &facts,
         router: &router,
         entry: &entry,
@@ -225,6 +229,7 @@ fn a_shell_is_asked_for_what_decides() {
     let world = World {
         compiled: &compiled,
         inputs: &reading.inputs,
+        mistakes: &reading.diagnostics,
         facts: &facts,
         router: &router,
         entry: &entry,
@@ -249,4 +254,146 @@ fn endpoints_that_are_taken_out_are_link_9_with_the_reason() {
     assert_eq!(letters, "ooooooooo");
     let detail = &explanation.findings[8].detail;
     assert!(detail.contains("taken out: 127.0.0.2:9000 (ejected 3 s ago"), "{detail}");
+}
+
+/// The folder with edits, judged without probes.
+#[track_caller]
+fn edited(edits: &[(&str, &str)], url: &str, expected: &str) -> explain::Explanation {
+    let mut folder = FOLDER.to_owned();
+    for (from, to) in edits {
+        assert!(folder.contains(from), "the folder has no {from:?}");
+        folder = folder.replace(from, to);
+    }
+    let (found, explanation) = states_of(&folder, url, &Evidence::default());
+    assert_eq!(found, expected, "{url}\n{:#}", explain::to_json(&explanation));
+    explanation
+}
+
+fn object(explanation: &explain::Explanation, link: usize) -> String {
+    let object = explanation.findings[link - 1].object.as_ref();
+    object.map(ToString::to_string).unwrap_or_default()
+}
+
+#[test]
+fn a_mistake_of_reading_is_the_broken_link() {
+    let rule = "  - matches: [{path: {value: /web}}]\n";
+    let unknown_field = "  - matches: [{path: {value: /web}}]\n    colour: red\n";
+    let explanation = edited(&[(rule, unknown_field)], WEB, "osssosBos");
+    let finding = &explanation.findings[6];
+    assert_eq!(object(&explanation, 7), "HTTPRoute shop/shop");
+    assert!(finding.detail.contains("colour"), "{}", finding.detail);
+    assert_eq!(finding.place.as_ref().map(|place| place.line), Some(31));
+    assert_eq!(finding.owner.as_ref().map(|owner| &*owner.team), Some("storefront"));
+
+    let cases = [
+        ("ownerTeam: storefront", "ownerTeem: storefront", "EndpointContract shop/shop", 1),
+        ("  name: example.test\n", "  name: example.test\n  tll: 5\n", "Zone edge/zone", 2),
+        ("  gatewayClassName: any\n", "  gatewayClassName: any\n  sort: 1\n", "Gateway edge/gw", 7),
+        (
+            "spec: {ports: [{port: 80}]}",
+            "spec: {ports: [{port: 80, prot: 1}]}",
+            "Service shop/web",
+            8,
+        ),
+        ("addressType: IPv4", "addressType: IPv4\nready: true", "EndpointSlice shop/web-1", 9),
+    ];
+    for (from, to, culprit, link) in cases {
+        let (_, explanation) = states_of(&FOLDER.replace(from, to), WEB, &Evidence::default());
+        let broken = explanation.broken().map(|link| usize::from(link.number()));
+        let shown = format!("{:#}", explain::to_json(&explanation));
+        assert_eq!(
+            (broken, object(&explanation, link)),
+            (Some(link), culprit.to_owned()),
+            "{shown}"
+        );
+    }
+}
+
+#[test]
+fn a_mistake_elsewhere_leaves_no_link_whole_that_it_may_stand_at() {
+    let other = "\n---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: other, namespace: shop}\nspec: {hostnames: [other.test], colour: red}\n";
+    let (found, explanation) = states_of(&format!("{FOLDER}{other}"), WEB, &Evidence::default());
+    assert_eq!(found, "osssosuos", "{:#}", explain::to_json(&explanation));
+    assert_eq!(explanation.broken(), None);
+    let is_named = |note: &String| note.contains("HTTPRoute shop/other");
+    assert!(explanation.notes.iter().any(is_named), "{:?}", explanation.notes);
+    let (found, _) = states_of(&format!("{FOLDER}---\na: [\n"), WEB, &Evidence::default());
+    assert_eq!(found, "osssosuos", "text that is no YAML");
+}
+
+#[test]
+fn the_apex_without_an_address_wants_one() {
+    let edits = [(
+        "records: [{name: mail,",
+        "records: [{name: \"@\", type: TXT, values: [x]}, {name: mail,",
+    )];
+    for edits in [&edits[..], &[]] {
+        let explanation = edited(edits, "http://example.test/", "oBsssssss");
+        let finding = &explanation.findings[1];
+        assert!(finding.detail.ends_with("holds no address record for it"), "{}", finding.detail);
+        assert!(finding.help.contains("type A or AAAA"), "{}", finding.help);
+        assert!(!finding.help.contains("NS"), "{}", finding.help);
+        assert_eq!(object(&explanation, 2), "Zone edge/zone");
+    }
+}
+
+#[test]
+fn the_entry_is_the_listener_that_takes_the_request() {
+    let own = "\n---\napiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: aa, namespace: aa}\nspec:\n  gatewayClassName: any\n  listeners: [{name: http, port: 80, protocol: HTTP, hostname: other.test}]\n---\napiVersion: v1\nkind: Namespace\nmetadata: {name: aa, labels: {team: others}}\n";
+    let url = "http://shop.example.test/web";
+    let (found, explanation) = states_of(&format!("{FOLDER}{own}"), url, &healthy());
+    assert_eq!(found, "ooosooooo");
+    assert_eq!(object(&explanation, 6), "Gateway edge/gw");
+    assert_eq!(explanation.findings[5].owner.as_ref().map(|o| &*o.team), Some("platform"));
+    assert_eq!(explanation.findings[5].place.as_ref().map(|place| place.line), Some(8));
+}
+
+/// The listener's hostname serves, the route names none; nobody promises the host.
+const BY_LISTENER: &[(&str, &str)] = &[
+    ("  - {name: http, port: 80,", "  - {name: http, hostname: c.example.test, port: 80,"),
+    ("  hostnames: [shop.example.test]\n", ""),
+    ("hostname: shop.example.test, ownerTeam", "hostname: no.example.test, ownerTeam"),
+    (
+        "metadata: {name: edge, labels: {team: platform}}",
+        "metadata: {name: edge, labels: {team: platform}}\n---\napiVersion: v1\nkind: Namespace\nmetadata: {name: shop, labels: {team: shopkeepers}}",
+    ),
+];
+
+#[test]
+fn a_route_without_hostnames_is_who_serves_the_host() {
+    let explanation = edited(BY_LISTENER, "http://c.example.test/web", "osssosoos");
+    let detail = &explanation.findings[0].detail;
+    assert_eq!(object(&explanation, 1), "HTTPRoute shop/shop", "{detail}");
+    let explanation = edited(BY_LISTENER, "http://c.example.test/nothing", "osssssBss");
+    assert_eq!(object(&explanation, 7), "HTTPRoute shop/shop");
+    assert_eq!(explanation.owner.as_ref().map(|owner| &*owner.team), Some("shopkeepers"));
+}
+
+#[test]
+fn a_listener_in_conflict_is_the_cause() {
+    let conflict = ("    port: 443\n", "    port: 80\n    hostname: d.example.test\n");
+    let edits: Vec<_> = BY_LISTENER.iter().copied().chain([conflict]).collect();
+    let explanation = edited(&edits, "http://c.example.test/web", "ocssssBss");
+    let finding = &explanation.findings[6];
+    assert_eq!(object(&explanation, 7), "Gateway edge/gw");
+    assert!(finding.detail.contains("speaks another protocol on port 80"), "{}", finding.detail);
+    assert!(finding.detail.contains("HTTPRoute shop/shop"), "{}", finding.detail);
+    assert_eq!(finding.owner.as_ref().map(|owner| &*owner.team), Some("platform"));
+}
+
+#[test]
+fn each_fault_is_said_once() {
+    let mirror = "filters: [{type: RequestMirror, requestMirror: {backendRef: {name: web, port: 80}}}]\n    backendRefs: [{name: web, port: 80}]\n";
+    let edits = [("backendRefs: [{name: web, port: 80}]\n", mirror)];
+    let judged = edited(&edits, WEB, "osssosBss");
+    assert!(judged.notes.iter().all(|note| !note.contains("RequestMirror")), "{:?}", judged.notes);
+    let beside = edited(&edits, "https://shop.example.test/moved", "osssososs");
+    let said: Vec<_> = beside
+        .notes
+        .iter()
+        .filter(|n| {
+            n.contains("spec.rules[2]") || n.contains("rule 2") || n.contains("RequestMirror")
+        })
+        .collect();
+    assert_eq!(said.len(), 1, "{:?}", beside.notes);
 }

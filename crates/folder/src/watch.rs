@@ -5,12 +5,12 @@ use crate::read::{is_hidden, is_manifest};
 use futures_util::StreamExt;
 use inotify::{Event, EventMask, EventStream, Inotify, WatchDescriptor, WatchMask};
 use model::limits;
-use std::collections::{HashMap, HashSet};
-use std::ffi::OsString;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 use tokio::time::Interval;
 
@@ -36,15 +36,16 @@ pub struct Watcher {
 struct Tree {
     events: EventStream<[u8; 16_384]>,
     directories: HashMap<WatchDescriptor, PathBuf>,
+    /// Names that a symbolic link of the folder leads over, wherever they lie, with the links that do.
+    hops: HashMap<(WatchDescriptor, OsString), Vec<PathBuf>>,
     /// Device and inode of the root, which a rename or a symbolic link may replace; none while it is away.
     identity: Option<(u64, u64)>,
 }
 
 /// What an event means for the folder.
 enum Meaning {
-    Nothing,
-    /// A manifest, or a link that may lead to some.
-    File(PathBuf),
+    /// Manifests, or links that lead to some; often none.
+    Files(Vec<PathBuf>),
     /// Directories came, went or moved.
     Structure,
 }
@@ -54,6 +55,8 @@ const LONGEST_WAIT: Duration = Duration::from_millis(100);
 /// How often it is looked whether the folder is still the one that is watched.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 const MAX_DEPTH: usize = 64;
+/// Symbolic links that one link leads over: Linux follows no more.
+const MAX_HOPS: usize = 40;
 
 impl Watcher {
     /// Must be called inside a tokio runtime. A folder that is not there yet is waited for.
@@ -93,8 +96,8 @@ impl Watcher {
             Some(Err(_)) | None => Meaning::Structure,
         };
         match meaning {
-            Meaning::Nothing => {}
-            Meaning::File(path) => drop(self.pending.get_or_insert_default().files.insert(path)),
+            Meaning::Files(files) if files.is_empty() => {}
+            Meaning::Files(files) => self.pending.get_or_insert_default().files.extend(files),
             Meaning::Structure => self.renew(),
         }
     }
@@ -111,7 +114,8 @@ impl Watcher {
 impl Tree {
     fn new(root: &Path, excluded: Option<&Path>) -> io::Result<Self> {
         let events = Inotify::init()?.into_event_stream([0; 16_384])?;
-        let mut tree = Tree { events, directories: HashMap::new(), identity: identity(root) };
+        let (directories, hops) = (HashMap::new(), HashMap::new());
+        let mut tree = Tree { events, directories, hops, identity: identity(root) };
         let mut stack = vec![(root.to_path_buf(), 0)];
         while let Some((directory, depth)) = stack.pop() {
             let is_excluded =
@@ -120,17 +124,34 @@ impl Tree {
                 continue;
             }
             let Ok(entries) = fs::read_dir(&directory) else { continue };
-            let below = entries
-                .flatten()
-                .map(|entry| entry.path())
-                .filter(|path| !is_hidden(path) && path.is_dir());
-            stack.extend(below.map(|path| (path, depth + 1)));
+            for path in entries.flatten().map(|entry| entry.path()).filter(|p| !is_hidden(p)) {
+                if path.is_symlink() && (is_manifest(&path) || !path.is_file()) {
+                    tree.watch_link(&path);
+                }
+                if path.is_dir() {
+                    stack.push((path, depth + 1));
+                }
+            }
         }
         Ok(tree)
     }
 
     /// False when it cannot be watched, or is watched already (a link that leads back).
     fn watch(&mut self, directory: &Path) -> bool {
+        let Some(descriptor) = self.add(directory) else { return false };
+        self.directories.insert(descriptor, directory.to_path_buf()).is_none()
+    }
+
+    /// What a link leads to lies in other folders, and may be written, replaced or removed there.
+    fn watch_link(&mut self, link: &Path) {
+        for (directory, name) in hops(link) {
+            if let Some(descriptor) = self.add(&directory) {
+                self.hops.entry((descriptor, name)).or_default().push(link.to_path_buf());
+            }
+        }
+    }
+
+    fn add(&mut self, directory: &Path) -> Option<WatchDescriptor> {
         let mask = WatchMask::CLOSE_WRITE
             | WatchMask::CREATE
             | WatchMask::DELETE
@@ -140,8 +161,7 @@ impl Tree {
             | WatchMask::DELETE_SELF
             | WatchMask::MOVE_SELF
             | WatchMask::ONLYDIR;
-        let Ok(descriptor) = self.events.watches().add(directory, mask) else { return false };
-        self.directories.insert(descriptor, directory.to_path_buf()).is_none()
+        self.events.watches().add(directory, mask).ok()
     }
 
     fn meaning(&self, event: &Event<OsString>) -> Meaning {
@@ -153,27 +173,114 @@ impl Tree {
         {
             return Meaning::Structure;
         }
-        let (Some(directory), Some(name)) = (self.directories.get(&event.wd), &event.name) else {
-            return Meaning::Nothing;
+        let Some(name) = &event.name else { return Meaning::none() };
+        let through_links = match self.hops.get(&(event.wd.clone(), name.clone())) {
+            Some(links) => through_links(event, links),
+            None => Meaning::none(),
         };
-        let path = directory.join(name);
-        // Kubernetes swaps the files of a mounted ConfigMap by renaming this link.
-        if is_hidden(&path) && name != "..data" {
-            return Meaning::Nothing;
+        match self.directories.get(&event.wd) {
+            Some(directory) => in_folder(event, directory, name).and(through_links),
+            None => through_links,
         }
-        if is(EventMask::ISDIR) {
-            let moved =
-                EventMask::CREATE | EventMask::DELETE | EventMask::MOVED_FROM | EventMask::MOVED_TO;
-            return if is(moved) { Meaning::Structure } else { Meaning::File(path) };
-        }
-        if path.is_symlink() || name == "..data" {
-            return Meaning::Structure;
-        }
-        // A new file counts when it is closed; a hard link is whole at once.
-        let is_unfinished = is(EventMask::CREATE)
-            && !fs::metadata(&path).is_ok_and(|metadata| metadata.nlink() > 1);
-        if !is_manifest(&path) || is_unfinished { Meaning::Nothing } else { Meaning::File(path) }
     }
+}
+
+/// An event of a watched directory of the folder.
+fn in_folder(event: &Event<OsString>, directory: &Path, name: &OsStr) -> Meaning {
+    let path = directory.join(name);
+    // Kubernetes swaps the files of a mounted ConfigMap by renaming this link.
+    if is_hidden(&path) && name != "..data" {
+        return Meaning::none();
+    }
+    if event.mask.contains(EventMask::ISDIR) {
+        return if is_moved(event) { Meaning::Structure } else { Meaning::Files(vec![path]) };
+    }
+    if path.is_symlink() || name == "..data" {
+        return Meaning::Structure;
+    }
+    // A new file counts when it is closed; a hard link is whole at once, and so is what is no file.
+    let is_unfinished = event.mask.contains(EventMask::CREATE)
+        && !fs::metadata(&path).is_ok_and(|metadata| metadata.nlink() > 1 || !metadata.is_file());
+    if !is_manifest(&path) || is_unfinished {
+        return Meaning::none();
+    }
+    Meaning::Files(vec![path])
+}
+
+/// An event of a name that links of the folder lead over: what is moved, made or removed may turn the way. A file
+/// that is made there is told of again when it is closed.
+fn through_links(event: &Event<OsString>, links: &[PathBuf]) -> Meaning {
+    let is_new_file = event.mask.contains(EventMask::CREATE)
+        && links.iter().all(|link| fs::metadata(link).is_ok_and(|metadata| metadata.is_file()));
+    match is_moved(event) {
+        true if !is_new_file => Meaning::Structure,
+        true => Meaning::none(),
+        false => Meaning::Files(links.to_vec()),
+    }
+}
+
+fn is_moved(event: &Event<OsString>) -> bool {
+    event.mask.intersects(
+        EventMask::CREATE | EventMask::DELETE | EventMask::MOVED_FROM | EventMask::MOVED_TO,
+    )
+}
+
+impl Meaning {
+    const fn none() -> Self {
+        Meaning::Files(Vec::new())
+    }
+
+    fn and(self, other: Meaning) -> Meaning {
+        match (self, other) {
+            (Meaning::Files(mut files), Meaning::Files(more)) => {
+                files.extend(more);
+                Meaning::Files(files)
+            }
+            _ => Meaning::Structure,
+        }
+    }
+}
+
+/// The names that a symbolic link leads over, each with the directory it lies in: the link itself, links on the way,
+/// and what it ends at, or the first name that is not there.
+fn hops(link: &Path) -> Vec<(PathBuf, OsString)> {
+    let (Some(parent), Some(name)) = (link.parent(), link.file_name()) else { return Vec::new() };
+    let Ok(mut directory) = fs::canonicalize(parent) else { return Vec::new() };
+    let mut rest = VecDeque::from([name.to_owned()]);
+    let mut hops = Vec::new();
+    while let Some(name) = rest.pop_front() {
+        match Path::new(&name).components().next() {
+            Some(Component::Normal(_)) => {}
+            Some(Component::ParentDir) => {
+                directory.pop();
+                continue;
+            }
+            Some(Component::RootDir) => {
+                directory = PathBuf::from("/");
+                continue;
+            }
+            Some(Component::CurDir | Component::Prefix(_)) | None => continue,
+        }
+        let path = directory.join(&name);
+        let target = fs::read_link(&path);
+        let is_end = rest.is_empty() || !path.exists();
+        if target.is_ok() || is_end {
+            hops.push((directory.clone(), name));
+        }
+        match target {
+            Ok(target) => {
+                for component in target.components().rev() {
+                    rest.push_front(component.as_os_str().to_owned());
+                }
+            }
+            Err(_) if is_end => break,
+            Err(_) => directory = path,
+        }
+        if hops.len() > MAX_HOPS {
+            break;
+        }
+    }
+    hops
 }
 
 fn identity(root: &Path) -> Option<(u64, u64)> {
@@ -278,8 +385,82 @@ mod tests {
         fs::write(&file, "a").expect("write");
         while watcher.pending.is_none() {
             // Shorter than the quiet time, so that each wait is given up on the way.
-            let _ = tokio::time::timeout(Duration::from_millis(1), watcher.changed()).await;
+            let wait = tokio::time::timeout(Duration::from_millis(1), watcher.changed());
+            if let Ok(changes) = wait.await {
+                // A busy machine: both times were over before anybody looked.
+                assert!(changes.files.contains(&file));
+                return;
+            }
         }
         assert!(soon(&mut watcher).await.files.contains(&file));
+    }
+
+    async fn nothing_more(watcher: &mut Watcher) {
+        while tokio::time::timeout(Duration::from_millis(150), watcher.changed()).await.is_ok() {}
+    }
+
+    fn link(to: impl AsRef<Path>, at: impl AsRef<Path>) {
+        std::os::unix::fs::symlink(to, at).expect("symlink");
+    }
+
+    #[tokio::test]
+    async fn a_link_to_a_folder_that_is_removed_is_seen() {
+        let (root, other) =
+            (tempfile::tempdir().expect("temp dir"), tempfile::tempdir().expect("temp dir"));
+        link(other.path(), root.path().join("linked"));
+        let mut watcher = Watcher::new(root.path(), None).expect("inotify works");
+        fs::remove_file(root.path().join("linked")).expect("remove");
+        soon(&mut watcher).await;
+    }
+
+    #[tokio::test]
+    async fn what_lies_behind_a_link_to_a_file_is_followed() {
+        let (root, other) =
+            (tempfile::tempdir().expect("temp dir"), tempfile::tempdir().expect("temp dir"));
+        let at = |name: &str| other.path().join(name);
+        for folder in ["1", "2"] {
+            fs::create_dir(at(folder)).expect("create folder");
+            fs::write(at(folder).join("a.yaml"), folder).expect("write");
+        }
+        link("1", at("current"));
+        let (linked, plain) = (root.path().join("a.yaml"), root.path().join("b.yaml"));
+        link(at("current/a.yaml"), &linked);
+        fs::write(&plain, "b").expect("write");
+        link("b.yaml", root.path().join("c.yaml"));
+        let mut watcher = Watcher::new(root.path(), None).expect("inotify works");
+
+        fs::write(at("1/a.yaml"), "written in place").expect("write");
+        assert!(soon(&mut watcher).await.files.contains(&linked));
+        fs::write(&plain, "written").expect("write");
+        let changes = soon(&mut watcher).await.files;
+        assert!(changes.contains(&plain) && changes.contains(&root.path().join("c.yaml")));
+
+        nothing_more(&mut watcher).await;
+        fs::write(at("1/new"), "replaced").expect("write");
+        fs::rename(at("1/new"), at("1/a.yaml")).expect("rename");
+        soon(&mut watcher).await;
+        nothing_more(&mut watcher).await;
+        link("2", at("next"));
+        fs::rename(at("next"), at("current")).expect("rename");
+        soon(&mut watcher).await;
+        nothing_more(&mut watcher).await;
+        fs::remove_file(at("2/a.yaml")).expect("remove");
+        soon(&mut watcher).await;
+        nothing_more(&mut watcher).await;
+        fs::write(at("2/a.yaml"), "back").expect("write");
+        assert!(soon(&mut watcher).await.files.contains(&linked));
+    }
+
+    #[tokio::test]
+    async fn what_is_no_file_is_seen_at_once() {
+        let root = tempfile::tempdir().expect("temp dir");
+        let mut watcher = Watcher::new(root.path(), None).expect("inotify works");
+        let fifo = root.path().join("x.yaml");
+        let made = std::process::Command::new("mkfifo").arg(&fifo).status().expect("mkfifo runs");
+        assert!(made.success());
+        assert!(soon(&mut watcher).await.files.contains(&fifo));
+        let mut folder = crate::Folder::new(root.path(), None);
+        let reading = folder.read(&HashSet::from([fifo])).expect("the folder is there");
+        assert_eq!(reading.diagnostics[0].code, "unreadable-file");
     }
 }

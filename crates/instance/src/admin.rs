@@ -26,6 +26,11 @@ impl console::Subject for Admin {
         if self.shared.is_ready() {
             return Ok(());
         }
+        if self.shared.is_draining() {
+            return Err(
+                "draining: requests that run are finished, no new ones are taken".to_owned()
+            );
+        }
         Err(match self.shared.serving() {
             None => {
                 "no snapshot yet: the folder has a mistake, see the log of `cutwater up`".to_owned()

@@ -52,6 +52,7 @@ struct Visible {
     nameserver: Option<SocketAddr>,
     /// The first view that the workers were given; none before they start, and while they drain.
     first: Option<(Cell<EdgeView>, u64)>,
+    is_draining: bool,
 }
 
 impl Shared {
@@ -59,6 +60,11 @@ impl Shared {
     pub fn is_ready(&self) -> bool {
         let first = self.lock().first.clone();
         first.is_some_and(|(views, generation)| views.progress(generation).is_complete())
+    }
+
+    /// Told to stop: what runs is finished, nothing new is taken.
+    pub fn is_draining(&self) -> bool {
+        self.lock().is_draining
     }
 
     pub fn serving(&self) -> Option<Arc<Serving>> {
@@ -248,6 +254,34 @@ impl Publisher {
         }
     }
 
+    /// Ports that others held may be free by now. Gives what was bound, one sentence each.
+    pub async fn try_ports_again(&mut self) -> Vec<String> {
+        let mut bound = Vec::new();
+        if self.nameserver.is_none()
+            && self.serving().is_some_and(|serving| !serving.snapshot().dns.zones.is_empty())
+            && self.start_nameserver().is_none()
+        {
+            bound.push("the DNS port is bound now".to_owned());
+        }
+        let faults = |edge: &Edge| -> Vec<u16> {
+            edge.bind_faults().into_iter().map(|fault| fault.port).collect()
+        };
+        let Some(before) = self.edge.as_ref().map(faults).filter(|faults| !faults.is_empty())
+        else {
+            return bound;
+        };
+        // The workers try with every view that they are given, though it be the one they have.
+        let generation = self.views.set(self.views.current());
+        self.views.acknowledged(generation, PATIENCE).await;
+        self.views.collect();
+        let after = self.edge.as_ref().map(faults).unwrap_or_default();
+        let freed = before.iter().filter(|port| !after.contains(port));
+        bound.extend(freed.map(|port| format!("port {port} is bound now")));
+        let ports = self.port_states();
+        self.shared.lock().ports = ports;
+        bound
+    }
+
     /// The workers start with the first view, so that its ports are bound before anything is said.
     fn start_edge(&mut self, generation: u64) -> Vec<String> {
         if self.edge.is_some() {
@@ -319,9 +353,7 @@ impl Publisher {
                 self.nameserver = Some(server);
                 None
             }
-            Err(error) => Some(format!(
-                "DNS port {DNS_PORT} + offset {offset} = {port}: {error}; use --port-offset"
-            )),
+            Err(error) => Some(dns::fault(self.config.bind, DNS_PORT, offset, &error)),
         }
     }
 
@@ -420,7 +452,11 @@ impl Publisher {
     /// Finishes what runs; returns when all is done or the limit has passed. `is_followed` says that another process
     /// accepts from the same sockets.
     pub async fn drain(&mut self, limit: Duration, is_followed: bool) {
-        self.shared.lock().first = None;
+        {
+            let mut visible = self.shared.lock();
+            visible.first = None;
+            visible.is_draining = true;
+        }
         if is_followed {
             // It ends with the process that serves, however long this one drains.
             self.claim = None;

@@ -6,6 +6,7 @@ use model::id::ServicePort;
 use publish::Progress;
 use std::collections::BTreeSet;
 use std::fmt;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 pub struct Receipt {
@@ -28,6 +29,8 @@ pub struct EndpointChange {
     /// Ready and all, before and after.
     pub before: (usize, usize),
     pub after: (usize, usize),
+    /// Endpoints came or went, whatever their number.
+    pub has_other_addresses: bool,
 }
 
 /// Services in a line; of more the number is said.
@@ -48,18 +51,24 @@ pub fn endpoint_changes(before: &Facts, after: &Facts) -> Vec<EndpointChange> {
             port: port.clone(),
             before: count(before, port),
             after: count(after, port),
+            has_other_addresses: addresses(before, port) != addresses(after, port),
         })
         .collect()
+}
+
+fn addresses(facts: &Facts, port: &ServicePort) -> BTreeSet<SocketAddr> {
+    facts.endpoints(port).iter().map(|endpoint| endpoint.address).collect()
 }
 
 impl fmt::Display for EndpointChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (ready, all) = self.after;
-        write!(
-            f,
-            "{}: {ready} of {all} ready (was {} of {})",
-            self.port, self.before.0, self.before.1
-        )
+        write!(f, "{}: {ready} of {all} ready", self.port)?;
+        match (self.before == self.after, self.has_other_addresses) {
+            (false, _) => write!(f, " (was {} of {})", self.before.0, self.before.1),
+            (true, true) => f.write_str(", addresses changed"),
+            (true, false) => f.write_str(", the state of endpoints changed"),
+        }
     }
 }
 
@@ -126,5 +135,21 @@ mod tests {
             ["shop/cart:80: 1 of 2 ready (was 2 of 2)", "shop/new:80: 1 of 1 ready (was 0 of 0)"];
         assert_eq!(shown, expected);
         assert!(endpoint_changes(&after, &after).is_empty());
+    }
+
+    #[test]
+    fn what_counts_do_not_tell_is_said() {
+        let shown = |after: &Facts| -> Vec<String> {
+            let before = facts(&[("cart", &[true, false])]);
+            endpoint_changes(&before, after).iter().map(ToString::to_string).collect()
+        };
+        let mut moved = facts(&[("cart", &[true, false])]);
+        for set in moved.endpoints.values_mut() {
+            Arc::make_mut(set).endpoints[0].address = ([127, 0, 0, 2], 1).into();
+        }
+        assert_eq!(shown(&moved), ["shop/cart:80: 1 of 2 ready, addresses changed"]);
+        let swapped = facts(&[("cart", &[false, true])]);
+        let expected = ["shop/cart:80: 1 of 2 ready, the state of endpoints changed"];
+        assert_eq!(shown(&swapped), expected);
     }
 }

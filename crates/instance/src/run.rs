@@ -24,6 +24,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+/// How often ports that could not be bound are tried again.
+const PORT_RETRY: Duration = Duration::from_secs(1);
 /// How often replaced values are let go, and certificates looked at for their time.
 const HOUSEKEEPING: Duration = Duration::from_secs(60);
 
@@ -193,6 +195,8 @@ impl Instance {
     async fn live(&mut self, signals: &mut Signals) -> Result<End, StartError> {
         let mut housekeeping =
             tokio::time::interval_at(tokio::time::Instant::now() + HOUSEKEEPING, HOUSEKEEPING);
+        let mut port_retry = tokio::time::interval(PORT_RETRY);
+        port_retry.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let ask = tokio::select! {
                 changes = self.watcher.changed() => {
@@ -208,6 +212,12 @@ impl Instance {
                     Wish::Upgrade => None,
                 },
                 ask = self.asks.recv() => ask,
+                _ = port_retry.tick() => {
+                    for bound in self.publisher.try_ports_again().await {
+                        eprintln!("{bound}");
+                    }
+                    continue;
+                }
                 _ = housekeeping.tick() => {
                     self.publisher.keep_house().await;
                     self.look_at_findings();

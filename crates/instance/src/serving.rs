@@ -58,6 +58,13 @@ impl Serving {
 
     pub fn world<'a>(&'a self, entry: &'a Entry) -> World<'a> {
         let Draft { reading, compiled, facts, .. } = &*self.draft;
-        World { compiled, inputs: &reading.inputs, facts, router: self.view.router(), entry }
+        World {
+            compiled,
+            inputs: &reading.inputs,
+            mistakes: &reading.diagnostics,
+            facts,
+            router: self.view.router(),
+            entry,
+        }
     }
 }

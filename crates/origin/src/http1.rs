@@ -1,6 +1,7 @@
 //! HTTP/1.0 and HTTP/1.1 by hand: heads by `httparse`, bodies by length or in chunks, answers with a
 //! length or in chunks (RFC 9112). Lenient about what it reads: judging requests is the proxy's part.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::future::poll_fn;
 use std::io;
@@ -373,10 +374,38 @@ fn framing_fields(status: StatusCode, length: Option<u64>, chunked: bool) -> Str
     }
 }
 
+/// A target with bytes beyond ASCII is no text for the parser and yet what a proxy may pass on: the parser is shown
+/// letters in their place. What it says of lengths stays true.
+fn mask_target(bytes: &[u8]) -> Cow<'_, [u8]> {
+    let line = request_line(bytes);
+    if line.is_ascii() {
+        return Cow::Borrowed(bytes);
+    }
+    let end = bytes.len() - bytes.trim_ascii_start().len() + line.len();
+    let mut masked = bytes.to_vec();
+    for byte in masked.iter_mut().take(end).filter(|byte| !byte.is_ascii()) {
+        *byte = b'x';
+    }
+    Cow::Owned(masked)
+}
+
+/// As received; bytes that are no UTF-8 are shown as U+FFFD, as in fields.
+fn target(bytes: &[u8]) -> String {
+    let mut words = request_line(bytes).split(|byte| *byte == b' ').filter(|word| !word.is_empty());
+    String::from_utf8_lossy(words.nth(1).unwrap_or_default()).into_owned()
+}
+
+fn request_line(bytes: &[u8]) -> &[u8] {
+    let bytes = bytes.trim_ascii_start();
+    let end = bytes.iter().position(|byte| matches!(byte, b'\r' | b'\n'));
+    &bytes[..end.unwrap_or(bytes.len())]
+}
+
 fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, Fault> {
     let mut headers = [httparse::EMPTY_HEADER; limits::HEADERS];
     let mut request = httparse::Request::new(&mut headers);
-    let length = match request.parse(bytes) {
+    let masked = mask_target(bytes);
+    let length = match request.parse(&masked) {
         Ok(httparse::Status::Complete(length)) => length,
         Ok(httparse::Status::Partial) => return Ok(None),
         Err(error) => return Err(Fault::bad(&format!("the request head is malformed: {error}"))),
@@ -386,7 +415,7 @@ fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, Fault> {
     };
     let head = Head {
         method: request.method.unwrap_or_default().to_owned(),
-        target: request.path.unwrap_or_default().to_owned(),
+        target: target(bytes),
         minor: request.version.unwrap_or(1),
         headers: request.headers.iter().map(field).collect(),
     };

@@ -200,6 +200,19 @@ async fn what_is_too_large_or_malformed_is_refused() {
 }
 
 #[tokio::test]
+async fn bytes_beyond_ascii_in_a_target_are_answered() {
+    let origin = origin().await;
+    let mut io = origin.connect().await;
+    io.write_all(b"GET /\xff/\xc3\xa9 HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+        .await
+        .unwrap();
+    let mut answer = String::new();
+    within(io.read_to_string(&mut answer)).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert_eq!(json(&answer)["target"], "/\u{fffd}/\u{e9}");
+}
+
+#[tokio::test]
 async fn http_2_with_prior_knowledge_is_served() {
     let origin = origin().await;
     let (mut client, connection) = h2::client::handshake(origin.connect().await).await.unwrap();

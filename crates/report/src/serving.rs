@@ -1,7 +1,7 @@
 //! What is served, as lines for a person: hostnames with URLs, backends, certificate and zone, and commands to copy.
 
 use model::certificates::Source;
-use model::edge::{Action, Listener, Protocol, Target};
+use model::edge::{Action, Attachment, Listener, Match, PathMatch, Protocol, Rule, Target};
 use model::id::ServicePort;
 use model::{Facts, HostPattern, ObjectId, Snapshot};
 use std::borrow::Cow;
@@ -22,11 +22,27 @@ pub struct Where<'a> {
 struct Host {
     /// A pattern is nothing that a client could ask for.
     is_exact: bool,
-    entries: BTreeMap<(u16, Protocol), Trust>,
+    entries: BTreeMap<(u16, Protocol), Entry>,
     services: BTreeSet<ServicePort>,
     has_redirect: bool,
     certificates: BTreeSet<String>,
     zone: Option<String>,
+}
+
+/// One port of a hostname.
+#[derive(Default)]
+struct Entry {
+    trust: Trust,
+    /// One that a rule takes.
+    path: Option<SamplePath>,
+}
+
+/// A path to try, the best first: without further conditions, and the root before others.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct SamplePath {
+    has_conditions: bool,
+    is_below_root: bool,
+    path: String,
 }
 
 /// What a client must trust at an entry.
@@ -63,19 +79,66 @@ fn hosts(snapshot: &Snapshot) -> BTreeMap<String, Host> {
                 zone: zone(snapshot, name),
                 ..Host::default()
             });
-            let trust = host.entries.entry((listener.port, listener.protocol)).or_default();
+            let entry = host.entries.entry((listener.port, listener.protocol)).or_default();
             for (text, needs) in &certificates {
                 host.certificates.insert(text.clone());
                 if *needs == Trust::Issuer {
-                    *trust = Trust::Issuer;
+                    entry.trust = Trust::Issuer;
                 }
             }
-            for rule in &attachment.route.rules {
+            let reached: Vec<&Rule> = reached_rules(listener, attachment).collect();
+            let matches = reached.iter().flat_map(|rule| &rule.matches);
+            let paths = matches.filter_map(sample_path);
+            entry.path = paths.chain(entry.path.take()).min();
+            for rule in reached {
                 collect_action(host, &rule.action);
             }
         }
     }
     hosts
+}
+
+/// Rules that some request of the host can come to. Of one effective host the routes that wrote a more specific one
+/// are asked first, and may take every path of a rule.
+fn reached_rules<'a>(
+    listener: &'a Listener,
+    attachment: &'a Attachment,
+) -> impl Iterator<Item = &'a Rule> {
+    let own = attachment.original.specificity();
+    let before: Vec<&Match> = listener
+        .attachments
+        .iter()
+        .filter(|a| a.host == attachment.host && a.original.specificity() > own)
+        .flat_map(|a| &a.route.rules)
+        .flat_map(|rule| &rule.matches)
+        .filter(|earlier| earlier.conditions.is_empty())
+        .collect();
+    let is_reached =
+        move |found: &Match| !before.iter().any(|earlier| takes_all(&earlier.path, &found.path));
+    attachment.route.rules.iter().filter(move |rule| rule.matches.iter().any(&is_reached))
+}
+
+/// True when the first takes every path that the second takes.
+fn takes_all(first: &PathMatch, second: &PathMatch) -> bool {
+    match (first, second) {
+        (PathMatch::Prefix(prefix), _) if prefix.is_empty() => true,
+        (PathMatch::Prefix(prefix), PathMatch::Prefix(path) | PathMatch::Exact(path)) => path
+            .strip_prefix(&**prefix)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
+        (first, second) => first == second,
+    }
+}
+
+/// None for a regular expression: what it takes is not for a program to guess.
+fn sample_path(found: &Match) -> Option<SamplePath> {
+    let path = match &found.path {
+        PathMatch::Exact(path) => path.to_string(),
+        PathMatch::Prefix(path) if path.is_empty() => "/".to_owned(),
+        PathMatch::Prefix(path) => path.to_string(),
+        PathMatch::Regex(_) => return None,
+    };
+    let has_conditions = !found.conditions.is_empty();
+    Some(SamplePath { has_conditions, is_below_root: path != "/", path })
 }
 
 fn collect_action(host: &mut Host, action: &Action) {
@@ -113,7 +176,7 @@ fn zone(snapshot: &Snapshot, name: &str) -> Option<String> {
 
 fn host_text(name: &str, host: &Host, facts: &Facts, place: &Where<'_>) -> String {
     let urls: Vec<String> =
-        host.entries.keys().map(|(port, protocol)| url(name, *port, *protocol, place)).collect();
+        host.entries.keys().map(|(port, of)| url(name, *port, *of, "/", place)).collect();
     let backends: Vec<String> = host
         .services
         .iter()
@@ -141,14 +204,14 @@ fn host_text(name: &str, host: &Host, facts: &Facts, place: &Where<'_>) -> Strin
     )
 }
 
-fn url(name: &str, port: u16, protocol: Protocol, place: &Where<'_>) -> String {
+fn url(name: &str, port: u16, protocol: Protocol, path: &str, place: &Where<'_>) -> String {
     let (scheme, standard) = match protocol {
         Protocol::Https => ("https", 443),
         Protocol::Http => ("http", 80),
     };
     let bound = port.saturating_add(place.port_offset);
     let shown = if bound == standard { String::new() } else { format!(":{bound}") };
-    format!("{scheme}://{name}{shown}/")
+    format!("{scheme}://{name}{shown}{path}")
 }
 
 /// Lines that work as printed, each for the first exact hostname that it can work for.
@@ -162,8 +225,9 @@ fn commands(hosts: &BTreeMap<String, Host>, place: &Where<'_>) -> String {
     lines.extend(over_tls(&exact, place));
     lines.extend(in_clear(&exact, place));
     lines.extend(asks_dns(&exact, place));
-    if let Some((name, _)) = exact.first() {
-        lines.push(format!("cutwater explain {name}{}", admin_option(place.admin)));
+    if let Some((name, host)) = exact.first() {
+        let question = question(name, host);
+        lines.push(format!("cutwater explain {}{}", quoted(&question), admin_option(place.admin)));
     }
     if lines.is_empty() {
         return String::new();
@@ -172,42 +236,68 @@ fn commands(hosts: &BTreeMap<String, Host>, place: &Where<'_>) -> String {
     format!("\ntry\n{shown}")
 }
 
+/// The name alone asks for the root, over HTTPS where it is served.
+fn question(name: &str, host: &Host) -> String {
+    let entry = host.entries.iter().max_by_key(|((_, protocol), _)| *protocol == Protocol::Https);
+    match entry.and_then(|((_, protocol), entry)| Some((protocol, entry.path.as_ref()?))) {
+        Some((protocol, sample)) if sample.is_below_root => {
+            let scheme = if *protocol == Protocol::Https { "https" } else { "http" };
+            format!("{scheme}://{name}{}", sample.path)
+        }
+        _ => name.to_owned(),
+    }
+}
+
 /// With the local CA where a hostname has its certificate from there: that file is at hand.
 fn over_tls(exact: &[(&str, &Host)], place: &Where<'_>) -> Vec<String> {
-    if let Some((name, port)) = entry(exact, Protocol::Https, Trust::LocalCa) {
+    if let Some((name, port, path)) = entry(exact, Protocol::Https, Trust::LocalCa) {
         let trust = format!("--cacert {} ", quoted(place.ca_file));
-        return vec![curl(name, port, Protocol::Https, &trust, place)];
+        return vec![curl(name, (port, Protocol::Https), path, &trust, place)];
     }
-    let Some((name, port)) = entry(exact, Protocol::Https, Trust::Issuer) else {
+    let Some((name, port, path)) = entry(exact, Protocol::Https, Trust::Issuer) else {
         return Vec::new();
     };
     vec![
         "# no hostname has its certificate from the local CA: this needs an issuer that curl trusts"
             .to_owned(),
-        curl(name, port, Protocol::Https, "", place),
+        curl(name, (port, Protocol::Https), path, "", place),
     ]
 }
 
 fn in_clear(exact: &[(&str, &Host)], place: &Where<'_>) -> Option<String> {
-    let (name, port) = entry(exact, Protocol::Http, Trust::LocalCa)?;
-    Some(curl(name, port, Protocol::Http, "", place))
+    let (name, port, path) = entry(exact, Protocol::Http, Trust::LocalCa)?;
+    Some(curl(name, (port, Protocol::Http), path, "", place))
 }
 
-fn entry<'a>(exact: &[(&'a str, &Host)], of: Protocol, trust: Trust) -> Option<(&'a str, u16)> {
+/// The first that fits: its name, port, and a path that is routed.
+fn entry<'a>(
+    exact: &[(&'a str, &'a Host)],
+    of: Protocol,
+    trust: Trust,
+) -> Option<(&'a str, u16, &'a str)> {
     exact.iter().find_map(|(name, host)| {
         let mut entries = host.entries.iter();
-        let found = entries.find(|((_, protocol), needs)| *protocol == of && **needs == trust);
-        found.map(|((port, _), _)| (*name, *port))
+        let found = entries.find(|((_, protocol), e)| *protocol == of && e.trust == trust);
+        found.map(|((port, _), entry)| {
+            (*name, *port, entry.path.as_ref().map_or("/", |sample| sample.path.as_str()))
+        })
     })
 }
 
-fn curl(name: &str, port: u16, protocol: Protocol, trust: &str, place: &Where<'_>) -> String {
+fn curl(
+    name: &str,
+    (port, protocol): (u16, Protocol),
+    path: &str,
+    trust: &str,
+    place: &Where<'_>,
+) -> String {
     let bound = port.saturating_add(place.port_offset);
     let address = match reachable(place.bind) {
         IpAddr::V4(address) => address.to_string(),
         IpAddr::V6(address) => format!("[{address}]"),
     };
-    format!("curl --resolve {name}:{bound}:{address} {trust}{}", url(name, port, protocol, place))
+    let url = url(name, port, protocol, path, place);
+    format!("curl --resolve {name}:{bound}:{address} {trust}{}", quoted(&url))
 }
 
 /// A name outside every zone would be refused.

@@ -204,3 +204,62 @@ fn the_plan_shows_what_policies_say() {
     }
     assert_eq!(rule.pointer("/action/forward/0/policy/outlierEjection"), None);
 }
+
+const TWO_INGRESSES: &str = "
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: any, namespace: shop}
+spec:
+  rules:
+  - http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: wide, port: {number: 80}}}}]}
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: own, namespace: shop}
+spec:
+  rules:
+  - host: all.test
+    http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: own, port: {number: 80}}}}]}
+  - host: one.test
+    http: {paths: [{path: /only/it, pathType: Exact, backend: {service: {name: own, port: {number: 80}}}}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: wide, namespace: shop}
+spec: {ports: [{port: 80}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: own, namespace: shop}
+spec: {ports: [{port: 80}]}
+";
+
+#[test]
+fn backends_that_no_request_of_the_host_comes_to_are_not_its_backends() {
+    let Made { compiled, facts } = made(&[TWO_INGRESSES]);
+    let text = to_text(&compiled.snapshot, &facts, &place("127.0.0.1"));
+    let backends: Vec<&str> = text.lines().filter(|line| line.contains("backends")).collect();
+    let (wide, own) = ("shop/wide:80 (0 of 0 ready)", "shop/own:80 (0 of 0 ready)");
+    let expected = [
+        format!("    backends     {wide}"),
+        format!("    backends     {own}"),
+        format!("    backends     {own}, {wide}"),
+    ];
+    assert_eq!(backends, expected, "{text}");
+}
+
+#[test]
+fn a_path_that_is_routed_is_asked_for() {
+    let (_, own) = TWO_INGRESSES.split_once("---\n").expect("two objects");
+    let one = own.split("  - host: all.test\n").collect::<Vec<_>>().join("");
+    let without_all: String = one
+        .lines()
+        .filter(|line| !line.contains("path: /,"))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let Made { compiled, facts } = made(&[&without_all]);
+    let expected = "  curl --resolve one.test:8080:127.0.0.1 http://one.test:8080/only/it
+  cutwater explain http://one.test/only/it
+";
+    assert_eq!(commands(&compiled.snapshot, &facts, &place("127.0.0.1")), expected);
+}

@@ -49,7 +49,7 @@ fn from_folder(dir: &Path, question: &Question) -> Result<Value, folder::Unreada
     let study = study(dir)?;
     if study.reading.holds_back() {
         eprintln!(
-            "warning: the folder has mistakes; what they touch is left out (cutwater check {})",
+            "warning: the folder has mistakes, so `up` would hold it back (cutwater check {})",
             dir.display()
         );
     }
@@ -57,6 +57,7 @@ fn from_folder(dir: &Path, question: &Question) -> Result<Value, folder::Unreada
     let world = World {
         compiled: &study.compiled,
         inputs: &study.reading.inputs,
+        mistakes: &study.reading.diagnostics,
         facts: &study.facts,
         router: &router,
         entry: &Entry::default(),

@@ -13,10 +13,18 @@ pub fn run(arguments: &Snapshot) -> Result<u8> {
     };
     match &arguments.source.dir {
         Some(dir) => match study(dir) {
-            Ok(study) => terminal::print(&format!(
-                "{:#}\n",
-                report::plan::to_json(&study.compiled.snapshot, &study.compiled.statuses)
-            ))?,
+            Ok(study) => {
+                let plan =
+                    report::plan::to_json(&study.compiled.snapshot, &study.compiled.statuses);
+                terminal::print(&format!("{plan:#}\n"))?;
+                if study.reading.holds_back() {
+                    let message = format!(
+                        "the folder has mistakes, so `up` would hold it back; the plan is of what could be read (cutwater check {})",
+                        dir.display()
+                    );
+                    return complain(exit::FAILED, message);
+                }
+            }
             Err(error) => return complain(exit::NO_INPUT, error.to_string()),
         },
         None => match block_on(console::client::get(arguments.source.admin, "/snapshot"))? {
