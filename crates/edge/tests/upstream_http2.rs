@@ -256,7 +256,7 @@ fn what_was_not_processed_is_tried_again() {
         peer.response()
     };
     assert_eq!((status(&head), origin.requests()), (502, 2));
-    assert_eq!(failures(&running, "not-processed"), 1);
+    assert!(failures(&running, "not-processed") > 0);
     // Without a body it is, some times, and no connection is made for it.
     assert_eq!(status(&peer.get("/refuse", "a.test").0), 502);
     assert_eq!((origin.connections(), origin.requests()), (2, 6));
