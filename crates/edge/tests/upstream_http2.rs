@@ -263,6 +263,17 @@ fn what_was_not_processed_is_tried_again() {
 }
 
 #[test]
+fn a_stream_that_is_reset_is_a_fault_and_no_reason_to_connect() {
+    let (running, port, origin) = start(Manner::default());
+    let mut peer = Peer::connect(port);
+    for _ in 0..5 {
+        assert_eq!(status(&peer.get("/reset", "a.test").0), 502);
+    }
+    assert_eq!(failures(&running, "malformed"), 5);
+    assert_eq!((origin.connections(), origin.requests()), (1, 5));
+}
+
+#[test]
 fn a_connection_that_goes_away_finishes_and_the_next_request_makes_another() {
     let (_running, port, origin) = start(Manner::default());
     let mut peer = Peer::connect(port);
