@@ -383,8 +383,9 @@ impl<C: Client> Http2Pump<'_, C> {
         match self.down.head_sent {
             true => Fault::Truncated,
             false if error.is_remote() && is_refused => Fault::NotProcessed,
-            false if error.is_library() || self.down.interims.count > 0 => Fault::Malformed,
-            false => Fault::NoResponse,
+            // The connection ended, which says nothing about this request.
+            false if error.is_io() && self.down.interims.count == 0 => Fault::NoResponse,
+            false => Fault::Malformed,
         }
     }
 }

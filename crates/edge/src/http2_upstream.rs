@@ -24,7 +24,10 @@ use std::task::Poll;
 use tokio::sync::Notify;
 
 const STREAM_WINDOW_BYTES: u32 = 256 << 10;
-const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
+/// Room for the windows of all streams: clients that do not read shall hold their own streams back and no others.
+const CONNECTION_WINDOW_BYTES: u32 = STREAMS * STREAM_WINDOW_BYTES;
+/// Streams of one connection, where the origin does not allow fewer.
+const STREAMS: u32 = 128;
 const SEND_BUFFER_BYTES: usize = 64 << 10;
 /// Streams that we remember after a reset of ours, and resets that an origin's faults may provoke.
 const RESETS: usize = 50;
@@ -136,7 +139,8 @@ impl Sessions {
 
 impl Session {
     fn has_room(&self) -> bool {
-        self.gate.is_open.get() && self.streams.get() < self.send.current_max_send_streams()
+        let most = (STREAMS as usize).min(self.send.current_max_send_streams());
+        self.gate.is_open.get() && self.streams.get() < most
     }
 
     fn is_idle(&self, now_ms: u64) -> bool {

@@ -207,6 +207,34 @@ fn a_client_that_reads_nothing_holds_the_origin_back() {
 }
 
 #[test]
+fn clients_that_read_nothing_hold_nobody_else_back() {
+    let (_running, port, origin) = start(Manner::default());
+    client(port, async |mut send| {
+        let mut stalled = Vec::new();
+        for _ in 0..12 {
+            send = send.ready().await.unwrap();
+            let request = Request::get("http://a.test/flood").body(()).unwrap();
+            stalled.push(send.send_request(request, true).unwrap().0.await.unwrap());
+        }
+        // What their windows take has come.
+        let mut before = 0;
+        while before != origin.seen.flooded.load(SeqCst) {
+            before = origin.seen.flooded.load(SeqCst);
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        tokio::task::spawn_blocking(move || {
+            let mut peer = Peer::connect(port);
+            peer.send("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello");
+            assert_eq!(status(&peer.head()), 200);
+            assert!(peer.until("\r\n\r\n").contains("hello"));
+        })
+        .await
+        .unwrap();
+    });
+    assert_eq!(origin.connections(), 1);
+}
+
+#[test]
 fn many_requests_share_a_connection_and_more_than_its_streams_make_another() {
     for (max_streams, expected) in [(None, 1), (Some(2), 4)] {
         let (_running, port, origin) = start(Manner { max_streams, ..Manner::default() });
@@ -260,6 +288,17 @@ fn what_was_not_processed_is_tried_again() {
     // Without a body it is, some times, and no connection is made for it.
     assert_eq!(status(&peer.get("/refuse", "a.test").0), 502);
     assert_eq!((origin.connections(), origin.requests()), (2, 6));
+}
+
+#[test]
+fn a_stream_that_is_reset_is_a_fault_and_no_reason_to_connect() {
+    let (running, port, origin) = start(Manner::default());
+    let mut peer = Peer::connect(port);
+    for _ in 0..5 {
+        assert_eq!(status(&peer.get("/reset", "a.test").0), 502);
+    }
+    assert_eq!(failures(&running, "malformed"), 5);
+    assert_eq!((origin.connections(), origin.requests()), (1, 5));
 }
 
 #[test]

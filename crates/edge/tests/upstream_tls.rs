@@ -17,10 +17,12 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{HandshakeKind, RootCertStore, ServerConfig};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::io::Write;
+use std::net::{Ipv4Addr, Shutdown, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_rustls::TlsAcceptor;
 
 struct Authority {
@@ -83,7 +85,8 @@ struct Handshakes {
     names: Mutex<Vec<String>>,
 }
 
-/// Over TLS: HTTP/2 where ALPN says so; else every request is answered with its head, and on `/close` the connection ends.
+/// Over TLS: HTTP/2 where ALPN says so; else every request is answered with its body or its head, on `/close` the
+/// connection ends, and an upgrade makes it an echo to the end of the client's side.
 fn tls_origin(config: ServerConfig) -> (SocketAddr, Arc<Seen>, Arc<Handshakes>) {
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let (seen, handshakes) = (Arc::<Seen>::default(), Arc::<Handshakes>::default());
@@ -105,6 +108,9 @@ fn tls_origin(config: ServerConfig) -> (SocketAddr, Arc<Seen>, Arc<Handshakes>) 
             while let Ok(1..) = io.read_buf(&mut held).await {
                 if let Some(end) = held.windows(4).position(|window| window == b"\r\n\r\n") {
                     let head = text(held.drain(..end + 4).collect());
+                    if header(&head, "upgrade").is_some() {
+                        return echo(&mut io, held).await;
+                    }
                     let length = header(&head, "content-length").map_or(0, |n| n.parse().unwrap());
                     while held.len() < length {
                         io.read_buf(&mut held).await.unwrap();
@@ -122,6 +128,21 @@ fn tls_origin(config: ServerConfig) -> (SocketAddr, Arc<Seen>, Arc<Handshakes>) 
         }
     });
     (address, seen, handshakes)
+}
+
+async fn echo<S: AsyncRead + AsyncWrite + Unpin>(io: &mut S, mut held: Vec<u8>) {
+    let head = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n";
+    io.write_all(head).await.unwrap();
+    loop {
+        io.write_all(&held).await.unwrap();
+        io.flush().await.unwrap();
+        held.clear();
+        if io.read_buf(&mut held).await.unwrap() == 0 {
+            break;
+        }
+    }
+    io.write_all(b"the end").await.unwrap();
+    io.shutdown().await.unwrap();
 }
 
 fn policy(hostname: &str, trust: Trust) -> BackendPolicy {
@@ -250,6 +271,17 @@ fn a_backend_without_tls_is_not_talked_to() {
 }
 
 #[test]
+fn a_handshake_that_does_not_end_is_given_up() {
+    let origin = Origin::start(|peer| while peer.more() {});
+    let mut policy = policy("a.test", Authority::new().trust());
+    policy.pool.connect_timeout = Some(Duration::from_millis(200));
+    let fixture = start(origin.address, policy);
+    let (status, _, refusal) = fixture.get("/");
+    assert_eq!((status, refusal), (502, Some("connect-failed")));
+    assert_eq!(fixture.failures("connect-timeout"), 1);
+}
+
+#[test]
 fn connections_are_used_again_and_sessions_resumed() {
     let authority = Authority::new();
     let (address, seen, handshakes) =
@@ -285,6 +317,28 @@ fn bodies_pass_over_tls() {
         assert!(body.len() == LENGTH && body.bytes().all(|b| b == b'y'));
     }
     assert_eq!(seen.connections.load(SeqCst), 1);
+}
+
+#[test]
+fn a_tunnel_over_tls_has_two_ends() {
+    const LENGTH: usize = 1 << 20;
+    let authority = Authority::new();
+    let (address, ..) = tls_origin(authority.server("a.test", 2999, &[], false));
+    let fixture = start(address, policy("a.test", authority.trust()));
+    let mut peer = Peer::connect(fixture.port);
+    peer.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\nfirst");
+    assert_eq!(status(&peer.head()), 101);
+    assert_eq!(peer.count(5), b"first");
+    peer.send("x");
+    assert_eq!(peer.count(1), b"x");
+    let mut writer = peer.stream.try_clone().unwrap();
+    let writing = std::thread::spawn(move || {
+        writer.write_all(&[b'y'; LENGTH]).unwrap();
+        writer.shutdown(Shutdown::Write).unwrap();
+    });
+    let rest = peer.rest();
+    assert!(rest.ends_with("the end") && rest.len() == LENGTH + 7, "{}", rest.len());
+    writing.join().unwrap();
 }
 
 #[test]

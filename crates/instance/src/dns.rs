@@ -98,7 +98,9 @@ mod tests {
     fn a_fault_names_the_option_that_mends_it() {
         // RFC 5737: an address of no machine.
         let bind: IpAddr = [203, 0, 113, 9].into();
-        let error = super::bind((bind, 0).into(), None).err().expect("the address is not ours");
+        let Err(error) = super::bind((bind, 0).into(), None) else {
+            panic!("the address is not ours")
+        };
         let expected = "DNS port 53 + offset 8000 = 8053: 203.0.113.9 is no address of this machine; use --bind";
         assert_eq!(fault(bind, 53, 8_000, &error), expected);
         let in_use = io::Error::from(io::ErrorKind::AddrInUse);

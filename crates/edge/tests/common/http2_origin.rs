@@ -129,6 +129,10 @@ async fn answer(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, 
             respond.send_reset(Reason::REFUSED_STREAM);
             Ok(())
         }
+        "/reset" => {
+            respond.send_reset(Reason::INTERNAL_ERROR);
+            Ok(())
+        }
         "/truncate" => {
             let mut send = respond.send_response(Response::new(()), false).unwrap();
             let _ = send.send_data(Bytes::from_static(b"half"), false);
