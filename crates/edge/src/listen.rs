@@ -223,7 +223,7 @@ mod tests {
     #[test]
     fn connections_take_over_how_much_may_be_unsent() {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let listener = socket(any, true).expect("bound");
+        let listener: TcpListener = listen(any, true).expect("bound").into();
         listener.set_nonblocking(false).expect("set");
         let address = listener.local_addr().expect("bound");
         let _client = std::net::TcpStream::connect(address).expect("loopback");
