@@ -3,7 +3,7 @@
 use crate::codes;
 use crate::contracts::Owners;
 use crate::report::Report;
-use model::edge::{Action, Target};
+use model::edge::{Rule, Target};
 use model::id::ServicePort;
 use model::{Code, Diagnostic, Facts, Origins, Snapshot};
 use std::collections::BTreeSet;
@@ -42,10 +42,7 @@ pub fn advise(snapshot: &Snapshot, facts: &Facts, origins: &Origins) -> Vec<Diag
 fn targets(snapshot: &Snapshot) -> BTreeSet<&ServicePort> {
     let attachments = snapshot.edge.listeners.iter().flat_map(|listener| &listener.attachments);
     let rules = attachments.flat_map(|attachment| &attachment.route.rules);
-    let backends = rules.flat_map(|rule| match &rule.action {
-        Action::Forward(backends) => backends.as_slice(),
-        _ => &[],
-    });
+    let backends = rules.flat_map(Rule::backends);
     backends
         .filter_map(|backend| match &backend.target {
             Target::Service(port) => Some(port),

@@ -1,7 +1,7 @@
 //! What differs between two snapshots, in the words that people use. Equal parts are skipped by identity or digest.
 
 use model::certificates::Certificate;
-use model::edge::{Action, Attachment, EdgePlan, Listener, Protocol, Target};
+use model::edge::{Attachment, EdgePlan, Listener, Protocol, Rule, Target};
 use model::hash::{HashMap, HashSet};
 use model::id::{ListenerId, ServicePort};
 use model::{Digest, HostPattern, Hostname, Kind, Node, ObjectId, Snapshot};
@@ -214,10 +214,7 @@ fn own(listener: &Listener) -> Own<'_> {
 }
 
 fn ports(attachment: &Attachment) -> impl Iterator<Item = &ServicePort> {
-    let backends = attachment.route.rules.iter().flat_map(|rule| match &rule.action {
-        Action::Forward(backends) => backends.as_slice(),
-        _ => &[],
-    });
+    let backends = attachment.route.rules.iter().flat_map(Rule::backends);
     backends.filter_map(|backend| match &backend.target {
         Target::Service(port) => Some(port),
         Target::Invalid { .. } => None,

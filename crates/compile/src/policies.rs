@@ -110,7 +110,7 @@ impl<'a> Policies<'a> {
     }
 
     pub fn scope(&self, route: &ObjectId, layer: Layer) -> Scope {
-        let target = target(Kind::HTTP_ROUTE, &route.namespace, &route.name);
+        let target = target(route.kind, &route.namespace, &route.name);
         Scope { layer, route: self.edge.find(target) }
     }
 

@@ -3,7 +3,7 @@
 use model::certificates::{Certificate, CertificatePlan};
 use model::digest::Reuse;
 use model::dns::{DnsPlan, Zone};
-use model::edge::{Action, Backend, EdgePlan, Listener, Route, Rule};
+use model::edge::{EdgePlan, Listener, Route, Rule};
 use model::governance::{Contract, GovernancePlan};
 use model::hash::HashMap;
 use model::traffic::BackendPolicy;
@@ -55,14 +55,6 @@ impl<'a> Earlier<'a> {
 fn policies(previous: &Snapshot) -> HashMap<Digest, Node<BackendPolicy>> {
     let attachments = previous.edge.listeners.iter().flat_map(|listener| &listener.attachments);
     let rules = attachments.flat_map(|attachment| &attachment.route.rules);
-    let nodes = rules.flat_map(backends).filter_map(|backend| backend.policy.as_ref());
+    let nodes = rules.flat_map(Rule::backends).filter_map(|backend| backend.policy.as_ref());
     nodes.map(|node| (node.digest(), node.clone())).collect()
-}
-
-fn backends(rule: &Rule) -> impl Iterator<Item = &Backend> {
-    let forwarded = match &rule.action {
-        Action::Forward(backends) => backends.as_slice(),
-        _ => &[],
-    };
-    forwarded.iter().chain(rule.mirrors.iter().map(|mirror| &mirror.backend))
 }

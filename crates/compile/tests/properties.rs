@@ -4,7 +4,7 @@ mod support;
 
 use compile::{Change, Compiled, Drafts, compile, compile_with};
 use manifest::{FileRead, assemble, read_file};
-use model::edge::{Action, Target};
+use model::edge::{Rule, Target};
 use model::traffic::BackendPolicy;
 use model::{Diagnostic, Node, Snapshot, Text};
 use proptest::prelude::*;
@@ -57,10 +57,7 @@ fn identities(snapshot: &Snapshot) -> Vec<usize> {
 
 fn policies(snapshot: &Snapshot) -> impl Iterator<Item = &Node<BackendPolicy>> {
     let attachments = snapshot.edge.listeners.iter().flat_map(|listener| &listener.attachments);
-    let backends = attachments.flat_map(|a| &a.route.rules).flat_map(|rule| match &rule.action {
-        Action::Forward(backends) => backends.as_slice(),
-        _ => &[],
-    });
+    let backends = attachments.flat_map(|a| &a.route.rules).flat_map(Rule::backends);
     backends.filter_map(|backend| backend.policy.as_ref())
 }
 
@@ -295,12 +292,9 @@ fn hosts(snapshot: &Snapshot) -> BTreeMap<String, String> {
 fn ports(snapshot: &Snapshot) -> BTreeMap<String, String> {
     let attachments = snapshot.edge.listeners.iter().flat_map(|l| &l.attachments);
     let mut ports = BTreeMap::new();
-    for rule in attachments.flat_map(|attachment| &attachment.route.rules) {
-        let Action::Forward(backends) = &rule.action else { continue };
-        for backend in backends {
-            if let Target::Service(port) = &backend.target {
-                ports.insert(port.to_string(), String::new());
-            }
+    for backend in attachments.flat_map(|a| &a.route.rules).flat_map(Rule::backends) {
+        if let Target::Service(port) = &backend.target {
+            ports.insert(port.to_string(), String::new());
         }
     }
     ports

@@ -72,6 +72,17 @@ pub struct Rule {
     pub action: Action,
 }
 
+impl Rule {
+    /// Those that requests are forwarded to, then those of its mirrors.
+    pub fn backends(&self) -> impl Iterator<Item = &Backend> {
+        let forwarded = match &self.action {
+            Action::Forward(backends) => backends.as_slice(),
+            Action::Redirect(_) | Action::Fail { .. } => &[],
+        };
+        forwarded.iter().chain(self.mirrors.iter().map(|mirror| &mirror.backend))
+    }
+}
+
 /// All conditions must hold. `rank` is what the front end says about precedence.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Match {

@@ -8,7 +8,7 @@ pub struct ObjectStatus {
     pub conditions: Vec<Condition>,
     /// For a Gateway.
     pub listeners: Vec<ListenerStatus>,
-    /// For a route: one entry a parentRef.
+    /// For a route: one entry a parentRef. For a policy: one an ancestor.
     pub parents: Vec<ParentStatus>,
 }
 

@@ -104,10 +104,12 @@ fn protocol(protocol: Protocol) -> &'static str {
     }
 }
 
-/// Each route once, however many listeners carry it.
+/// Each route once, however many listeners carry it; one that differs between listeners (by host, by policies) as often
+/// as it differs.
 fn routes<'a>(attachments: impl Iterator<Item = &'a Attachment>) -> Value {
-    let unique: BTreeMap<String, &Attachment> = attachments.map(|a| (id(&a.route.id), a)).collect();
-    let shown = unique.into_iter().map(|(name, attachment)| {
+    let unique: BTreeMap<(String, String), &Attachment> =
+        attachments.map(|a| ((id(&a.route.id), a.route.digest().to_string()), a)).collect();
+    let shown = unique.into_iter().map(|((name, _), attachment)| {
         json!({"route": name, "rules": attachment.route.rules.iter().map(rule).collect::<Vec<_>>()})
     });
     Value::Array(shown.collect())
