@@ -10,23 +10,29 @@ pub(crate) const SMALL_BYTES: usize = 16 << 10;
 pub(crate) const LARGE_BYTES: usize = 64 << 10;
 /// An output that grew beyond this is not kept.
 const OUTPUT_KEPT_BYTES: usize = 128 << 10;
-/// Spare buffers of each kind that a worker keeps.
+/// Spares of each kind that a worker keeps.
 const SPARE: usize = 256;
 /// So many stay however long nobody needs them.
 const ALWAYS_SPARE: usize = 8;
 
 #[derive(Default)]
 pub(crate) struct Buffers {
-    small: RefCell<Spares>,
-    large: RefCell<Spares>,
-    outputs: RefCell<Spares>,
+    small: RefCell<Spares<Vec<u8>>>,
+    large: RefCell<Spares<Vec<u8>>>,
+    outputs: RefCell<Spares<Vec<u8>>>,
 }
 
-#[derive(Default)]
-struct Spares {
-    buffers: Vec<Vec<u8>>,
+/// What a worker keeps to use again.
+pub(crate) struct Spares<T> {
+    spares: Vec<T>,
     /// Those that nobody has needed since the last trim.
     unused: usize,
+}
+
+impl<T> Default for Spares<T> {
+    fn default() -> Spares<T> {
+        Spares { spares: Vec::new(), unused: 0 }
+    }
 }
 
 impl Buffers {
@@ -55,7 +61,7 @@ impl Buffers {
         }
     }
 
-    /// Lets go of half of what was not needed since the last time: a rush leaves nothing behind for long.
+    /// A rush leaves nothing behind for long.
     pub fn trim(&self) {
         for spares in [&self.small, &self.large, &self.outputs] {
             spares.borrow_mut().trim();
@@ -73,23 +79,24 @@ impl Buffers {
     }
 }
 
-impl Spares {
-    fn pop(&mut self) -> Option<Vec<u8>> {
-        let buffer = self.buffers.pop();
-        self.unused = self.unused.min(self.buffers.len());
-        buffer
+impl<T> Spares<T> {
+    pub fn pop(&mut self) -> Option<T> {
+        let spare = self.spares.pop();
+        self.unused = self.unused.min(self.spares.len());
+        spare
     }
 
-    fn keep(&mut self, buffer: Vec<u8>) {
-        if self.buffers.len() < SPARE {
-            self.buffers.push(buffer);
+    pub fn keep(&mut self, spare: T) {
+        if self.spares.len() < SPARE {
+            self.spares.push(spare);
         }
     }
 
-    fn trim(&mut self) {
-        let spare = self.buffers.len().saturating_sub(ALWAYS_SPARE);
-        let kept = self.buffers.len() - self.unused.div_ceil(2).min(spare);
-        self.buffers.truncate(kept);
+    /// Lets go of half of what was not needed since the last time.
+    pub fn trim(&mut self) {
+        let most = self.spares.len().saturating_sub(ALWAYS_SPARE);
+        let kept = self.spares.len() - self.unused.div_ceil(2).min(most);
+        self.spares.truncate(kept);
         self.unused = kept;
     }
 }
@@ -183,7 +190,7 @@ mod tests {
     #[test]
     fn what_a_rush_left_is_let_go_and_what_is_used_stays() {
         let buffers = Buffers::default();
-        let spare = |buffers: &Buffers| buffers.small.borrow().buffers.len();
+        let spare = |buffers: &Buffers| buffers.small.borrow().spares.len();
         let rush: Vec<Buffer> = (0..100).map(|_| buffers.small()).collect();
         rush.into_iter().for_each(|buffer| buffers.give_back(buffer));
         buffers.trim();

@@ -2,7 +2,7 @@
 
 use crate::access::Recorder;
 use crate::balance::Rotation;
-use crate::buffers::Buffers;
+use crate::buffers::{Buffers, Spares};
 use crate::config::Config;
 use crate::deadline::{Deadlines, SWEEP};
 use crate::exchange::Scratch;
@@ -66,7 +66,7 @@ pub(crate) struct Worker {
     pub recorder: RefCell<Option<Box<dyn Recorder>>>,
     pub date: Cell<[u8; date::BYTES]>,
     #[allow(clippy::vec_box, reason = "a task holds the box, which is smaller than what is in it")]
-    scratches: RefCell<Vec<Box<Scratch>>>,
+    scratches: RefCell<Spares<Box<Scratch>>>,
     pub matching: RefCell<routing::Scratch>,
     /// With a count of its own of who holds it: requests on this thread never write to the shared one.
     view: RefCell<Rc<HeldView>>,
@@ -171,13 +171,9 @@ impl Worker {
     }
 
     pub fn give_back_scratch(&self, mut scratch: Box<Scratch>) {
-        const SPARE: usize = 256;
         // A head that was given up in the middle must not be gone on with by another connection.
         scratch.request.clear();
-        let mut scratches = self.scratches.borrow_mut();
-        if scratches.len() < SPARE {
-            scratches.push(scratch);
-        }
+        self.scratches.borrow_mut().keep(scratch);
     }
 
     /// Tells the other workers how busy endpoints are, and lets those back in whose time out is over.
@@ -247,6 +243,7 @@ async fn sweep(worker: Rc<Worker>) {
             worker.date.set(date::format(SystemTime::now()));
             worker.pool.evict();
             worker.buffers.trim();
+            worker.scratches.borrow_mut().trim();
         }
     }
 }
