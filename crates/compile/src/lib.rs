@@ -93,6 +93,7 @@ pub fn compile_with(inputs: &Inputs, previous: Option<&Snapshot>, drafts: &mut D
     certificates::check_coverage(&listeners, inputs, &mut report);
     contracts::check(&contracts, &listeners, &mut report);
     lint::check(&listeners, inputs, &mut report);
+    lint::check_services(inputs, &mut report);
     let owners = contracts::Owners::of(&contracts, &teams);
     let diagnostics = report.finish(&inputs.origins, &owners);
 

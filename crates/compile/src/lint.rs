@@ -25,6 +25,19 @@ pub(crate) fn check(listeners: &[Node<Listener>], inputs: &Inputs, report: &mut 
     }
 }
 
+/// Fields of Services that are read and change nothing yet.
+pub(crate) fn check_services(inputs: &Inputs, report: &mut Report) {
+    for (object, service) in inputs.services() {
+        let Some(word) = &service.traffic_distribution else { continue };
+        let message = format!(
+            "trafficDistribution {word} has no effect: the edge does not know its own zone yet"
+        );
+        report
+            .add(&codes::DISTRIBUTION_IDLE, &object.id, "spec.trafficDistribution", message)
+            .help("leave it for other proxies, or remove it");
+    }
+}
+
 /// Path of a listener in its object.
 pub(crate) fn listener_field(inputs: &Inputs, listener: &Listener) -> String {
     let id = &listener.id.object;

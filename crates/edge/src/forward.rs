@@ -15,6 +15,7 @@ use crate::upstream::{Peer, Upstream};
 use crate::view::{Backend, EdgeView, RulePlan};
 use crate::worker::Worker;
 use h1::Method;
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 use traffic::{Attempt, Choice, Endpoint, Failure, Outcome, Random, Repeat};
 
@@ -35,6 +36,16 @@ pub(crate) struct Run<'a> {
     view: &'a EdgeView,
     route: Route<'a>,
     terms: Terms<'a>,
+    /// It counts among the retries that are under way.
+    retries: Cell<bool>,
+}
+
+impl Drop for Run<'_> {
+    fn drop(&mut self) {
+        if self.retries.get() {
+            self.route.backend.shared.retries.leave();
+        }
+    }
 }
 
 /// Endpoints that a request has been to.
@@ -79,7 +90,7 @@ impl<'a> Run<'a> {
         route: Route<'a>,
         terms: Terms<'a>,
     ) -> Run<'a> {
-        Run { received, view, route, terms }
+        Run { received, view, route, terms, retries: Cell::new(false) }
     }
 
     /// An error is still to be answered.
@@ -277,8 +288,16 @@ impl<'a> Run<'a> {
 
     fn is_within_budget(&self) -> bool {
         let Backend { shared, policy, .. } = &self.route.backend;
-        let has_room = policy.limits.retries.is_none_or(|limit| shared.retries.value() < limit);
-        has_room && shared.budget.take(&policy.budget, self.received.site.worker.deadlines.now_ms())
+        let now_ms = self.received.site.worker.deadlines.now_ms();
+        shared.budget.take(&policy.budget, now_ms) && self.has_place(policy.limits.retries)
+    }
+
+    /// Below the limit of retries under way, where there is one; a request counts once.
+    fn has_place(&self, limit: Option<u32>) -> bool {
+        let Some(limit) = limit.filter(|_| !self.retries.get()) else { return true };
+        let has_place = self.route.backend.shared.retries.enter(limit);
+        self.retries.set(has_place);
+        has_place
     }
 
     /// Before a further attempt, where the route asks for it: longer each time, and spread.

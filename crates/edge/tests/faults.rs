@@ -247,3 +247,20 @@ fn a_key_leads_to_one_endpoint() {
     }
     assert_eq!(seen.len(), 3, "{seen:?}");
 }
+
+#[test]
+fn without_room_for_a_retry_the_first_failure_is_answered() {
+    let (good, bad) = (Origin::start(says("fine")), Origin::start(slammed));
+    let with_room = |retries| BackendPolicy {
+        limits: BackendLimits { retries, ..BackendLimits::default() },
+        ejection: Ejection { consecutive_failures: 0, ..Ejection::default() },
+        ..BackendPolicy::default()
+    };
+    let port = free_port();
+    let endpoints = of(&[good.address, bad.address]);
+    let running = Running::start(at(port, with_policy(with_room(Some(0)))), &endpoints);
+    let seen = statuses(port, GET, 30);
+    assert!(seen.contains(&502) && seen.contains(&200), "{seen:?}");
+    running.publish(at(port, with_policy(with_room(Some(1)))), &endpoints);
+    assert_eq!(statuses(port, GET, 30), [200; 30], "the place is given back");
+}

@@ -140,7 +140,7 @@ fn taken_out(subject: &Subject<'_>, port: &ServicePort, evidence: &Evidence) -> 
     let first = evidence.out.get(&usable.first()?.address)?;
     let all = usable.iter().all(|endpoint| evidence.out.contains_key(&endpoint.address));
     let detail = format!(
-        "all {} ready endpoints of {port} are taken out ({}: {first})",
+        "all {} ready endpoints of {port} are taken out, so all are used nevertheless ({}: {first})",
         usable.len(),
         usable.first()?.address
     );

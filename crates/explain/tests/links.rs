@@ -383,16 +383,16 @@ fn a_listener_in_conflict_is_the_cause() {
 
 #[test]
 fn each_fault_is_said_once() {
-    let mirror = "filters: [{type: RequestMirror, requestMirror: {backendRef: {name: web, port: 80}}}]\n    backendRefs: [{name: web, port: 80}]\n";
-    let edits = [("backendRefs: [{name: web, port: 80}]\n", mirror)];
+    let unserved = "filters: [{type: ExtensionRef, extensionRef: {group: a.test, kind: B, name: c}}]\n    backendRefs: [{name: web, port: 80}]\n";
+    let edits = [("backendRefs: [{name: web, port: 80}]\n", unserved)];
     let judged = edited(&edits, WEB, "osssosBss");
-    assert!(judged.notes.iter().all(|note| !note.contains("RequestMirror")), "{:?}", judged.notes);
+    assert!(judged.notes.iter().all(|note| !note.contains("ExtensionRef")), "{:?}", judged.notes);
     let beside = edited(&edits, "https://shop.example.test/moved", "osssososs");
     let said: Vec<_> = beside
         .notes
         .iter()
         .filter(|n| {
-            n.contains("spec.rules[2]") || n.contains("rule 2") || n.contains("RequestMirror")
+            n.contains("spec.rules[2]") || n.contains("rule 2") || n.contains("ExtensionRef")
         })
         .collect();
     assert_eq!(said.len(), 1, "{:?}", beside.notes);

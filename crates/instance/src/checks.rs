@@ -75,8 +75,13 @@ async fn ask_again(live: Arc<Live>, endpoint: Arc<Endpoint>, check: HealthCheck)
     let mut random = Random::new(u64::from(endpoint.address().port()) ^ live.now_ms() << 16);
     loop {
         let passed = tokio::time::timeout(check.timeout, ask(endpoint.address(), &check)).await;
-        let is_healthy = checker.observe(matches!(passed, Ok(Ok(()))), &check);
-        if endpoint.set_healthy(is_healthy, live.now_ms()) {
+        let passed = matches!(passed, Ok(Ok(())));
+        let mut changed = endpoint.set_healthy(checker.observe(passed, &check), live.now_ms());
+        let is_ejected = matches!(endpoint.state(), State::Ejected { .. });
+        if checker.makes_amends(passed, is_ejected, &check) {
+            changed |= endpoint.readmit(live.now_ms());
+        }
+        if changed {
             live.changed();
         }
         tokio::time::sleep(Checker::pause(&check, &mut random)).await;

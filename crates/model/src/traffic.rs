@@ -148,7 +148,6 @@ impl Default for Ejection {
 /// Over all workers; None is no limit and costs nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct BackendLimits {
-    pub connections: Option<u32>,
     pub requests: Option<u32>,
     pub pending: Option<u32>,
     pub retries: Option<u32>,

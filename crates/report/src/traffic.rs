@@ -161,7 +161,6 @@ fn ejection(ejection: &Ejection) -> Value {
 
 fn limits(limits: &BackendLimits) -> Value {
     sparse([
-        ("connections", limits.connections.into()),
         ("requests", limits.requests.into()),
         ("pending", limits.pending.into()),
         ("retries", limits.retries.into()),

@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 pub struct Backend {
     pub requests: Gauge,
     pub pending: Gauge,
-    pub connections: Gauge,
     pub retries: Gauge,
     pub budget: Budget,
     compared_ms: AtomicU64,

@@ -155,9 +155,16 @@ impl Endpoint {
     /// True when its time out is over, and it is back.
     pub fn tick(&self, now_ms: u64) -> bool {
         let until_ms = self.out_until_ms.load(Relaxed);
-        if until_ms == 0 || now_ms < until_ms {
-            return false;
-        }
+        until_ms != 0 && now_ms >= until_ms && self.come_back(until_ms, now_ms)
+    }
+
+    /// Checks say that it is well: it is back before its time. True when it was ejected.
+    pub fn readmit(&self, now_ms: u64) -> bool {
+        let until_ms = self.out_until_ms.load(Relaxed);
+        until_ms != 0 && self.come_back(until_ms, now_ms)
+    }
+
+    fn come_back(&self, until_ms: u64, now_ms: u64) -> bool {
         self.failures.store(0, Relaxed);
         self.errors.store(0, Relaxed);
         self.is_watched.store(true, Relaxed);

@@ -11,6 +11,8 @@ pub struct Checker {
     is_healthy: Option<bool>,
     /// Answers in a row that speak against it.
     against: u32,
+    /// Good answers in a row while requests do not reach it.
+    amends: u32,
 }
 
 impl Checker {
@@ -32,6 +34,17 @@ impl Checker {
         self.against = 0;
         self.is_healthy = Some(passed);
         passed
+    }
+
+    /// Notes an answer of an endpoint that is ejected or is not. True when it has made up for what it did: as many good
+    /// answers in a row, since it was ejected, as would take it in.
+    pub fn makes_amends(&mut self, passed: bool, is_ejected: bool, check: &HealthCheck) -> bool {
+        self.amends = if passed && is_ejected { self.amends + 1 } else { 0 };
+        let is_enough = self.amends >= check.healthy_threshold.max(1);
+        if is_enough {
+            self.amends = 0;
+        }
+        is_enough
     }
 
     /// Until the next question: the interval, a tenth more or less, so that checkers do not march in step.
@@ -72,6 +85,14 @@ mod tests {
                 .collect();
             assert_eq!(states, expected, "{answers}");
         }
+    }
+
+    #[test]
+    fn good_answers_end_a_time_out() {
+        let mut checker = Checker::default();
+        let answers = [(true, false), (true, true), (false, true), (true, true), (true, true)];
+        let back = answers.map(|(passed, ejected)| checker.makes_amends(passed, ejected, &check()));
+        assert_eq!(back, [false, false, false, false, true]);
     }
 
     #[test]

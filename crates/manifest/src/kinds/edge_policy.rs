@@ -134,8 +134,6 @@ section! {
 
 section! {
     pub struct CircuitBreaker {
-        /// Connections to the backend's endpoints.
-        "connections" => connections: Limit,
         /// Requests under way.
         "requests" => requests: Limit,
         /// Requests that wait for a connection.
