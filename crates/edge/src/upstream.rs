@@ -15,9 +15,9 @@ use crate::tls_client::TlsFault;
 use crate::transport::UpstreamIo;
 use crate::worker::Worker;
 use h1::HeaderList;
+use model::hash::HashMap;
 use model::traffic::BackendProtocol;
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -48,7 +48,8 @@ pub(crate) struct Ends {
     pub local: SocketAddr,
 }
 
-/// Requests with the same key may share a connection.
+/// Requests with the same key may share a connection. Endpoints are ours, so a table of keys needs no secret hash; with
+/// the PROXY protocol clients have a part in it, at most as many as a worker has connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct PeerKey {
     address: SocketAddr,
