@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -210,7 +211,11 @@ struct WorkFolder(PathBuf);
 
 impl WorkFolder {
     fn new() -> Result<WorkFolder> {
-        let path = std::env::temp_dir().join(format!("cutwater-bench-{}", std::process::id()));
+        // Tests of one process run side by side, each with a folder that it removes.
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("cutwater-bench-{}-{number}", std::process::id());
+        let path = std::env::temp_dir().join(name);
         fs::create_dir_all(&path).with_context(|| format!("creating {}", path.display()))?;
         Ok(WorkFolder(path))
     }
