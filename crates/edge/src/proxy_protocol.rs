@@ -1,5 +1,5 @@
 //! The header of the PROXY protocol, versions 1 and 2, as it is sent ahead of a connection to a backend
-//! (https://www.haproxy.org/download/2.9/doc/proxy-protocol.txt, sections 2.1 and 2.2).
+//! (<https://www.haproxy.org/download/2.9/doc/proxy-protocol.txt>, sections 2.1 and 2.2).
 
 use model::traffic::ProxyProtocol;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};

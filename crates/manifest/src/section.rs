@@ -1,5 +1,5 @@
 //! Sections of policies: objects whose fields may all be left out, so that several levels can be laid over each other
-//! (GEP-713). [`section!`] declares a field once; the declaration gives the decoder, the merge, the default and the
+//! (GEP-713). `section!` declares a field once; the declaration gives the decoder, the merge, the default and the
 //! page of the handbook.
 
 use crate::decode::Decode;
