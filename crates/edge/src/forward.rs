@@ -175,7 +175,7 @@ impl<'a> Run<'a> {
         let was_reused = pooled.is_some();
         let mut upstream = match pooled {
             Some(upstream) => upstream,
-            None => match self.connect(endpoint, trace).await {
+            None => match self.connect(&mut load, trace).await {
                 Ok(upstream) => upstream,
                 Err(instead) => return instead,
             },
@@ -187,12 +187,12 @@ impl<'a> Run<'a> {
             }
             load.first_byte = trace.first_byte.map(|time| time.saturating_sub(began));
             let is_error = trace.status >= 500;
-            self.observe(endpoint, if is_error { Outcome::ServerError } else { Outcome::Success });
+            self.observe(&mut load, if is_error { Outcome::ServerError } else { Outcome::Success });
             return Ok(Ended::Whole);
         };
         // A connection that was kept may end at any moment: that says nothing about the endpoint.
         if blames_endpoint(fault) && !(was_reused && fault == Fault::NoResponse) {
-            self.observe(endpoint, outcome(fault));
+            self.observe(&mut load, outcome(fault));
         }
         self.judge(fault, aftermath, was_reused, client, trace)
     }
@@ -340,7 +340,7 @@ impl<'a> Run<'a> {
     /// A connection, or what comes of the attempt without one.
     async fn connect(
         &self,
-        endpoint: &Endpoint,
+        load: &mut Load<'_>,
         trace: &mut Trace,
     ) -> Result<Upstream, Result<Ended, Failed>> {
         let Backend { shared, policy, .. } = &self.route.backend;
@@ -353,14 +353,14 @@ impl<'a> Run<'a> {
         let start = Instant::now();
         let Site { worker, deadline, .. } = self.received.site;
         // Boxed: connecting is rare, and its state would lie in every connection's task.
-        let result = Box::pin(worker.pool.connect(self.peer(endpoint), deadline)).await;
+        let result = Box::pin(worker.pool.connect(self.peer(load.endpoint), deadline)).await;
         trace.connect = Some(start.elapsed());
         let (counted, cause) = match result {
             Ok(upstream) => return Ok(upstream),
             Err(fault) => fault.verdict(),
         };
         self.count(counted);
-        self.observe(endpoint, Outcome::Failure);
+        self.observe(load, Outcome::Failure);
         let refusal = Refusal::Edge(cause);
         if cause == Cause::RouteTimeout && self.is_out_of_time(trace) {
             return Err(Ok(Ended::Refused(refusal)));
@@ -369,10 +369,11 @@ impl<'a> Run<'a> {
         Err(Err(Failed { failure, refusal, took_body: false, was_reused: false }))
     }
 
-    fn observe(&self, endpoint: &Endpoint, outcome: Outcome) {
+    fn observe(&self, load: &mut Load<'_>, outcome: Outcome) {
+        load.outcome = Some(outcome);
         let peers = self.route.backend.members.iter().map(|member| &**member);
         let now_ms = self.received.site.worker.deadlines.now_ms();
-        if endpoint.observe(outcome, &self.route.backend.policy.ejection, now_ms, peers) {
+        if load.endpoint.observe(outcome, &self.route.backend.policy.ejection, now_ms, peers) {
             self.view.live().changed();
         }
     }
@@ -408,13 +409,15 @@ impl Tried {
 struct Load<'a> {
     worker: &'a Worker,
     endpoint: &'a Endpoint,
+    /// What the attempt says about the endpoint; nothing when the client was at fault.
+    outcome: Option<Outcome>,
     first_byte: Option<Duration>,
 }
 
 impl<'a> Load<'a> {
     fn begin(worker: &'a Worker, endpoint: &'a Endpoint) -> Load<'a> {
         worker.balancer.borrow_mut().begin(endpoint);
-        Load { worker, endpoint, first_byte: None }
+        Load { worker, endpoint, outcome: None, first_byte: None }
     }
 }
 
@@ -422,7 +425,7 @@ impl Drop for Load<'_> {
     fn drop(&mut self) {
         let latency_us = self.first_byte.map(|time| time.as_micros() as u64);
         let now_ms = self.worker.deadlines.now_ms();
-        self.worker.balancer.borrow_mut().end(self.endpoint, latency_us, now_ms);
+        self.worker.balancer.borrow_mut().end(self.endpoint, self.outcome, latency_us, now_ms);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Balancing of one worker. It knows its own active requests exactly and those of the other workers as of their last
 //! sweep; nothing shared is written when a request is placed.
 
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Outcome};
 use crate::maglev::Maglev;
 use crate::random::{Random, mix};
 use model::traffic::{Algorithm, Balance};
@@ -105,13 +105,20 @@ impl Balancer {
         self.load_mut(endpoint).active += 1;
     }
 
-    /// The attempt is over; its latency where a response came.
-    pub fn end(&mut self, endpoint: &Endpoint, latency_us: Option<u64>, now_ms: u64) {
+    /// The attempt is over: how it went, where that says something about the endpoint (a client that left does not), and
+    /// its latency where a response came.
+    pub fn end(
+        &mut self,
+        endpoint: &Endpoint,
+        outcome: Option<Outcome>,
+        latency_us: Option<u64>,
+        now_ms: u64,
+    ) {
         let load = self.load_mut(endpoint);
         load.active = load.active.saturating_sub(1);
-        load.requests = load.requests.saturating_add(1);
+        load.requests += u32::from(outcome.is_some());
+        load.successes += u32::from(outcome == Some(Outcome::Success));
         if let Some(latency_us) = latency_us {
-            load.successes = load.successes.saturating_add(1);
             load.observe(latency_us as f64, now_ms);
         }
     }
@@ -295,7 +302,8 @@ fn identity(endpoint: &Endpoint) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::traffic::HashKey;
+    use crate::endpoint::compare_rates;
+    use model::traffic::{Ejection, HashKey};
     use std::time::Duration;
 
     fn members(count: u16) -> Members {
@@ -348,7 +356,7 @@ mod tests {
         members.iter().for_each(|member| one.exchange(member));
         members.iter().for_each(|member| other.exchange(member));
         assert_eq!(counts(&mut other, &members, &Balance::default(), 100), [0, 100]);
-        (0..5).for_each(|_| one.end(&members[0], Some(10), 0));
+        (0..5).for_each(|_| one.end(&members[0], Some(Outcome::Success), Some(10), 0));
         members.iter().for_each(|member| one.exchange(member));
         members.iter().for_each(|member| other.exchange(member));
         let counts = counts(&mut other, &members, &Balance::default(), 100);
@@ -416,13 +424,35 @@ mod tests {
     }
 
     #[test]
+    fn rates_count_outcomes_and_no_client_that_left() {
+        let members = members(3);
+        let rules = Ejection { success_rate_below_mean: 30, ..Ejection::default() };
+        let mut balancer = Balancer::new(1);
+        let outcomes = [None, Some(Outcome::ServerError), Some(Outcome::Success)]
+            .map(|outcome| (outcome, Some(9)));
+        for (member, (outcome, latency)) in members.iter().zip(outcomes) {
+            for _ in 0..50 {
+                balancer.begin(member);
+                balancer.end(member, Some(Outcome::Success), Some(9), 0);
+                balancer.begin(member);
+                balancer.end(member, outcome, latency, 0);
+            }
+            balancer.exchange(member);
+        }
+        let peers: Vec<&Endpoint> = members.iter().map(|member| &**member).collect();
+        assert!(compare_rates(&peers, &rules, 5));
+        let is_in: Vec<bool> = members.iter().map(|member| member.is_in()).collect();
+        assert_eq!(is_in, [true, false, true], "half of the second's answers were 5xx");
+    }
+
+    #[test]
     fn slow_and_cold_endpoints_get_less() {
         let members = members(2);
         let mut balancer = Balancer::new(1);
         let policy = with(Algorithm::PeakEwma);
         for (at, latency) in [(0, 50_000), (1, 1_000)] {
             balancer.begin(&members[at]);
-            balancer.end(&members[at], Some(latency), 100);
+            balancer.end(&members[at], Some(Outcome::Success), Some(latency), 100);
         }
         let picked = |balancer: &mut Balancer, now_ms| {
             let choice = Choice { now_ms, ..FIRST };

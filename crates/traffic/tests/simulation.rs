@@ -63,8 +63,9 @@ impl Simulation {
         self.running = running;
         for (_, worker, at, is_good) in over {
             let endpoint = &self.members[at];
-            self.workers[worker].end(endpoint, is_good.then_some(1_000), now_ms);
             let outcome = if is_good { Outcome::Success } else { Outcome::Failure };
+            let latency = is_good.then_some(1_000);
+            self.workers[worker].end(endpoint, Some(outcome), latency, now_ms);
             let peers = self.members.iter().map(|member| &**member);
             self.changes += u64::from(endpoint.observe(outcome, ejection, now_ms, peers));
             if !is_good {
