@@ -206,7 +206,8 @@ impl<'a> Run<'a> {
         trace: &mut Trace,
     ) -> (Result<(), Fault>, Aftermath) {
         let Site { worker, deadline, .. } = self.received.site;
-        let again_on = |status| self.is_again(status, tried);
+        let started = trace.started;
+        let again_on = |status| self.has_time(tried, started) && self.is_again(status, tried);
         let wanted = self.route.rule.retry.as_deref().filter(|retry| !retry.codes.is_empty());
         let again_on: Option<&dyn Fn(u16) -> bool> = wanted.map(|_| &again_on as _);
         let edits = self.route.changes.response_edits.as_ref();
@@ -289,7 +290,7 @@ impl<'a> Run<'a> {
     fn is_within_budget(&self) -> bool {
         let Backend { shared, policy, .. } = &self.route.backend;
         let now_ms = self.received.site.worker.deadlines.now_ms();
-        shared.budget.take(&policy.budget, now_ms) && self.has_place(policy.limits.retries)
+        self.has_place(policy.limits.retries) && shared.budget.take(&policy.budget, now_ms)
     }
 
     /// Below the limit of retries under way, where there is one; a request counts once.
@@ -302,20 +303,31 @@ impl<'a> Run<'a> {
 
     /// Before a further attempt, where the route asks for it: longer each time, and spread.
     async fn pause(&self, failed: &Failed, tried: &Tried, trace: &Trace) -> Result<(), Refusal> {
-        let wanted = self.route.rule.retry.as_deref().and_then(|retry| retry.backoff);
-        let Some(least) = wanted.filter(|_| failed.failure != Failure::NotConnected) else {
+        if failed.failure == Failure::NotConnected {
             return Ok(());
-        };
-        let doublings = tried.attempts.saturating_sub(1).min(6);
-        let spread = 1.0 + Random::new(u64::from(trace.started.elapsed().subsec_nanos())).share();
-        let pause = (least * (1 << doublings)).mul_f64(spread);
-        let left =
-            self.route.rule.timeouts.request.map(|all| all.saturating_sub(trace.started.elapsed()));
-        if left.is_some_and(|left| left <= pause) {
+        }
+        let Some(least) = self.least_pause(tried) else { return Ok(()) };
+        if !self.has_time(tried, trace.started) {
             return Err(failed.refusal);
         }
-        tokio::time::sleep(pause).await;
+        let spread = Random::new(u64::from(trace.started.elapsed().subsec_nanos())).share();
+        tokio::time::sleep(least.mul_f64(1.0 + spread)).await;
         Ok(())
+    }
+
+    fn least_pause(&self, tried: &Tried) -> Option<Duration> {
+        let doublings = tried.attempts.saturating_sub(1).min(6);
+        let wanted = self.route.rule.retry.as_deref()?.backoff?;
+        Some(wanted.saturating_mul(1 << doublings))
+    }
+
+    /// The route's time lasts longer than the longest pause before the next attempt.
+    fn has_time(&self, tried: &Tried, started: Instant) -> bool {
+        let (Some(all), Some(least)) = (self.route.rule.timeouts.request, self.least_pause(tried))
+        else {
+            return true;
+        };
+        all.saturating_sub(started.elapsed()) > least.saturating_mul(2)
     }
 
     /// The time for one attempt, within the time for the request.

@@ -158,6 +158,29 @@ fn statuses_are_tried_again_where_the_route_asks_for_it_and_as_often() {
 }
 
 #[test]
+fn without_time_for_another_attempt_the_answer_is_passed_on() {
+    let busy = Origin::start(|peer| {
+        while !peer.head().is_empty() {
+            peer.send("HTTP/1.1 503 Busy\r\ncontent-length: 4\r\n\r\nbusy");
+        }
+    });
+    let mut rule = forward("all", "/", "a");
+    rule.timeouts.request = Some(Duration::from_secs(5));
+    rule.retry = Some(Box::new(Retry {
+        attempts: 3,
+        codes: vec![503],
+        backoff: Some(Duration::from_secs(60)),
+        per_try_timeout: None,
+    }));
+    let port = free_port();
+    let _running = Running::start(at(port, rule), &of(&[busy.address]));
+    let mut peer = Peer::connect(port);
+    peer.send(GET);
+    let (head, body) = peer.response();
+    assert_eq!((status(&head), body.as_str()), (503, "busy"), "the origin's own, not the edge's");
+}
+
+#[test]
 fn a_cut_body_is_never_passed_off_as_whole() {
     for rest in
         ["content-length: 10\r\n\r\nshort", "transfer-encoding: chunked\r\n\r\n5\r\nshort\r\n"]
