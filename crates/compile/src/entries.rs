@@ -47,6 +47,8 @@ impl Entries {
                 protocol,
                 host: listener.host.clone(),
                 certificates,
+                policy: listener.policy.clone(),
+                unmatched: listener.unmatched.clone(),
                 attachments: std::mem::take(&mut listener.attachments),
             });
         }
@@ -76,6 +78,8 @@ impl Entries {
                 protocol,
                 host: host.clone(),
                 certificates: Vec::new(),
+                policy: None,
+                unmatched: None,
                 attachments: Vec::new(),
             }),
         };

@@ -200,6 +200,7 @@ fn plain_rule(id: &ObjectId, index: u32, found: Match, led: Led) -> Rule {
         cors: None,
         mirrors: Vec::new(),
         persistence: None,
+        policy: None,
         action: led.action,
     }
 }

@@ -25,6 +25,7 @@ mod entries;
 mod expiry;
 mod facts;
 mod filters;
+mod front_settings;
 mod grants;
 mod ingress;
 mod lint;

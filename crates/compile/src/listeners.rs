@@ -5,14 +5,15 @@ use crate::backends::References;
 use crate::certificates;
 use crate::codes;
 use crate::grants::Grants;
-use crate::policies::Layer;
+use crate::policies::{Layer, Scope};
 use crate::report::{Problem, Report};
 use manifest::kinds::gateway::{self, Gateway, TlsMode};
 use manifest::{Inputs, Object};
 use model::edge::{Attachment, Protocol};
+use model::front::{ListenerPolicy, RulePolicy};
 use model::hash::HashMap;
 use model::id::ListenerId;
-use model::{HostPattern, ObjectId};
+use model::{HostPattern, Node, ObjectId};
 use std::sync::Arc;
 
 pub(crate) struct GatewayDraft<'a> {
@@ -38,6 +39,8 @@ pub(crate) struct ListenerDraft<'a> {
     pub attached_routes: u32,
     /// What policies say of it.
     pub layer: Layer,
+    pub policy: Option<Box<ListenerPolicy>>,
+    pub unmatched: Option<Node<RulePolicy>>,
     /// The last route that was counted.
     pub newest_route: Option<ObjectId>,
 }
@@ -89,6 +92,7 @@ fn draft<'a>(
 ) -> ListenerDraft<'a> {
     let References { inputs, grants, policies } = references;
     let field = format!("spec.listeners[{index}]");
+    let layer = policies.layer(&object.id, &spec.name);
     let mut draft = ListenerDraft {
         spec,
         id: ListenerId { object: object.id.clone(), section: spec.name.clone() },
@@ -101,7 +105,9 @@ fn draft<'a>(
         certificates: Vec::new(),
         attachments: Vec::new(),
         attached_routes: 0,
-        layer: policies.layer(&object.id, &spec.name),
+        layer,
+        policy: policies.of_listener(layer),
+        unmatched: policies.of_rule(Scope::of_listener(layer)),
         newest_route: None,
         field,
     };

@@ -3,6 +3,7 @@
 
 use crate::backend_tls::{TlsPolicies, Uses};
 use crate::backends::Reached;
+use crate::front_settings;
 use crate::merge::{self, Attached, Target};
 use crate::report::{Problem, Report};
 use crate::reuse::Earlier;
@@ -12,6 +13,7 @@ use manifest::kinds::edge_policy::{EdgePolicy, RetrySection};
 use manifest::kinds::gateway::ParentReference;
 use manifest::section::merged;
 use manifest::{Inputs, Object};
+use model::front::{ListenerPolicy, RulePolicy};
 use model::hash::HashMap;
 use model::status::ObjectStatus;
 use model::traffic::{BackendPolicy, BackendTls, Trust};
@@ -38,6 +40,7 @@ pub(crate) struct Policies<'a> {
     by_gateway: HashMap<(&'a str, &'a str), Vec<Layer>>,
     merged: RefCell<HashMap<Claims, Rc<EdgePolicy>>>,
     nodes: RefCell<HashMap<BackendPolicy, Node<BackendPolicy>>>,
+    rules: RefCell<HashMap<Claims, Option<Node<RulePolicy>>>>,
 }
 
 /// The nearest first: Service, route, listener, Gateway.
@@ -47,7 +50,15 @@ type Claims = [Option<usize>; 4];
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Scope {
     pub layer: Layer,
+    /// None for requests that no rule takes.
     route: Option<usize>,
+}
+
+impl Scope {
+    /// Of requests that no rule takes.
+    pub fn of_listener(layer: Layer) -> Scope {
+        Scope { layer, route: None }
+    }
 }
 
 impl<'a> Policies<'a> {
@@ -68,6 +79,7 @@ impl<'a> Policies<'a> {
             by_gateway,
             merged: RefCell::default(),
             nodes: RefCell::default(),
+            rules: RefCell::default(),
         }
     }
 
@@ -150,6 +162,31 @@ impl<'a> Policies<'a> {
             true => first,
             false => self.merged(self.claims_beyond_service(scope)).retry.clone(),
         }
+    }
+
+    /// What a listener of this layer asks of its clients; None where everything is as by default.
+    pub fn of_listener(&self, layer: Layer) -> Option<Box<ListenerPolicy>> {
+        let claims = self.claims_beyond_service(Scope::of_listener(layer));
+        if claims == Claims::default() {
+            return None;
+        }
+        let policy = front_settings::listener_policy(&self.merged(claims));
+        (policy != ListenerPolicy::default()).then(|| Box::new(policy))
+    }
+
+    /// Of the rules of a route, or of requests that no rule takes; None where everything is as by default.
+    pub fn of_rule(&self, scope: Scope) -> Option<Node<RulePolicy>> {
+        let claims = self.claims_beyond_service(scope);
+        if claims == Claims::default() {
+            return None;
+        }
+        if let Some(known) = self.rules.borrow().get(&claims) {
+            return known.clone();
+        }
+        let policy = front_settings::rule_policy(&self.merged(claims));
+        let node = (policy != RulePolicy::default()).then(|| self.earlier.rule_policy(policy));
+        self.rules.borrow_mut().insert(claims, node.clone());
+        node
     }
 
     fn claims(&self, scope: Scope, reached: &Reached) -> Claims {

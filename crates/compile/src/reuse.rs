@@ -4,6 +4,7 @@ use model::certificates::{Certificate, CertificatePlan};
 use model::digest::Reuse;
 use model::dns::{DnsPlan, Zone};
 use model::edge::{EdgePlan, Listener, Route, Rule};
+use model::front::RulePolicy;
 use model::governance::{Contract, GovernancePlan};
 use model::hash::HashMap;
 use model::traffic::BackendPolicy;
@@ -24,6 +25,7 @@ pub(crate) struct Earlier<'a> {
     previous: Option<&'a Snapshot>,
     /// Gathered when the first is wanted: most plans have none.
     policies: OnceCell<HashMap<Digest, Node<BackendPolicy>>>,
+    rule_policies: OnceCell<HashMap<Digest, Node<RulePolicy>>>,
 }
 
 impl<'a> Earlier<'a> {
@@ -42,6 +44,7 @@ impl<'a> Earlier<'a> {
             governance: Reuse::from_nodes([&previous.governance]),
             previous: Some(previous),
             policies: OnceCell::new(),
+            rule_policies: OnceCell::new(),
         }
     }
 
@@ -50,6 +53,21 @@ impl<'a> Earlier<'a> {
         let node = Node::new(policy);
         self.policies.get_or_init(gather).get(&node.digest()).cloned().unwrap_or(node)
     }
+
+    pub fn rule_policy(&self, policy: RulePolicy) -> Node<RulePolicy> {
+        let gather = || self.previous.map(rule_policies).unwrap_or_default();
+        let node = Node::new(policy);
+        self.rule_policies.get_or_init(gather).get(&node.digest()).cloned().unwrap_or(node)
+    }
+}
+
+fn rule_policies(previous: &Snapshot) -> HashMap<Digest, Node<RulePolicy>> {
+    let listeners = || previous.edge.listeners.iter();
+    let attachments = listeners().flat_map(|listener| &listener.attachments);
+    let of_rules = attachments.flat_map(|attachment| &attachment.route.rules);
+    let of_rules = of_rules.filter_map(|rule| rule.policy.as_ref());
+    let nodes = listeners().filter_map(|listener| listener.unmatched.as_ref()).chain(of_rules);
+    nodes.map(|node| (node.digest(), node.clone())).collect()
 }
 
 fn policies(previous: &Snapshot) -> HashMap<Digest, Node<BackendPolicy>> {

@@ -82,6 +82,7 @@ fn snapshot(port: u16, protocol: Protocol, policy: BackendPolicy) -> Snapshot {
         cors: None,
         mirrors: Vec::new(),
         persistence: None,
+        policy: None,
         action: Action::Forward(vec![Backend {
             policy: Some(Node::new(policy)),
             ..Backend::plain(1, Target::Service(service()))
@@ -96,6 +97,8 @@ fn snapshot(port: u16, protocol: Protocol, policy: BackendPolicy) -> Snapshot {
         protocol,
         host: HostPattern::Any,
         certificates: vec![secret()],
+        policy: None,
+        unmatched: None,
         attachments: vec![attachment],
     };
     Snapshot::new(

@@ -480,6 +480,7 @@ mod tests {
             cors: None,
             mirrors: Vec::new(),
             persistence: None,
+            policy: None,
             action: Action::Forward(vec![model::edge::Backend::plain(1, target)]),
         };
         let route = Node::new(Route { id, front_end: FrontEnd::GatewayApi, rules: vec![rule] });
@@ -493,6 +494,8 @@ mod tests {
             protocol: Protocol::Http,
             host: HostPattern::Any,
             certificates: vec![],
+            policy: None,
+            unmatched: None,
             attachments: vec![attachment],
         })
     }

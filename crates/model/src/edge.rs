@@ -1,6 +1,7 @@
 //! The edge's section of the plan: listeners, routes, rules and what they lead to. Pure data; `routing` builds the
 //! match tables from it, `edge` serves it, `explain` reads it.
 
+use crate::front::{ListenerPolicy, RulePolicy};
 use crate::id::{ListenerId, RuleId, ServicePort};
 use crate::traffic::{BackendPolicy, Cors, Mirror, Persistence, Retry};
 use crate::{HostPattern, Node, ObjectId, Text};
@@ -28,6 +29,10 @@ pub struct Listener {
     pub host: HostPattern,
     /// Secrets in order of preference; empty for HTTP.
     pub certificates: Vec<ObjectId>,
+    /// None is the default.
+    pub policy: Option<Box<ListenerPolicy>>,
+    /// Of requests that no rule takes.
+    pub unmatched: Option<Node<RulePolicy>>,
     /// In order of precedence where host and rank of two matches are equal (older first, then by object).
     pub attachments: Vec<Attachment>,
 }
@@ -69,6 +74,8 @@ pub struct Rule {
     pub cors: Option<Box<Cors>>,
     pub mirrors: Vec<Mirror>,
     pub persistence: Option<Box<Persistence>>,
+    /// None is the default. One node of it serves every rule that asks for the same.
+    pub policy: Option<Node<RulePolicy>>,
     pub action: Action,
 }
 

@@ -81,6 +81,8 @@ fn listener(attachments: Vec<Attachment>) -> Listener {
         protocol: Protocol::Http,
         host: HostPattern::Any,
         certificates: Vec::new(),
+        policy: None,
+        unmatched: None,
         attachments,
     }
 }
@@ -105,6 +107,7 @@ fn attachment(n: usize, shape: Shape, method: &str) -> Attachment {
         cors: None,
         mirrors: Vec::new(),
         persistence: None,
+        policy: None,
         action: Action::Forward(Vec::new()),
     };
     let route = Node::new(Route { id, front_end: FrontEnd::GatewayApi, rules: vec![rule] });

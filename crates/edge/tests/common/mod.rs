@@ -55,6 +55,7 @@ pub fn rule(route: &str, prefix: &str, action: Action) -> Rule {
         cors: None,
         mirrors: Vec::new(),
         persistence: None,
+        policy: None,
         action,
     }
 }
@@ -81,6 +82,8 @@ pub fn listener(port: u16, protocol: Protocol, host: &str, rules: Vec<Rule>) -> 
         protocol,
         host: pattern(host),
         certificates: vec![],
+        policy: None,
+        unmatched: None,
         attachments: vec![attachment],
     }
 }

@@ -72,6 +72,7 @@ fn rule(object: &ObjectId, index: u32, matches: Vec<Match>) -> Rule {
         cors: None,
         mirrors: Vec::new(),
         persistence: None,
+        policy: None,
         action: Action::Forward(Vec::new()),
     }
 }
@@ -90,6 +91,8 @@ pub fn listener(section: &str, at: &str, attachments: Vec<Attachment>) -> Listen
         protocol: Protocol::Http,
         host: host(at),
         certificates: Vec::new(),
+        policy: None,
+        unmatched: None,
         attachments,
     }
 }
