@@ -2,18 +2,20 @@
 //! module that writes its configuration for the same work.
 
 mod cutwater;
+mod envoy;
 mod haproxy;
 mod nginx;
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-pub use cutwater::{Cutwater, Instance, folder};
+pub use cutwater::{AccessLog, Cutwater, Instance, folder};
+pub use envoy::Envoy;
 pub use haproxy::Haproxy;
 pub use nginx::Nginx;
 
@@ -22,10 +24,10 @@ use crate::sys;
 use crate::tls::Certificate;
 
 /// What every server is told: where the origin is, which certificate to show, where to keep files.
-pub struct Site<'a> {
-    pub folder: &'a Path,
+pub struct Site {
+    pub folder: PathBuf,
     pub origin: SocketAddr,
-    pub certificate: &'a Certificate,
+    pub certificate: Certificate,
     pub cpus: Cpus,
 }
 
@@ -36,7 +38,7 @@ pub trait Server {
     fn missing(&self) -> Option<String>;
 
     /// Starts the server on the server's CPU and waits until it answers on its ports.
-    fn start(&self, site: &Site<'_>) -> Result<Running>;
+    fn start(&self, site: &Site) -> Result<Running>;
 }
 
 /// A started server. Stopped when dropped.
@@ -64,7 +66,7 @@ impl Running {
     }
 
     /// Starts `command` pinned to the server's CPU, with its messages in a file.
-    fn spawn(command: &mut Command, site: &Site<'_>, ports: Ports) -> Result<Running> {
+    fn spawn(command: &mut Command, site: &Site, ports: Ports) -> Result<Running> {
         let log = site.folder.join("messages");
         let messages = File::create(&log)?;
         command.stdin(Stdio::null()).stdout(messages.try_clone()?).stderr(messages);

@@ -22,6 +22,13 @@ pub struct Instance {
     admin: SocketAddr,
 }
 
+/// Where the access log goes: nowhere, or to a file of the run.
+#[derive(Clone, Copy)]
+pub enum AccessLog {
+    Off,
+    On,
+}
+
 /// Ten thousand routes may take longer than a good compiler needs; the figure is printed anyway.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -44,7 +51,7 @@ impl Server for Cutwater {
         })
     }
 
-    fn start(&self, site: &Site<'_>) -> Result<Running> {
+    fn start(&self, site: &Site) -> Result<Running> {
         let manifests = site.folder.join("manifests");
         folder::write_bench(&manifests, site)?;
         Ok(self.up(&manifests, site)?.running)
@@ -56,15 +63,29 @@ impl Cutwater {
         Cutwater { program }
     }
 
-    /// Serves a folder of manifests and waits until every worker does.
-    pub fn up(&self, manifests: &Path, site: &Site<'_>) -> Result<Instance> {
+    /// Serves a folder of manifests with one worker, and waits until it does.
+    pub fn up(&self, manifests: &Path, site: &Site) -> Result<Instance> {
+        self.up_with(manifests, site, 1, AccessLog::Off)
+    }
+
+    pub fn up_with(
+        &self,
+        manifests: &Path,
+        site: &Site,
+        workers: usize,
+        log: AccessLog,
+    ) -> Result<Instance> {
         let (offset, ports) = free_offset()?;
         let admin = free_port()?;
         let mut command = Command::new(&self.program);
         command.arg("up").arg(manifests);
         command.args(["--port-offset", &offset.to_string(), "--admin", &admin.to_string()]);
         command.arg("--state").arg(site.folder.join("state"));
-        command.args(["--workers", "1", "--access-log", "off"]);
+        command.args(["--workers", &workers.to_string(), "--access-log"]);
+        match log {
+            AccessLog::Off => command.arg("off"),
+            AccessLog::On => command.arg(site.folder.join("access-log")),
+        };
         let mut running = Running::spawn(&mut command, site, ports)?;
         running.wait_until(READY_TIMEOUT, || {
             matches!(ask(admin, "/readyz"), Ok((200, _))) && super::accepts(ports.http)
