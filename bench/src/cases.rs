@@ -1,5 +1,6 @@
 //! The cases of `bench edge` that compare Cutwater with peers: what each sends, and its goal.
 
+use crate::http2::Scheme;
 use crate::load::Pace;
 use crate::measure::Shape;
 use crate::origin::{CHUNKED, LARGE, SMALL};
@@ -58,5 +59,5 @@ const fn over_tls(work: Work, connections: usize, pace: Pace) -> Shape {
 
 const fn http2(path: &'static str) -> Shape {
     let (connections, streams) = HTTP2;
-    over_tls(Work::Http2 { path, streams }, connections, Pace::Saturate)
+    over_tls(Work::Http2 { path, streams, scheme: Scheme::Https }, connections, Pace::Saturate)
 }

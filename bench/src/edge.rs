@@ -92,7 +92,7 @@ fn reject_unknown(cases: &[String]) -> Result<()> {
 }
 
 impl Bench {
-    fn new(effort: Effort) -> Result<Bench> {
+    pub fn new(effort: Effort) -> Result<Bench> {
         let cpus = Cpus::of_this_machine()?;
         sys::pin(cpus.generator)?;
         let folder = WorkFolder::new()?;

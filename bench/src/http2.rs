@@ -24,6 +24,12 @@ const REFILL: u32 = 64 << 20;
 /// `:status: 200` (RFC 7541 appendix A).
 const STATUS_200: u8 = 0x88;
 
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Scheme {
+    Http,
+    Https,
+}
+
 /// What a client sends first: windows that no answer fills, no pushes.
 pub fn opening() -> Vec<u8> {
     let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
@@ -37,10 +43,14 @@ pub fn opening() -> Vec<u8> {
     bytes
 }
 
-/// The headers of a GET request over TLS, without reference to a dynamic table.
-pub fn header_block(host: &str, path: &str) -> Vec<u8> {
-    // `:method: GET` and `:scheme: https`, then names of the static table with values of ours.
-    let mut block = vec![0x82, 0x87];
+/// The headers of a GET request, without reference to a dynamic table.
+pub fn header_block(host: &str, path: &str, scheme: Scheme) -> Vec<u8> {
+    // `:method: GET` and `:scheme`, then names of the static table with values of ours.
+    let scheme = match scheme {
+        Scheme::Http => 0x86,
+        Scheme::Https => 0x87,
+    };
+    let mut block = vec![0x82, scheme];
     let mut literal = |name: u8, value: &str| {
         // An index above 14 continues in a second byte (RFC 7541 section 5.1, prefix of 4 bits).
         match name.checked_sub(15) {
@@ -225,7 +235,7 @@ mod tests {
 
     #[test]
     fn headers_are_those_of_the_static_table() {
-        let block = header_block("a.test", "/x");
+        let block = header_block("a.test", "/x", Scheme::Https);
         let expected = b"\x82\x87\x01\x06a.test\x04\x02/x\x0f\x2b\x07bench/1\x0f\x04\x03*/*";
         assert_eq!(block, expected);
     }

@@ -9,6 +9,7 @@ use crate::cases::Against;
 use crate::client::Target;
 use crate::edge::Bench;
 use crate::http::HOST;
+use crate::http2::Scheme;
 use crate::load::Pace;
 use crate::origin::SMALL;
 use crate::report::{Peer, Row};
@@ -30,7 +31,7 @@ pub const CASES: &[Case] = &[
     Case {
         name: "idle-http2",
         tls: true,
-        work: Work::Http2 { path: SMALL, streams: 1 },
+        work: Work::Http2 { path: SMALL, streams: 1, scheme: Scheme::Https },
         goal: 20_000.0,
     },
 ];

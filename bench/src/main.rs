@@ -4,6 +4,7 @@
 mod accounts;
 mod cases;
 mod client;
+mod cost;
 mod edge;
 mod http;
 mod http2;
@@ -21,7 +22,7 @@ mod tls;
 mod variants;
 mod workers;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -55,6 +56,9 @@ struct Arguments {
     /// No further round begins after so many minutes
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=600))]
     minutes: u32,
+    /// Replace the committed figures of `cost`, for this reason
+    #[arg(long, value_name = "REASON")]
+    accept: Option<String>,
     /// The program to measure; by default the one that was built beside this one
     #[arg(long, value_name = "PATH")]
     cutwater: Option<PathBuf>,
@@ -62,7 +66,10 @@ struct Arguments {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Name {
+    /// Ratios of CPU time to other servers, and own figures
     Edge,
+    /// Instructions a request, against committed figures
+    Cost,
 }
 
 fn main() -> ExitCode {
@@ -76,22 +83,31 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<ExitCode> {
-    let options = edge::Options {
-        cutwater: arguments.cutwater.map_or_else(built_beside, Ok)?,
-        effort: measure::Effort {
-            rounds: arguments.rounds as usize,
-            time: Duration::from_secs_f64(arguments.seconds),
-            until: Instant::now() + Duration::from_secs(60) * arguments.minutes,
-        },
-        cases: arguments.case,
+    let cutwater = arguments.cutwater.map_or_else(built_beside, Ok)?;
+    let effort = measure::Effort {
+        rounds: arguments.rounds as usize,
+        time: Duration::from_secs_f64(arguments.seconds),
+        until: Instant::now() + Duration::from_secs(60) * arguments.minutes,
     };
+    match arguments.name {
+        Name::Cost => {
+            let reason = arguments.accept;
+            let holds = cost::run(&cost::Options { cutwater, effort, reason })?;
+            Ok(if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+        Name::Edge => {
+            let options = edge::Options { cutwater, effort, cases: arguments.case };
+            run_edge(&options, arguments.json.as_deref())
+        }
+    }
+}
+
+fn run_edge(options: &edge::Options, json: Option<&Path>) -> Result<ExitCode> {
     warn();
-    let report = match arguments.name {
-        Name::Edge => edge::run(&options)?,
-    };
+    let report = edge::run(options)?;
     let last = report::Last::committed(report.name)?;
     print!("{}", report.table(last.as_ref()));
-    if let Some(file) = &arguments.json {
+    if let Some(file) = json {
         report.write_json(file)?;
     }
     if report.is_complete() {

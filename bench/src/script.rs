@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::http2::Scheme;
 use crate::{http, http2};
 
 /// What a case sends, again and again.
@@ -14,6 +15,7 @@ pub enum Work {
     Http2 {
         path: &'static str,
         streams: usize,
+        scheme: Scheme,
     },
     /// Messages of so many bytes, which the origin sends back.
     WebSocket(usize),
@@ -60,10 +62,10 @@ impl Script {
         Arc::new(match work {
             Work::Get(path) => over_http1(requests(&|host| http::request(host, path))),
             Work::Post(length) => over_http1(requests(&|host| http::post(host, UPLOAD, length))),
-            Work::Http2 { path, streams } => Script {
+            Work::Http2 { path, streams, scheme } => Script {
                 protocol: Protocol::Http2,
                 opening: http2::opening(),
-                requests: requests(&|host| http2::header_block(host, path)),
+                requests: requests(&|host| http2::header_block(host, path, scheme)),
                 at_once: streams,
             },
             Work::WebSocket(length) => Script {

@@ -106,18 +106,38 @@ impl Running {
     }
 }
 
-impl Drop for Running {
-    fn drop(&mut self) {
+impl Running {
+    /// Ends the server and waits for it, so that what it writes at its end is there.
+    pub fn end(mut self, limit: Duration) -> Result<()> {
         sys::terminate(self.child.id());
-        let end = Instant::now() + STOP_TIMEOUT;
+        if self.ends_within(limit) {
+            return Ok(());
+        }
+        bail!("it did not end within {} s: {}", limit.as_secs(), self.last_messages());
+    }
+
+    fn ends_within(&mut self, limit: Duration) -> bool {
+        let end = Instant::now() + limit;
         while matches!(self.child.try_wait(), Ok(None)) {
             if Instant::now() > end {
-                // Nothing can be done about a child that cannot even be killed.
-                let _ = self.child.kill();
-                let _ = self.child.wait();
-                return;
+                return false;
             }
             std::thread::sleep(Duration::from_millis(5));
+        }
+        true
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(Some(_))) {
+            return;
+        }
+        sys::terminate(self.child.id());
+        if !self.ends_within(STOP_TIMEOUT) {
+            // Nothing can be done about a child that cannot even be killed.
+            let _ = self.child.kill();
+            let _ = self.child.wait();
         }
     }
 }

@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 
 use crate::edge::Bench;
 use crate::http::HOST;
+use crate::http2::Scheme;
 use crate::load::Pace;
 use crate::measure::{self, Shape, Subject, WARM_UP, median};
 use crate::origin::SMALL;
@@ -55,7 +56,7 @@ fn one_deal(bench: &mut Bench, cutwater: &Cutwater) -> Result<f64> {
     let manifests = site.folder.join("manifests");
     folder::write_bench(&manifests, &site)?;
     let instance = cutwater.up_with(&manifests, &site, WORKERS, AccessLog::Off)?;
-    let work = Work::Http2 { path: SMALL, streams: 1 };
+    let work = Work::Http2 { path: SMALL, streams: 1, scheme: Scheme::Https };
     let shape = Shape { tls: true, work, connections: CONNECTIONS, pace: Pace::Saturate };
     let script = Script::new(work, &[HOST.to_owned()]);
     let subject = Subject { server: &instance.running, script };

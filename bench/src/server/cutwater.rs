@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use super::{Ports, Running, Server, Site, free_port};
+use super::{Ports, Running, Server, Site, free_port, program};
 
 pub struct Cutwater {
     program: PathBuf,
@@ -75,9 +75,36 @@ impl Cutwater {
         workers: usize,
         log: AccessLog,
     ) -> Result<Instance> {
+        self.spawn(Command::new(&self.program), manifests, site, workers, log)
+    }
+
+    /// With one worker, its instructions counted; the profile is written when it ends.
+    pub fn up_in_callgrind(
+        &self,
+        manifests: &Path,
+        site: &Site,
+        profile: &Path,
+    ) -> Result<Instance> {
+        let valgrind = program("valgrind").context(
+            "valgrind counts the instructions and is not here: `apt-get install valgrind`",
+        )?;
+        let mut command = Command::new(valgrind);
+        command.args(["--tool=callgrind", "--quiet"]);
+        command.arg(format!("--callgrind-out-file={}", profile.display()));
+        command.arg(&self.program);
+        self.spawn(command, manifests, site, 1, AccessLog::Off)
+    }
+
+    fn spawn(
+        &self,
+        mut command: Command,
+        manifests: &Path,
+        site: &Site,
+        workers: usize,
+        log: AccessLog,
+    ) -> Result<Instance> {
         let (offset, ports) = free_offset()?;
         let admin = free_port()?;
-        let mut command = Command::new(&self.program);
         command.arg("up").arg(manifests);
         command.args(["--port-offset", &offset.to_string(), "--admin", &admin.to_string()]);
         command.arg("--state").arg(site.folder.join("state"));
