@@ -1,7 +1,9 @@
 //! Who used which CPU, read from /proc: the server under test, this process, everybody else; and
 //! the description of the machine.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
@@ -59,6 +61,16 @@ impl ProcessTree {
         let kib: Option<Vec<f64>> = self.pids.iter().map(|&pid| resident_kib(pid)).collect();
         kib.map(|kib| kib.iter().sum::<f64>() / 1024.0)
     }
+
+    /// CPU time of each thread by its name.
+    pub fn thread_times(&self) -> BTreeMap<String, Duration> {
+        let mut times = BTreeMap::new();
+        for task in self.pids.iter().flat_map(|&pid| tasks(pid)) {
+            let name = fs::read_to_string(task.join("comm")).unwrap_or_default();
+            *times.entry(name.trim().to_owned()).or_default() += thread_cpu_time(&task);
+        }
+        times
+    }
 }
 
 /// CPU time of this process so far.
@@ -103,15 +115,20 @@ pub fn load_average() -> Option<f64> {
     fs::read_to_string("/proc/loadavg").ok()?.split(' ').next()?.parse().ok()
 }
 
-/// Nanoseconds from schedstat where the kernel has it; its first field is the time on a CPU.
 fn process_cpu_time(pid: u32) -> Duration {
-    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return Duration::ZERO };
-    tasks
-        .flatten()
-        .filter_map(|task| fs::read_to_string(task.path().join("schedstat")).ok())
-        .filter_map(|line| line.split(' ').next()?.parse().ok())
-        .map(Duration::from_nanos)
-        .sum()
+    tasks(pid).iter().map(|task| thread_cpu_time(task)).sum()
+}
+
+fn tasks(pid: u32) -> Vec<PathBuf> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten();
+    tasks.flatten().map(|task| task.path()).collect()
+}
+
+/// Nanoseconds from schedstat where the kernel has it; its first field is the time on a CPU.
+fn thread_cpu_time(task: &Path) -> Duration {
+    let line = fs::read_to_string(task.join("schedstat")).unwrap_or_default();
+    let time = line.split(' ').next().and_then(|nanoseconds| nanoseconds.parse().ok());
+    Duration::from_nanos(time.unwrap_or_default())
 }
 
 fn resident_kib(pid: u32) -> Option<f64> {
@@ -136,7 +153,8 @@ fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
 }
 
-fn today() -> String {
+/// The date, as ISO 8601.
+pub fn today() -> String {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let (year, month, day) = civil_date(since.as_secs() / 86_400);
     format!("{year}-{month:02}-{day:02}")

@@ -1,7 +1,8 @@
-//! `bench edge`: Cutwater's edge against nginx and HAProxy, and its own figures.
+//! `bench edge`: Cutwater's edge against nginx, HAProxy and Envoy, against itself, and its own figures.
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -10,14 +11,15 @@ use anyhow::{Context, Result, bail};
 use crate::accounts::{self, Cpus};
 use crate::cases::{CASES, CONNECTIONS, Case};
 use crate::client::Target;
+use crate::http::HOST;
 use crate::load::{Generator, Pace, Workload};
-use crate::measure::{self, Effort, Figure};
+use crate::measure::{self, Effort, Figure, Shape, Subject};
 use crate::origin::SMALL;
-use crate::own;
-use crate::report::{Report, Row};
-use crate::server::{Cutwater, Haproxy, Nginx, Running, Server, Site};
-use crate::sys;
+use crate::report::{Peer, Report, Row};
+use crate::script::Script;
+use crate::server::{Cutwater, Envoy, Haproxy, Nginx, Running, Server, Site};
 use crate::tls::Certificate;
+use crate::{idle, latency, own, sys, variants, workers};
 
 /// How long the generator is measured without a server.
 const GENERATOR_ALONE: Duration = Duration::from_secs(1);
@@ -30,20 +32,21 @@ pub struct Options {
 }
 
 /// A value, or the reason why there is none.
-type OrReason<T> = std::result::Result<T, String>;
+pub type OrReason<T> = std::result::Result<T, String>;
 
 /// What all measurements of a run share.
-struct Bench {
-    generator: Generator,
-    certificate: Certificate,
+pub struct Bench {
+    pub generator: Generator,
+    pub certificate: Certificate,
+    pub effort: Effort,
     cpus: Cpus,
     folder: WorkFolder,
 }
 
 /// A server, started or not.
-struct Contender {
-    name: &'static str,
-    running: OrReason<Running>,
+pub struct Contender {
+    pub name: &'static str,
+    pub running: OrReason<Running>,
 }
 
 pub fn run(options: &Options) -> Result<Report> {
@@ -53,16 +56,35 @@ pub fn run(options: &Options) -> Result<Report> {
         bail!(reason);
     }
     let wanted = |case: &str| options.cases.is_empty() || options.cases.iter().any(|c| c == case);
-    let cases: Vec<&Case> = CASES.iter().filter(|case| wanted(case.name)).collect();
-    let mut bench = Bench::new()?;
-    let mut rows = bench.against_peers(&[&cutwater, &Nginx, &Haproxy], &cases, options.effort)?;
+    let mut bench = Bench::new(options.effort)?;
+    let mut rows = bench.beside_peers(&[&cutwater, &Nginx, &Haproxy, &Envoy], &wanted)?;
+    rows.extend(variants::rows(&mut bench, &cutwater, &wanted)?);
+    rows.extend(workers::rows(&mut bench, &cutwater, &wanted)?);
     rows.extend(bench.own_figures(&cutwater, &wanted)?);
-    Ok(Report { name: "edge", machine: accounts::machine(), rows })
+    if !bench.cpus.are_two() {
+        let remark = "server and generator shared the only CPU".to_owned();
+        rows.iter_mut().for_each(|row| row.remarks.push(remark.clone()));
+    }
+    Ok(Report {
+        name: "edge",
+        machine: accounts::machine(),
+        date: accounts::today(),
+        cutwater: options.cutwater.display().to_string(),
+        rows,
+    })
+}
+
+/// Every name that `--case` knows.
+fn known_cases() -> Vec<&'static str> {
+    let own = own::FIGURES.iter().map(|figure| figure.case);
+    let cases = CASES.iter().map(|case| case.name);
+    let beside = latency::CASES.iter().chain(idle::CASES.iter().map(|case| &case.name)).copied();
+    let variants = variants::VARIANTS.iter().map(|variant| variant.case);
+    cases.chain(beside).chain(variants).chain([workers::CASE]).chain(own).collect()
 }
 
 fn reject_unknown(cases: &[String]) -> Result<()> {
-    let own = own::FIGURES.iter().map(|figure| figure.case);
-    let known: Vec<&str> = CASES.iter().map(|case| case.name).chain(own).collect();
+    let known = known_cases();
     match cases.iter().find(|case| !known.contains(&case.as_str())) {
         Some(case) => bail!("there is no case {case}; the cases are {}", known.join(", ")),
         None => Ok(()),
@@ -70,22 +92,24 @@ fn reject_unknown(cases: &[String]) -> Result<()> {
 }
 
 impl Bench {
-    fn new() -> Result<Bench> {
+    pub fn new(effort: Effort) -> Result<Bench> {
         let cpus = Cpus::of_this_machine()?;
         sys::pin(cpus.generator)?;
         let folder = WorkFolder::new()?;
         let (generator, certificate) = (Generator::new()?, Certificate::new()?);
-        Ok(Bench { generator, certificate, cpus, folder })
+        Ok(Bench { generator, certificate, effort, cpus, folder })
     }
 
-    /// The rows of `cases`, the first server against each other one.
-    fn against_peers(
+    /// The rows that compare the first server with each other one.
+    fn beside_peers(
         &mut self,
         servers: &[&dyn Server],
-        cases: &[&Case],
-        effort: Effort,
+        wanted: &dyn Fn(&str) -> bool,
     ) -> Result<Vec<Row>> {
-        if cases.is_empty() {
+        let cases: Vec<&Case> = CASES.iter().filter(|case| wanted(case.name)).collect();
+        let has_latency = latency::CASES.iter().any(|case| wanted(case));
+        let idle = idle::CASES.iter().filter(|case| wanted(case.name)).collect::<Vec<_>>();
+        if cases.is_empty() && idle.is_empty() && !has_latency {
             return Ok(Vec::new());
         }
         let contenders: Vec<Contender> =
@@ -94,12 +118,17 @@ impl Bench {
         let mut rows = Vec::new();
         for case in cases {
             eprintln!("measuring {}", case.name);
-            let figures = self.figures(&contenders, case, effort);
+            let figures = self.figures(&contenders, case);
             rows.extend(rows_of(case, &figures));
         }
-        if !self.cpus.are_two() {
-            let remark = "server and generator shared the only CPU".to_owned();
-            rows.iter_mut().for_each(|row| row.remarks.push(remark.clone()));
+        if has_latency {
+            eprintln!("measuring latency at half of saturation");
+            rows.extend(latency::rows(self, &contenders, wanted));
+        }
+        drop(contenders);
+        for case in idle {
+            eprintln!("measuring {}", case.name);
+            rows.push(idle::row(self, servers, case));
         }
         Ok(rows)
     }
@@ -107,12 +136,12 @@ impl Bench {
     /// Clients straight to the origin: a server that answers more than this cannot fill its CPU.
     fn say_what_the_generator_can(&mut self) -> Result<()> {
         let target = Target { address: self.generator.origin()?, tls: None };
-        let pace = Pace::Saturate;
-        let workload = Workload { target, path: SMALL, connections: CONNECTIONS, pace };
+        let (pace, script) = (Pace::Saturate, Script::get(HOST, SMALL));
+        let workload = Workload { target, script, connections: CONNECTIONS, pace };
         let mut load = self.generator.begin(&workload)?;
         self.generator.run(&mut load, GENERATOR_ALONE)?;
         let rate = load.answered as f64 / GENERATOR_ALONE.as_secs_f64();
-        eprintln!("generator and origin alone: {rate:.0} requests/s (HTTP/1.1, 1 KiB)");
+        eprintln!("the generator alone exchanges {rate:.0} requests/s with its origin");
         Ok(())
     }
 
@@ -121,29 +150,26 @@ impl Bench {
         cutwater: &Cutwater,
         wanted: &dyn Fn(&str) -> bool,
     ) -> Result<Vec<Row>> {
-        let folder = self.folder.part("own")?;
-        let site = Site {
-            folder: &folder,
-            origin: self.generator.origin()?,
-            certificate: &self.certificate,
-            cpus: self.cpus,
-        };
+        let site = self.site("own")?;
         Ok(own::measure(cutwater, &mut self.generator, &site, wanted))
     }
 
-    fn start(&self, server: &dyn Server) -> Result<Contender> {
+    /// What servers are told, with a folder of the name for their files.
+    pub fn site(&self, folder: &str) -> Result<Site> {
+        Ok(Site {
+            folder: self.folder.part(folder)?,
+            origin: self.generator.origin()?,
+            certificate: self.certificate.clone(),
+            cpus: self.cpus,
+        })
+    }
+
+    pub fn start(&self, server: &dyn Server) -> Result<Contender> {
         let name = server.name();
         if let Some(reason) = server.missing() {
             return Ok(Contender { name, running: Err(reason) });
         }
-        let folder = self.folder.part(name)?;
-        let site = Site {
-            folder: &folder,
-            origin: self.generator.origin()?,
-            certificate: &self.certificate,
-            cpus: self.cpus,
-        };
-        let running = server.start(&site);
+        let running = server.start(&self.site(name)?);
         Ok(Contender { name, running: running.map_err(|error| format!("{name}: {error:#}")) })
     }
 
@@ -152,57 +178,72 @@ impl Bench {
         &mut self,
         contenders: &[Contender],
         case: &Case,
-        effort: Effort,
     ) -> Vec<(&'static str, OrReason<Figure>)> {
-        let checked: Vec<OrReason<&Running>> =
-            contenders.iter().map(|contender| self.checked(contender, case)).collect();
-        let sound: Vec<&Running> = checked.iter().flatten().copied().collect();
-        let mut figures =
-            measure::measure(&mut self.generator, &sound, case.shape, effort).into_iter();
-        let names = contenders.iter().map(|contender| contender.name);
-        names
-            .zip(checked)
-            .map(|(name, checked)| {
-                let figure = checked.and_then(|_| match figures.next() {
-                    Some(figure) => figure.map_err(|error| format!("{name}: {error:#}")),
-                    None => Err(format!("{name} was not measured")),
-                });
-                (name, figure)
-            })
-            .collect()
+        let script = Script::new(case.shape.work, &[HOST.to_owned()]);
+        let subject = |contender| subject(contender, &script);
+        let subjects: Vec<OrReason<Subject<'_>>> = contenders.iter().map(subject).collect();
+        let figures = self.figures_of(subjects, case.shape);
+        contenders.iter().map(|contender| contender.name).zip(figures).collect()
     }
 
-    fn checked<'a>(&mut self, contender: &'a Contender, case: &Case) -> OrReason<&'a Running> {
-        let running = contender.running.as_ref().map_err(String::clone)?;
-        measure::check(&mut self.generator, running, &self.certificate, case.shape)
-            .map_err(|error| format!("{} failed the check: {error:#}", contender.name))?;
-        Ok(running)
+    /// One figure for each that could be started and gives the right bytes.
+    pub fn figures_of(
+        &mut self,
+        subjects: Vec<OrReason<Subject<'_>>>,
+        shape: Shape,
+    ) -> Vec<OrReason<Figure>> {
+        let checked: Vec<OrReason<Subject<'_>>> = subjects
+            .into_iter()
+            .map(|subject| {
+                let subject = subject?;
+                measure::check(&mut self.generator, &subject, &self.certificate, shape)
+                    .map_err(|error| format!("failed the check: {error:#}"))?;
+                Ok(subject)
+            })
+            .collect();
+        let sound: Vec<Subject<'_>> = checked.iter().flatten().cloned().collect();
+        let mut figures =
+            measure::measure(&mut self.generator, &sound, shape, self.effort).into_iter();
+        let figure = |checked: OrReason<Subject<'_>>| {
+            checked.and_then(|_| match figures.next() {
+                Some(figure) => figure.map_err(|error| format!("{error:#}")),
+                None => Err("not measured".to_owned()),
+            })
+        };
+        checked.into_iter().map(figure).collect()
     }
 }
 
-/// The first figure against each of the others.
+/// A contender with what is said to it.
+pub fn subject<'a>(contender: &'a Contender, script: &Arc<Script>) -> OrReason<Subject<'a>> {
+    let server = contender.running.as_ref().map_err(String::clone)?;
+    Ok(Subject { server, script: Arc::clone(script) })
+}
+
+/// The first figure against each of the others; the first row is the one that the goal is about.
 fn rows_of(case: &Case, figures: &[(&'static str, OrReason<Figure>)]) -> Vec<Row> {
     let Some(((_, ours), peers)) = figures.split_first() else { return Vec::new() };
-    let row = |(index, (name, peer)): (usize, &(&'static str, OrReason<Figure>))| {
-        // The first peer is the one that the goals are about.
-        let title =
-            if index == 0 { case.name.to_owned() } else { format!("{} vs {name}", case.name) };
-        let micros = |figure: &OrReason<Figure>| figure.as_ref().ok().map(Figure::micros);
-        let mut row = Row::against_peer(title, micros(ours), (*name, micros(peer)), case.goal);
+    let micros = |figure: &OrReason<Figure>| figure.as_ref().ok().map(Figure::micros);
+    let named: Vec<Peer> =
+        peers.iter().map(|(name, figure)| Peer { name, figure: micros(figure) }).collect();
+    let rows = Row::against_peers(case.name, micros(ours), &named, case.against, case.goal);
+    let with_remarks = |mut row: Row| {
+        row.spread = ours.as_ref().ok().map(Figure::spread);
         row.remarks.extend(remarks("ours", ours));
-        row.remarks.extend(remarks(name, peer));
+        let peer = peers.iter().find(|(name, _)| Some(*name) == row.peer_name);
+        row.remarks.extend(peer.and_then(|(name, figure)| remarks(name, figure)));
         row
     };
-    peers.iter().enumerate().map(row).collect()
+    rows.into_iter().map(with_remarks).collect()
 }
 
-fn remarks(name: &str, figure: &OrReason<Figure>) -> Option<String> {
+pub fn remarks(name: &str, figure: &OrReason<Figure>) -> Option<String> {
     match figure {
         Ok(figure) => {
             let doubts = figure.doubts();
             (!doubts.is_empty()).then(|| format!("{name}: {}", doubts.join(", ")))
         }
-        Err(reason) => Some(reason.clone()),
+        Err(reason) => Some(format!("{name}: {reason}")),
     }
 }
 
@@ -237,19 +278,24 @@ impl Drop for WorkFolder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::script::Work;
+    use std::time::Instant;
+
+    fn effort(rounds: usize, time: Duration) -> Effort {
+        Effort { rounds, time, until: Instant::now() + Duration::from_secs(600) }
+    }
 
     /// One short round of each shape: are the figures what a proxy on one CPU can give?
     fn measure_peer(server: &dyn Server) {
-        let mut bench = Bench::new().unwrap();
+        let mut bench = Bench::new(effort(1, Duration::from_secs(1))).unwrap();
         if let Some(reason) = server.missing() {
             println!("skipped: {reason}");
             return;
         }
         let contender = bench.start(server).unwrap();
         assert!(contender.running.is_ok(), "{:?}", contender.running.err());
-        let effort = Effort { rounds: 1, time: Duration::from_secs(1) };
         for case in CASES {
-            let figures = bench.figures(std::slice::from_ref(&contender), case, effort);
+            let figures = bench.figures(std::slice::from_ref(&contender), case);
             let (_, figure) = figures.into_iter().next().unwrap();
             let figure = figure.unwrap();
             let (micros, share) = (figure.micros(), figure.server_share());
@@ -273,17 +319,16 @@ mod tests {
 
     #[test]
     fn a_server_with_other_bytes_is_not_measured() {
-        let mut bench = Bench::new().unwrap();
+        let mut bench = Bench::new(effort(1, Duration::from_millis(10))).unwrap();
         if Nginx.missing().is_some() {
             return;
         }
         let contender = bench.start(&Nginx).unwrap();
         let mut case = *CASES.first().unwrap();
-        case.shape.path = "/nothing";
-        let effort = Effort { rounds: 1, time: Duration::from_millis(10) };
-        let figures = bench.figures(&[contender], &case, effort);
+        case.shape.work = Work::Get("/nothing");
+        let figures = bench.figures(&[contender], &case);
         let reason = figures.into_iter().next().unwrap().1.err().unwrap();
-        assert!(reason.contains("nginx failed the check"), "{reason}");
+        assert!(reason.contains("failed the check"), "{reason}");
         assert!(reason.contains("404"), "{reason}");
     }
 
@@ -295,7 +340,7 @@ mod tests {
         let titles: Vec<&str> = rows.iter().map(|row| row.case.as_str()).collect();
         assert_eq!(titles, ["http1-1k", "http1-1k vs haproxy"]);
         assert!(rows.iter().all(|row| !row.met && row.ratio.is_none()));
-        assert_eq!(rows[1].remarks[1], "haproxy is not installed");
+        assert_eq!(rows[1].remarks[1], "haproxy: haproxy is not installed");
     }
 
     #[test]
@@ -309,13 +354,12 @@ mod tests {
     #[test]
     #[ignore = "takes minutes; prints figures for people"]
     fn peers_against_each_other() {
-        let mut bench = Bench::new().unwrap();
+        let mut bench = Bench::new(effort(5, Duration::from_secs(2))).unwrap();
         bench.say_what_the_generator_can().unwrap();
         let contenders =
             [&Nginx as &dyn Server, &Haproxy].map(|server| bench.start(server).unwrap());
-        let effort = Effort { rounds: 5, time: Duration::from_secs(2) };
         for case in CASES {
-            for (name, figure) in bench.figures(&contenders, case, effort) {
+            for (name, figure) in bench.figures(&contenders, case) {
                 let figure = figure.unwrap();
                 println!(
                     "{:18} {name:8} {:7.2} us  {:6.0}/s  generator {:.2} of its CPU  {:?}",

@@ -7,13 +7,15 @@
 
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
 use crate::client::{Client, Target};
-use crate::http;
+use crate::http::Captured;
 use crate::origin::{OriginConnection, Pages};
+use crate::script::Script;
 use crate::sys::{self, Epoll};
 
 /// How requests follow each other.
@@ -30,7 +32,7 @@ pub enum Pace {
 /// What one round sends.
 pub struct Workload {
     pub target: Target,
-    pub path: &'static str,
+    pub script: Arc<Script>,
     pub connections: usize,
     pub pace: Pace,
 }
@@ -61,12 +63,14 @@ pub struct Generator {
 pub struct Load {
     target: Target,
     pace: Pace,
-    request: Vec<u8>,
+    script: Arc<Script>,
     clients: Vec<Client>,
     /// Requests whose answer came whole, since the load began.
     pub answered: u64,
     /// Time in which nothing was to do.
     pub idle: Duration,
+    /// From the moment at which a request was due to the end of its answer, in nanoseconds, where it is asked for.
+    latencies: Option<Vec<u64>>,
     /// Where the search for a free connection begins (paced load).
     next: usize,
     due: Instant,
@@ -100,18 +104,46 @@ impl Generator {
 
     /// Opens the connections of a load and sends its first requests.
     pub fn begin(&mut self, workload: &Workload) -> Result<Load> {
-        let request = http::request(http::HOST, workload.path);
-        let mut load = Load::new(workload.target.clone(), workload.pace, request);
-        for index in 0..workload.connections {
-            let client = self.connect(&workload.target, index)?;
-            load.clients.push(client);
-        }
+        let mut load = self.open(&workload.target, &workload.script, workload.pace);
+        self.add(&mut load, workload.connections)?;
         if !matches!(workload.pace, Pace::PerSecond(_)) {
-            for client in &mut load.clients {
-                client.send(&load.request)?;
-            }
+            load.clients.iter_mut().try_for_each(Client::begin)?;
         }
         Ok(load)
+    }
+
+    /// A load without connections yet, for [`Generator::add`].
+    pub fn open(&self, target: &Target, script: &Arc<Script>, pace: Pace) -> Load {
+        Load::new(target.clone(), pace, Arc::clone(script))
+    }
+
+    /// Opens more connections of a load.
+    pub fn add(&mut self, load: &mut Load, connections: usize) -> Result<()> {
+        for _ in 0..connections {
+            let index = load.clients.len();
+            let mut client = Client::connect(&load.target, &load.script)?;
+            client.begin_at(index);
+            self.epoll.add(client.stream(), CLIENT | index as u64)?;
+            load.clients.push(client);
+        }
+        Ok(())
+    }
+
+    /// One exchange on each connection from `first` on, a few at a time, so that they are open and idle.
+    pub fn exchange_once(&mut self, load: &mut Load, first: usize) -> Result<()> {
+        for index in first..load.clients.len() {
+            let (before, deadline) = (load.answered, Instant::now() + ANSWER_TIMEOUT);
+            if let Some(client) = load.clients.get_mut(index) {
+                client.send(1)?;
+            }
+            while load.answered == before {
+                if Instant::now() > deadline {
+                    bail!("no answer within {} s", ANSWER_TIMEOUT.as_secs());
+                }
+                self.turn(load, TICK)?;
+            }
+        }
+        Ok(())
     }
 
     /// Drives load and origin for a while.
@@ -134,40 +166,26 @@ impl Generator {
         Ok(())
     }
 
-    /// One request on a connection of its own; the whole answer, head and body.
-    pub fn fetch(&mut self, target: &Target, host: &str, path: &str) -> Result<Vec<u8>> {
-        let mut poller = self.poller(target, host, path)?;
+    /// One exchange of a script on a connection of its own; the whole answer.
+    pub fn fetch(&mut self, target: &Target, script: &Arc<Script>) -> Result<Captured> {
+        let mut poller = self.poller(target, script)?;
         self.poll(&mut poller)
     }
 
     /// A load of one connection for [`Generator::poll`].
-    pub fn poller(&mut self, target: &Target, host: &str, path: &str) -> Result<Load> {
+    pub fn poller(&mut self, target: &Target, script: &Arc<Script>) -> Result<Load> {
         // A pace of nothing: only `poll` sends.
-        let request = http::request(host, path);
-        let mut poller = Load::new(target.clone(), Pace::PerSecond(0), request);
-        poller.clients.push(self.connect(target, 0)?);
+        let mut poller = self.open(target, script, Pace::PerSecond(0));
+        self.add(&mut poller, 1)?;
         Ok(poller)
     }
 
     /// The next answer on a poller's connection, whole.
-    pub fn poll(&mut self, poller: &mut Load) -> Result<Vec<u8>> {
+    pub fn poll(&mut self, poller: &mut Load) -> Result<Captured> {
         let Some(client) = poller.clients.first_mut() else { bail!("a poller has one client") };
         client.capture();
-        client.send(&poller.request)?;
-        let (before, deadline) = (poller.answered, Instant::now() + ANSWER_TIMEOUT);
-        while poller.answered == before {
-            if Instant::now() > deadline {
-                bail!("no answer within {} s", ANSWER_TIMEOUT.as_secs());
-            }
-            self.turn(poller, TICK)?;
-        }
+        self.exchange_once(poller, 0)?;
         Ok(poller.clients.first_mut().map(Client::take_captured).unwrap_or_default())
-    }
-
-    fn connect(&mut self, target: &Target, index: usize) -> Result<Client> {
-        let client = Client::connect(target)?;
-        self.epoll.add(client.stream(), CLIENT | index as u64)?;
-        Ok(client)
     }
 
     /// Waits once and handles what has come: all of it, even after an error, since an event that is
@@ -222,26 +240,49 @@ impl Generator {
 
     fn on_client(&mut self, load: &mut Load, index: usize) -> Result<()> {
         let Some(client) = load.clients.get_mut(index) else { return Ok(()) };
-        if !client.on_event(&mut self.buffer)? {
+        let complete = client.on_event(&mut self.buffer)?;
+        if complete == 0 {
             return Ok(());
         }
-        load.answered += 1;
+        load.answered += complete as u64;
+        if let Some(latencies) = &mut load.latencies {
+            latencies.push(client.due.elapsed().as_nanos() as u64);
+        }
         match load.pace {
-            Pace::Saturate => client.send(&load.request),
+            Pace::Saturate => client.send(complete),
             Pace::PerSecond(_) => Ok(()),
             Pace::Reconnect => {
-                *client = Client::connect(&load.target)?;
+                *client = Client::connect(&load.target, &load.script)?;
                 self.epoll.add(client.stream(), CLIENT | index as u64)?;
-                client.send(&load.request)
+                client.begin()
             }
         }
     }
 }
 
 impl Load {
-    fn new(target: Target, pace: Pace, request: Vec<u8>) -> Load {
-        let (clients, due) = (Vec::new(), Instant::now());
-        Load { target, pace, request, clients, answered: 0, idle: Duration::ZERO, next: 0, due }
+    fn new(target: Target, pace: Pace, script: Arc<Script>) -> Load {
+        Load {
+            target,
+            pace,
+            script,
+            clients: Vec::new(),
+            answered: 0,
+            idle: Duration::ZERO,
+            latencies: None,
+            next: 0,
+            due: Instant::now(),
+        }
+    }
+
+    /// Forgets the latencies so far and keeps those from now on. For paced loads with one request in flight on a
+    /// connection.
+    pub fn keep_latencies(&mut self) {
+        self.latencies = Some(Vec::new());
+    }
+
+    pub fn take_latencies(&mut self) -> Vec<u64> {
+        self.latencies.take().unwrap_or_default()
     }
 
     /// Sends every request that is due and has a free connection.
@@ -250,7 +291,8 @@ impl Load {
         while self.due <= now {
             let Some(index) = self.free_client() else { return Ok(()) };
             if let Some(client) = self.clients.get_mut(index) {
-                client.send(&self.request)?;
+                client.due = self.due;
+                client.send(1)?;
             }
             self.due += interval;
         }

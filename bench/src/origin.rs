@@ -1,46 +1,64 @@
 //! The origin behind every server under test: its bodies, and its side of a connection.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read};
 use std::net::TcpStream;
 
-use crate::http;
+use crate::script::{MESSAGES, UPLOAD, WEBSOCKET_ACCEPT};
+use crate::{http, sys};
 
-/// The two bodies that the origin serves: path and size.
+/// The bodies that the origin serves: path and size.
 pub const SMALL: &str = "/1k";
 pub const LARGE: &str = "/100k";
+/// 16 KiB in chunks of 2 KiB.
+pub const CHUNKED: &str = "/chunked";
+
+const CHUNKED_SIZE: usize = 16 * 1024;
+const CHUNK: usize = 2 * 1024;
 
 /// What the origin answers, made once.
 pub struct Pages {
-    small: Vec<u8>,
-    large: Vec<u8>,
-    missing: Vec<u8>,
+    pages: Vec<Page>,
+    missing: Page,
+    upgraded: Vec<u8>,
+}
+
+struct Page {
+    path: &'static str,
+    answer: Vec<u8>,
+    body: Vec<u8>,
 }
 
 impl Pages {
     pub fn new() -> Pages {
+        let upgraded = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Accept: {WEBSOCKET_ACCEPT}\r\n\r\n"
+        );
         Pages {
-            small: page("200 OK", &noise(1024)),
-            large: page("200 OK", &noise(100 * 1024)),
-            missing: page("404 Not Found", b"no such page\n"),
+            pages: vec![
+                whole(SMALL, "200 OK", noise(1024)),
+                whole(LARGE, "200 OK", noise(100 * 1024)),
+                in_chunks(CHUNKED, noise(CHUNKED_SIZE)),
+                whole(UPLOAD, "200 OK", b"taken\n".to_vec()),
+            ],
+            missing: whole("", "404 Not Found", b"no such page\n".to_vec()),
+            upgraded: upgraded.into_bytes(),
         }
     }
 
-    /// The whole answer for a request head.
+    /// The whole answer to a request head.
     fn answer(&self, head: &[u8]) -> &[u8] {
-        let path = head.strip_prefix(b"GET ").unwrap_or(&[]);
-        if path.starts_with(b"/1k ") {
-            &self.small
-        } else if path.starts_with(b"/100k ") {
-            &self.large
-        } else {
-            &self.missing
-        }
+        let path = head.split(|&byte| byte == b' ').nth(1).unwrap_or(&[]);
+        if path == MESSAGES.as_bytes() { &self.upgraded } else { &self.page(path).answer }
+    }
+
+    fn page(&self, path: &[u8]) -> &Page {
+        self.pages.iter().find(|page| page.path.as_bytes() == path).unwrap_or(&self.missing)
     }
 
     /// The body that a client must see for a path.
     pub fn body(&self, path: &str) -> &[u8] {
-        let whole = self.answer(format!("GET {path} HTTP/1.1").as_bytes());
-        whole.get(http::head_length(whole).unwrap_or(0)..).unwrap_or(&[])
+        &self.page(path.as_bytes()).body
     }
 }
 
@@ -49,6 +67,10 @@ pub struct OriginConnection {
     stream: TcpStream,
     /// Request bytes that are no complete head yet.
     partial: Vec<u8>,
+    /// Bytes of a request's body that are still to come.
+    body_left: usize,
+    /// Upgraded: everything goes back as it comes.
+    echoes: bool,
     /// Answer bytes that the socket did not take yet.
     unsent: Vec<u8>,
 }
@@ -57,7 +79,8 @@ impl OriginConnection {
     pub fn new(stream: TcpStream) -> io::Result<OriginConnection> {
         stream.set_nonblocking(true)?;
         stream.set_nodelay(true)?;
-        Ok(OriginConnection { stream, partial: Vec::new(), unsent: Vec::new() })
+        let (partial, unsent) = (Vec::new(), Vec::new());
+        Ok(OriginConnection { stream, partial, body_left: 0, echoes: false, unsent })
     }
 
     pub fn stream(&self) -> &TcpStream {
@@ -84,15 +107,50 @@ impl OriginConnection {
     }
 
     fn on_bytes(&mut self, bytes: &[u8], pages: &Pages) -> io::Result<()> {
-        if self.partial.is_empty() && http::head_length(bytes) == Some(bytes.len()) {
-            return self.send(pages.answer(bytes));
+        if self.echoes {
+            return self.send(bytes);
+        }
+        // The common case, a whole request and nothing else, is not copied.
+        if self.partial.is_empty() && self.body_left == 0 && is_get(bytes) {
+            return self.answer(bytes, pages);
+        }
+        let (body, bytes) = bytes.split_at(self.body_left.min(bytes.len()));
+        if !body.is_empty() {
+            self.body_left -= body.len();
+            if self.body_left == 0 {
+                let head = std::mem::take(&mut self.partial);
+                self.answer(&head, pages)?;
+            }
         }
         self.partial.extend_from_slice(bytes);
-        while let Some(length) = http::head_length(&self.partial) {
-            let head: Vec<u8> = self.partial.drain(..length).collect();
-            self.send(pages.answer(&head))?;
+        self.on_heads(pages)
+    }
+
+    /// Answers the requests that are whole. The head of one whose body is to come stays.
+    fn on_heads(&mut self, pages: &Pages) -> io::Result<()> {
+        while self.body_left == 0 {
+            let Some(length) = http::head_length(&self.partial) else { return Ok(()) };
+            let rest = self.partial.split_off(length);
+            let head = std::mem::replace(&mut self.partial, rest);
+            if http::header(&head, "transfer-encoding").is_some() {
+                return Err(io::Error::other("the bench's requests have lengths"));
+            }
+            let body = http::content_length(&head).unwrap_or(0);
+            let here = body.min(self.partial.len());
+            self.partial.drain(..here);
+            self.body_left = body - here;
+            match self.body_left {
+                0 => self.answer(&head, pages)?,
+                _ => self.partial = head,
+            }
         }
         Ok(())
+    }
+
+    fn answer(&mut self, head: &[u8], pages: &Pages) -> io::Result<()> {
+        let answer = pages.answer(head);
+        self.echoes = answer.starts_with(b"HTTP/1.1 101");
+        self.send(answer)
     }
 
     fn send(&mut self, answer: &[u8]) -> io::Result<()> {
@@ -100,39 +158,42 @@ impl OriginConnection {
             self.unsent.extend_from_slice(answer);
             return Ok(());
         }
-        let sent = write_some(&mut self.stream, answer)?;
+        let sent = sys::write_some(&mut self.stream, answer)?;
         self.unsent.extend_from_slice(answer.get(sent..).unwrap_or(&[]));
         Ok(())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         if !self.unsent.is_empty() {
-            let sent = write_some(&mut self.stream, &self.unsent)?;
+            let sent = sys::write_some(&mut self.stream, &self.unsent)?;
             self.unsent.drain(..sent);
         }
         Ok(())
     }
 }
 
-/// Writes until the socket takes no more; how many bytes it took.
-fn write_some(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<usize> {
-    let mut sent = 0;
-    while let Some(rest) = bytes.get(sent..).filter(|rest| !rest.is_empty()) {
-        match stream.write(rest) {
-            Ok(count) => sent += count,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(sent)
+fn is_get(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"GET ") && http::head_length(bytes) == Some(bytes.len())
 }
 
-fn page(status: &str, body: &[u8]) -> Vec<u8> {
-    let head = format!(
-        "HTTP/1.1 {status}\r\nContent-Type: application/octet-stream\r\nContent-Length: {}\r\n\r\n",
-        body.len()
-    );
-    [head.as_bytes(), body].concat()
+fn whole(path: &'static str, status: &str, body: Vec<u8>) -> Page {
+    let head = head(status, &format!("Content-Length: {}", body.len()));
+    Page { path, answer: [head.as_bytes(), &body].concat(), body }
+}
+
+fn in_chunks(path: &'static str, body: Vec<u8>) -> Page {
+    let mut answer = head("200 OK", "Transfer-Encoding: chunked").into_bytes();
+    for chunk in body.chunks(CHUNK) {
+        answer.extend(format!("{:x}\r\n", chunk.len()).bytes());
+        answer.extend(chunk);
+        answer.extend(b"\r\n");
+    }
+    answer.extend(b"0\r\n\r\n");
+    Page { path, answer, body }
+}
+
+fn head(status: &str, framing: &str) -> String {
+    format!("HTTP/1.1 {status}\r\nContent-Type: application/octet-stream\r\n{framing}\r\n\r\n")
 }
 
 /// Bytes without a pattern, the same in every run (xorshift).
@@ -156,6 +217,7 @@ mod tests {
         let pages = Pages::new();
         assert_eq!(pages.body(SMALL).len(), 1024);
         assert_eq!(pages.body(LARGE).len(), 100 * 1024);
+        assert_eq!(pages.body(CHUNKED).len(), CHUNKED_SIZE);
         assert_eq!(pages.body("/else"), b"no such page\n");
         assert_ne!(pages.body(SMALL).first(), pages.body(SMALL).get(1));
     }

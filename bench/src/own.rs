@@ -13,6 +13,7 @@ use crate::load::{Generator, Load};
 use crate::measure::median;
 use crate::origin::SMALL;
 use crate::report::Row;
+use crate::script::Script;
 use crate::server::{Cutwater, Instance, Site, folder};
 
 const COMPILE: &str = "compile-10000-routes-ms";
@@ -48,7 +49,7 @@ const LIVE_TIMEOUT: Duration = Duration::from_secs(30);
 pub fn measure(
     cutwater: &Cutwater,
     generator: &mut Generator,
-    site: &Site<'_>,
+    site: &Site,
     wanted: &dyn Fn(&str) -> bool,
 ) -> Vec<Row> {
     let mut figures = Vec::new();
@@ -78,7 +79,7 @@ fn row(kind: &Kind, figure: Result<f64>) -> Row {
     row
 }
 
-fn large_folder(cutwater: &Cutwater, generator: &mut Generator, site: &Site<'_>) -> Vec<Named> {
+fn large_folder(cutwater: &Cutwater, generator: &mut Generator, site: &Site) -> Vec<Named> {
     let manifests = site.folder.join("large");
     let started = folder::write_large(&manifests, site)
         .map_err(anyhow::Error::from)
@@ -104,7 +105,7 @@ fn memory(instance: &Instance, generator: &mut Generator) -> Result<f64> {
     let target = Target { address: instance.running.http, tls: None };
     let host =
         folder::application_host(folder::APPLICATIONS - 1, folder::ROUTES_PER_APPLICATION - 1);
-    generator.fetch(&target, &host, SMALL)?;
+    generator.fetch(&target, &Script::get(&host, SMALL))?;
     match instance.running.processes().resident_mib() {
         Some(mib) => Ok(mib),
         None => bail!("/proc shows no resident memory of cutwater"),
@@ -114,7 +115,7 @@ fn memory(instance: &Instance, generator: &mut Generator) -> Result<f64> {
 fn one_changed_route(
     instance: &Instance,
     generator: &mut Generator,
-    site: &Site<'_>,
+    site: &Site,
     manifests: &Path,
 ) -> Result<f64> {
     let mut figures = Vec::new();
@@ -129,7 +130,7 @@ fn one_changed_route(
 }
 
 /// From the end of a write to the first answer that shows it: the median of some edits.
-fn file_change(cutwater: &Cutwater, generator: &mut Generator, site: &Site<'_>) -> Result<f64> {
+fn file_change(cutwater: &Cutwater, generator: &mut Generator, site: &Site) -> Result<f64> {
     let manifests = site.folder.join("small");
     fs::create_dir_all(&manifests)?;
     folder::write_bench(&manifests, site)?;
@@ -179,12 +180,12 @@ fn edition_seen(
         Some(connected) => connected,
         None => {
             let target = Target { address: instance.running.http, tls: None };
-            poller.insert(generator.poller(&target, host, SMALL)?)
+            poller.insert(generator.poller(&target, &Script::get(host, SMALL))?)
         }
     };
     let answer = generator.poll(connected)?;
-    let head = answer.get(..http::head_length(&answer).unwrap_or(0)).unwrap_or(&[]);
-    let value = http::header(head, "x-edition").and_then(|value| std::str::from_utf8(value).ok());
+    let value =
+        http::header(&answer.head, "x-edition").and_then(|value| std::str::from_utf8(value).ok());
     Ok(value.and_then(|value| value.parse().ok()))
 }
 

@@ -2,18 +2,20 @@
 //! module that writes its configuration for the same work.
 
 mod cutwater;
+mod envoy;
 mod haproxy;
 mod nginx;
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-pub use cutwater::{Cutwater, Instance, folder};
+pub use cutwater::{AccessLog, Cutwater, Instance, folder};
+pub use envoy::Envoy;
 pub use haproxy::Haproxy;
 pub use nginx::Nginx;
 
@@ -22,10 +24,10 @@ use crate::sys;
 use crate::tls::Certificate;
 
 /// What every server is told: where the origin is, which certificate to show, where to keep files.
-pub struct Site<'a> {
-    pub folder: &'a Path,
+pub struct Site {
+    pub folder: PathBuf,
     pub origin: SocketAddr,
-    pub certificate: &'a Certificate,
+    pub certificate: Certificate,
     pub cpus: Cpus,
 }
 
@@ -36,7 +38,7 @@ pub trait Server {
     fn missing(&self) -> Option<String>;
 
     /// Starts the server on the server's CPU and waits until it answers on its ports.
-    fn start(&self, site: &Site<'_>) -> Result<Running>;
+    fn start(&self, site: &Site) -> Result<Running>;
 }
 
 /// A started server. Stopped when dropped.
@@ -64,7 +66,7 @@ impl Running {
     }
 
     /// Starts `command` pinned to the server's CPU, with its messages in a file.
-    fn spawn(command: &mut Command, site: &Site<'_>, ports: Ports) -> Result<Running> {
+    fn spawn(command: &mut Command, site: &Site, ports: Ports) -> Result<Running> {
         let log = site.folder.join("messages");
         let messages = File::create(&log)?;
         command.stdin(Stdio::null()).stdout(messages.try_clone()?).stderr(messages);
@@ -104,18 +106,38 @@ impl Running {
     }
 }
 
-impl Drop for Running {
-    fn drop(&mut self) {
+impl Running {
+    /// Ends the server and waits for it, so that what it writes at its end is there.
+    pub fn end(mut self, limit: Duration) -> Result<()> {
         sys::terminate(self.child.id());
-        let end = Instant::now() + STOP_TIMEOUT;
+        if self.ends_within(limit) {
+            return Ok(());
+        }
+        bail!("it did not end within {} s: {}", limit.as_secs(), self.last_messages());
+    }
+
+    fn ends_within(&mut self, limit: Duration) -> bool {
+        let end = Instant::now() + limit;
         while matches!(self.child.try_wait(), Ok(None)) {
             if Instant::now() > end {
-                // Nothing can be done about a child that cannot even be killed.
-                let _ = self.child.kill();
-                let _ = self.child.wait();
-                return;
+                return false;
             }
             std::thread::sleep(Duration::from_millis(5));
+        }
+        true
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(Some(_))) {
+            return;
+        }
+        sys::terminate(self.child.id());
+        if !self.ends_within(STOP_TIMEOUT) {
+            // Nothing can be done about a child that cannot even be killed.
+            let _ = self.child.kill();
+            let _ = self.child.wait();
         }
     }
 }

@@ -2,7 +2,8 @@
 //! politely. No other module of the bench holds `unsafe`.
 #![allow(unsafe_code)]
 
-use std::io;
+use std::io::{self, ErrorKind, Write};
+use std::net::TcpStream;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -120,4 +121,17 @@ pub fn plain_congestion_control(socket: &impl AsRawFd) {
             name.len() as libc::socklen_t,
         )
     };
+}
+
+/// Writes until the socket takes no more; how many bytes it took.
+pub fn write_some(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    let mut sent = 0;
+    while let Some(rest) = bytes.get(sent..).filter(|rest| !rest.is_empty()) {
+        match stream.write(rest) {
+            Ok(count) => sent += count,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(sent)
 }

@@ -11,8 +11,10 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use crate::http::HOST;
+use crate::script::Protocol;
 
 /// An ECDSA P-256 key with a certificate for the bench's host, made anew for each run.
+#[derive(Clone)]
 pub struct Certificate {
     pub chain_pem: String,
     pub key_pem: String,
@@ -32,22 +34,22 @@ impl Certificate {
     }
 
     /// A client that verifies the certificate in full: for the check before timing.
-    pub fn verifying_client(&self) -> Result<Arc<ClientConfig>> {
+    pub fn verifying_client(&self, protocol: Protocol) -> Result<Arc<ClientConfig>> {
         let mut roots = RootCertStore::empty();
         roots.add(self.der.clone()).context("the certificate of this run")?;
         let config = versions(provider())?.with_root_certificates(roots).with_no_client_auth();
-        Ok(finish(config))
+        Ok(finish(config, protocol))
     }
 }
 
 /// A client that verifies nothing: the generator must be cheaper than the server, and this server
 /// has just shown its certificate to [`Certificate::verifying_client`].
-pub fn timed_client() -> Result<Arc<ClientConfig>> {
+pub fn timed_client(protocol: Protocol) -> Result<Arc<ClientConfig>> {
     let config = versions(provider())?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(TrustAll))
         .with_no_client_auth();
-    Ok(finish(config))
+    Ok(finish(config, protocol))
 }
 
 /// The name that every TLS connection asks for.
@@ -70,8 +72,9 @@ fn provider() -> CryptoProvider {
     }
 }
 
-fn finish(mut config: ClientConfig) -> Arc<ClientConfig> {
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+fn finish(mut config: ClientConfig, protocol: Protocol) -> Arc<ClientConfig> {
+    let name: &[u8] = if protocol == Protocol::Http2 { b"h2" } else { b"http/1.1" };
+    config.alpn_protocols = vec![name.to_vec()];
     config.resumption = Resumption::disabled();
     Arc::new(config)
 }

@@ -1,7 +1,7 @@
 //! What runs before anything lands.
 
 use crate::setup::{cargo, debian, in_ci, run};
-use crate::{conformance, fuzz, tidy};
+use crate::{conformance, forward, fuzz, tidy};
 use anyhow::Result;
 use std::time::Instant;
 
@@ -46,6 +46,8 @@ pub fn ci() -> Result<()> {
             "--quiet",
         ]))
     })?;
+    step("cost", || forward::cost(&[]))?;
+    step("abuse, the short form", || forward::abuse(&["--short".to_owned()]))?;
     step("conformance", || conformance::run(&[]))?;
     step("fuzz", || fuzz::run(&["--seconds".to_owned(), "10".to_owned()]))
 }
@@ -53,7 +55,7 @@ pub fn ci() -> Result<()> {
 pub fn full() -> Result<()> {
     ci()?;
     step("fuzz for longer", || fuzz::run(&["--seconds".to_owned(), "300".to_owned()]))?;
-    step("bench", || crate::forward::bench(&[]))
+    step("bench", || forward::bench(&[]))
 }
 
 fn step(name: &str, action: impl FnOnce() -> Result<()>) -> Result<()> {

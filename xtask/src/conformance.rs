@@ -1,6 +1,6 @@
 //! Suites that nobody on the project wrote.
 
-use crate::setup::{cargo, in_ci, line, root};
+use crate::setup::{cargo, debian, in_ci, line, python_module, root};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -9,14 +9,78 @@ struct Suite {
     name: &'static str,
     package: &'static str,
     example: &'static str,
-    data: &'static str,
+    data: Data,
+    /// What must be there first.
+    prepare: fn() -> Result<()>,
 }
 
-/// Each suite is an example program of its crate: `DIR --json FILE`, exit 0 or, with any failed case, 1.
+enum Data {
+    /// A folder beside the checkout.
+    Shared(&'static str),
+    /// A folder of the checkout.
+    Own(&'static str),
+}
+
+/// Each suite is an example program of its crate: `DIR --json FILE`, exit 0 or, with any failed case, 1. Suites of
+/// clients, servers and vectors that others made.
 const SUITES: &[Suite] = &[
-    Suite { name: "http", package: "h1", example: "llhttp", data: "llhttp" },
-    Suite { name: "dns", package: "testkit", example: "rfc8906", data: "rfc8906" },
+    Suite {
+        name: "http",
+        package: "h1",
+        example: "llhttp",
+        data: Data::Shared("llhttp"),
+        prepare: || Ok(()),
+    },
+    Suite {
+        name: "dns",
+        package: "testkit",
+        example: "rfc8906",
+        data: Data::Shared("rfc8906"),
+        prepare: for_dns,
+    },
+    Suite {
+        name: "clients",
+        package: "testkit",
+        example: "clients",
+        data: Data::Own("crates/testkit/clients"),
+        prepare: for_clients,
+    },
 ];
+
+/// Clients of others, by the package that brings each.
+const CLIENTS: &[(&str, &str)] = &[
+    ("curl", "curl"),
+    ("h2load", "nghttp2-client"),
+    ("wrk", "wrk"),
+    ("python3", "python3"),
+    ("node", "nodejs"),
+    ("go", "golang-go"),
+    ("chromium", "chromium"),
+    ("testssl", "testssl.sh"),
+    // Which testssl.sh wants.
+    ("hexdump", "bsdextrautils"),
+];
+
+fn for_dns() -> Result<()> {
+    build_cutwater()?;
+    python_module("dns.message", "dnspython")
+}
+
+/// A client that cannot be had is a skipped case with its reason; in CI it is a fault.
+fn for_clients() -> Result<()> {
+    debian(CLIENTS)?;
+    let httpx = python_module("httpx", "httpx[http2]");
+    match httpx {
+        Err(error) if !in_ci() => eprintln!("skipped: {error:#}"),
+        result => result?,
+    }
+    build_cutwater()
+}
+
+/// Suites that play against the real binary need it.
+fn build_cutwater() -> Result<()> {
+    crate::setup::run(cargo().args(["build", "--quiet", "-p", "cutwater"]))
+}
 
 /// Plays every chosen suite, whatever became of the one before; the file is written in any case.
 pub fn run(arguments: &[String]) -> Result<()> {
@@ -127,7 +191,7 @@ impl Tally {
 }
 
 fn play(suite: &Suite) -> Tally {
-    let data = suites().join(suite.data);
+    let data = suite.data.folder();
     if !data.is_dir() {
         let reason = format!("{} is absent", data.display());
         eprintln!("skipped: conformance {}: {reason}", suite.name);
@@ -144,11 +208,7 @@ fn play(suite: &Suite) -> Tally {
 }
 
 fn measure(suite: &Suite, data: &Path, report: &Path) -> Result<Tally> {
-    if suite.package == "testkit" {
-        // These play against the real binary.
-        crate::setup::run(cargo().args(["build", "--quiet", "-p", "cutwater"]))?;
-        crate::setup::python_module("dns.message", "dnspython")?;
-    }
+    (suite.prepare)()?;
     let mut command = cargo();
     command
         .args(["run", "--quiet", "-p", suite.package, "--example", suite.example, "--"])
@@ -164,6 +224,15 @@ fn measure(suite: &Suite, data: &Path, report: &Path) -> Result<Tally> {
         bail!("{status}, though {} case(s) failed", tally.failed);
     }
     Ok(tally)
+}
+
+impl Data {
+    fn folder(&self) -> PathBuf {
+        match self {
+            Data::Shared(name) => suites().join(name),
+            Data::Own(path) => root().join(path),
+        }
+    }
 }
 
 /// Test data that lies beside the checkout.

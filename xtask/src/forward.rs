@@ -17,6 +17,16 @@ pub fn bench(arguments: &[String]) -> Result<()> {
     run(&mut command)
 }
 
+/// Instructions a request, of a build that takes less time than the release's; the same everywhere.
+pub fn cost(arguments: &[String]) -> Result<()> {
+    debian(&[("valgrind", "valgrind")])?;
+    run(cargo().args(["build", "--profile", E2E, "-p", "cutwater", "-p", "bench"]))?;
+    run(cargo().args(["run", "--profile", E2E, "-p", "bench", "--", "cost"]).args(arguments))
+}
+
+/// The profile of end-to-end tests.
+const E2E: &str = "e2e";
+
 /// Programs that the abuses are run on too, or with.
 const ABUSE_PROGRAMS: &[(&str, &str)] = &[
     ("nginx", "nginx-light"),
@@ -29,7 +39,7 @@ const ABUSE_PROGRAMS: &[(&str, &str)] = &[
 /// Faults and abuses, with figures from an optimised build; the short form takes the one that tests use.
 pub fn abuse(arguments: &[String]) -> Result<()> {
     let is_short = arguments.iter().any(|argument| argument == "--short");
-    let (profile, folder) = if is_short { ("dev", "debug") } else { ("e2e", "e2e") };
+    let (profile, folder) = if is_short { ("dev", "debug") } else { (E2E, E2E) };
     debian(ABUSE_PROGRAMS)?;
     run(cargo().args(["build", "--profile", profile, "-p", "cutwater"]))?;
     let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);

@@ -15,12 +15,15 @@ const HELP: &str = "\
 usage: cargo xtask VERB
 
   test                              set up what the tests need, build, run every test
-  ci                                format, clippy, tidy, tests, docs, conformance, short fuzzing
+  ci                                format, clippy, tidy, tests, docs, cost, short abuse, conformance,
+                                    short fuzzing
   tidy                              the floors, purity, forbidden crates, file sizes
   bench [NAME] [--json FILE]        measure beside peers (edge)
+  cost [--accept REASON]            instructions a request, against bench/results/instructions.json
   abuse [NAME] [--short] [--json FILE]
                                     faults and abuses, beside peers (default: all, 15 minutes at most)
-  conformance [NAME] [--json FILE]  suites of others (http, dns; default: all)
+  conformance [NAME] [--json FILE]  suites and clients of others (http, dns, clients;
+                                    default: all)
   fuzz [NAME] [--seconds N]         run fuzz targets (default: all, 10 s each)
        [--minutes N]                the same for N minutes each
   full                              everything, for an evening
@@ -45,6 +48,7 @@ fn run() -> Result<()> {
         Some("tidy") => tidy::run(),
         Some("abuse") => forward::abuse(rest),
         Some("bench") => forward::bench(rest),
+        Some("cost") => forward::cost(rest),
         Some("conformance") => conformance::run(rest),
         Some("fuzz") => fuzz::run(rest),
         Some("full") => ci::full(),

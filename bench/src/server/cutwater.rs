@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use super::{Ports, Running, Server, Site, free_port};
+use super::{Ports, Running, Server, Site, free_port, program};
 
 pub struct Cutwater {
     program: PathBuf,
@@ -20,6 +20,13 @@ pub struct Cutwater {
 pub struct Instance {
     pub running: Running,
     admin: SocketAddr,
+}
+
+/// Where the access log goes: nowhere, or to a file of the run.
+#[derive(Clone, Copy)]
+pub enum AccessLog {
+    Off,
+    On,
 }
 
 /// Ten thousand routes may take longer than a good compiler needs; the figure is printed anyway.
@@ -44,7 +51,7 @@ impl Server for Cutwater {
         })
     }
 
-    fn start(&self, site: &Site<'_>) -> Result<Running> {
+    fn start(&self, site: &Site) -> Result<Running> {
         let manifests = site.folder.join("manifests");
         folder::write_bench(&manifests, site)?;
         Ok(self.up(&manifests, site)?.running)
@@ -56,15 +63,56 @@ impl Cutwater {
         Cutwater { program }
     }
 
-    /// Serves a folder of manifests and waits until every worker does.
-    pub fn up(&self, manifests: &Path, site: &Site<'_>) -> Result<Instance> {
+    /// Serves a folder of manifests with one worker, and waits until it does.
+    pub fn up(&self, manifests: &Path, site: &Site) -> Result<Instance> {
+        self.up_with(manifests, site, 1, AccessLog::Off)
+    }
+
+    pub fn up_with(
+        &self,
+        manifests: &Path,
+        site: &Site,
+        workers: usize,
+        log: AccessLog,
+    ) -> Result<Instance> {
+        self.spawn(Command::new(&self.program), manifests, site, workers, log)
+    }
+
+    /// With one worker, its instructions counted; the profile is written when it ends.
+    pub fn up_in_callgrind(
+        &self,
+        manifests: &Path,
+        site: &Site,
+        profile: &Path,
+    ) -> Result<Instance> {
+        let valgrind = program("valgrind").context(
+            "valgrind counts the instructions and is not here: `apt-get install valgrind`",
+        )?;
+        let mut command = Command::new(valgrind);
+        command.args(["--tool=callgrind", "--quiet"]);
+        command.arg(format!("--callgrind-out-file={}", profile.display()));
+        command.arg(&self.program);
+        self.spawn(command, manifests, site, 1, AccessLog::Off)
+    }
+
+    fn spawn(
+        &self,
+        mut command: Command,
+        manifests: &Path,
+        site: &Site,
+        workers: usize,
+        log: AccessLog,
+    ) -> Result<Instance> {
         let (offset, ports) = free_offset()?;
         let admin = free_port()?;
-        let mut command = Command::new(&self.program);
         command.arg("up").arg(manifests);
         command.args(["--port-offset", &offset.to_string(), "--admin", &admin.to_string()]);
         command.arg("--state").arg(site.folder.join("state"));
-        command.args(["--workers", "1", "--access-log", "off"]);
+        command.args(["--workers", &workers.to_string(), "--access-log"]);
+        match log {
+            AccessLog::Off => command.arg("off"),
+            AccessLog::On => command.arg(site.folder.join("access-log")),
+        };
         let mut running = Running::spawn(&mut command, site, ports)?;
         running.wait_until(READY_TIMEOUT, || {
             matches!(ask(admin, "/readyz"), Ok((200, _))) && super::accepts(ports.http)

@@ -21,7 +21,7 @@ impl Server for Haproxy {
         install("haproxy").err().map(|error| format!("HAProxy is not installed: {error}"))
     }
 
-    fn start(&self, site: &Site<'_>) -> Result<Running> {
+    fn start(&self, site: &Site) -> Result<Running> {
         let ports = free_ports()?;
         let both = format!("{}{}", site.certificate.chain_pem, site.certificate.key_pem);
         fs::write(site.folder.join("both.pem"), both)?;
@@ -36,7 +36,7 @@ impl Server for Haproxy {
 }
 
 /// `http-reuse always`: any idle connection to the origin serves any client, as in the others.
-fn configuration(site: &Site<'_>, ports: Ports) -> String {
+fn configuration(site: &Site, ports: Ports) -> String {
     format!(
         "global
     nbthread 1
@@ -52,7 +52,7 @@ defaults
     http-reuse always
 frontend bench
     bind {http}
-    bind {https} ssl crt {folder}/both.pem ssl-min-ver TLSv1.3 no-tls-tickets alpn http/1.1
+    bind {https} ssl crt {folder}/both.pem ssl-min-ver TLSv1.3 no-tls-tickets alpn h2,http/1.1
     http-request set-header X-Forwarded-Proto https if {{ ssl_fc }}
     http-request set-header X-Forwarded-Proto http unless {{ ssl_fc }}
     http-request set-header X-Forwarded-Host %[req.hdr(host)]

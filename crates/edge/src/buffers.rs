@@ -1,8 +1,9 @@
 //! Buffers of one worker, lent to a connection while it has bytes to hold and taken back when it is idle.
 //! Nothing here knows what the bytes mean.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ops::Range;
+use std::rc::Rc;
 
 /// Room for a head and a small body.
 pub(crate) const SMALL_BYTES: usize = 16 << 10;
@@ -12,6 +13,9 @@ pub(crate) const LARGE_BYTES: usize = 64 << 10;
 const OUTPUT_KEPT_BYTES: usize = 128 << 10;
 /// Spares of each kind that a worker keeps.
 const SPARE: usize = 256;
+/// Bodies get so many large buffers of a worker at once; the others are read in small pieces. A large buffer is held for
+/// as long as a client does not read, and there may be thousands of those.
+const LARGE_FOR_BODIES: usize = 64;
 /// So many stay however long nobody needs them.
 const ALWAYS_SPARE: usize = 8;
 
@@ -20,6 +24,8 @@ pub(crate) struct Buffers {
     small: RefCell<Spares<Vec<u8>>>,
     large: RefCell<Spares<Vec<u8>>>,
     outputs: RefCell<Spares<Vec<u8>>>,
+    /// Large buffers that bodies hold now.
+    for_bodies: Rc<Cell<usize>>,
 }
 
 /// What a worker keeps to use again.
@@ -42,6 +48,20 @@ impl Buffers {
 
     pub fn large(&self) -> Buffer {
         Buffer::over(self.large.borrow_mut().pop().unwrap_or_else(|| vec![0; LARGE_BYTES]))
+    }
+
+    /// A large buffer for a body with what is in `buffer`, as long as not too many of them are lent.
+    pub fn grow_for_body(&self, buffer: Option<Buffer>) -> Option<Buffer> {
+        if self.for_bodies.get() >= LARGE_FOR_BODIES {
+            return buffer;
+        }
+        let mut large = match buffer {
+            Some(buffer) if buffer.is_large() => return Some(buffer),
+            Some(buffer) => self.grow(buffer),
+            None => self.large(),
+        };
+        large.counted = Some(Counted::new(&self.for_bodies));
+        Some(large)
     }
 
     pub fn give_back(&self, buffer: Buffer) {
@@ -106,11 +126,28 @@ pub(crate) struct Buffer {
     bytes: Vec<u8>,
     start: usize,
     end: usize,
+    counted: Option<Counted>,
+}
+
+/// One large buffer among those that bodies hold, until it is dropped.
+struct Counted(Rc<Cell<usize>>);
+
+impl Counted {
+    fn new(all: &Rc<Cell<usize>>) -> Counted {
+        all.set(all.get() + 1);
+        Counted(Rc::clone(all))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
 }
 
 impl Buffer {
     fn over(bytes: Vec<u8>) -> Buffer {
-        Buffer { bytes, start: 0, end: 0 }
+        Buffer { bytes, start: 0, end: 0, counted: None }
     }
 
     pub fn data(&self) -> &[u8] {
@@ -185,6 +222,28 @@ mod tests {
         assert_eq!((large.data(), large.start()), (b"body".as_slice(), 0));
         buffers.give_back(large);
         assert!(buffers.large().is_empty() && !buffers.small().is_large());
+    }
+
+    #[test]
+    fn bodies_hold_a_bounded_number_of_large_buffers() {
+        let buffers = Buffers::default();
+        let mut held: Vec<Buffer> =
+            (0..LARGE_FOR_BODIES).filter_map(|_| buffers.grow_for_body(None)).collect();
+        assert_eq!(held.len(), LARGE_FOR_BODIES);
+        assert!(buffers.grow_for_body(None).is_none());
+        let mut small = buffers.small();
+        fill(&mut small, b"body");
+        let small = buffers.grow_for_body(Some(small)).unwrap();
+        assert_eq!((small.is_large(), small.data()), (false, b"body".as_slice()));
+        // However a buffer ends, another body may have one.
+        drop(held.pop());
+        buffers.give_back(held.pop().unwrap());
+        let grown = buffers.grow_for_body(Some(small)).unwrap();
+        assert_eq!((grown.is_large(), grown.data()), (true, b"body".as_slice()));
+        let again = buffers.grow_for_body(Some(grown)).unwrap();
+        assert_eq!(buffers.for_bodies.get(), LARGE_FOR_BODIES - 1, "counted once");
+        drop((held, again));
+        assert_eq!(buffers.for_bodies.get(), 0);
     }
 
     #[test]

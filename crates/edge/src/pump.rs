@@ -554,11 +554,8 @@ impl<'a, C: Client> Pump<'a, C> {
             _ => false,
         };
         if is_large && self.down.state == DownState::Body {
-            match self.down.input.take() {
-                None => self.down.input = Some(self.worker.buffers.large()),
-                Some(input) if input.is_large() => self.down.input = Some(input),
-                Some(input) => self.down.input = Some(self.worker.buffers.grow(input)),
-            }
+            let input = self.down.input.take();
+            self.down.input = self.worker.buffers.grow_for_body(input);
         }
     }
 

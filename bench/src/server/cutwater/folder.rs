@@ -13,20 +13,20 @@ pub const APPLICATIONS: usize = 1_000;
 pub const ROUTES_PER_APPLICATION: usize = 10;
 
 /// One hostname over HTTP and HTTPS.
-pub fn write_bench(folder: &Path, site: &Site<'_>) -> io::Result<()> {
+pub fn write_bench(folder: &Path, site: &Site) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     fs::write(folder.join("gateway.yaml"), gateway(site))?;
     write_edit(folder, site, 0)
 }
 
 /// The route of the bench's host, with an edition number in a header of its answers.
-pub fn write_edit(folder: &Path, site: &Site<'_>, edition: usize) -> io::Result<()> {
+pub fn write_edit(folder: &Path, site: &Site, edition: usize) -> io::Result<()> {
     let text = service("bench", site.origin) + &route("bench", HOST, "bench", edition);
     fs::write(folder.join("bench.yaml"), text)
 }
 
 /// 10,000 routes, each with a host of its own.
-pub fn write_large(folder: &Path, site: &Site<'_>) -> io::Result<()> {
+pub fn write_large(folder: &Path, site: &Site) -> io::Result<()> {
     let applications = folder.join("applications");
     fs::create_dir_all(&applications)?;
     fs::write(folder.join("gateway.yaml"), gateway(site))?;
@@ -36,7 +36,7 @@ pub fn write_large(folder: &Path, site: &Site<'_>) -> io::Result<()> {
 /// One application of the large folder; `edition` marks its first route.
 pub fn write_application(
     folder: &Path,
-    site: &Site<'_>,
+    site: &Site,
     number: usize,
     edition: usize,
 ) -> io::Result<()> {
@@ -59,7 +59,7 @@ fn application_file(folder: &Path, name: &str) -> PathBuf {
     folder.join("applications").join(format!("{name}.yaml"))
 }
 
-fn gateway(site: &Site<'_>) -> String {
+fn gateway(site: &Site) -> String {
     let certificate = indented(&site.certificate.chain_pem);
     let key = indented(&site.certificate.key_pem);
     format!(
