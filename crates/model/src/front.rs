@@ -14,12 +14,15 @@ pub struct ListenerPolicy {
     pub proxy_protocol: Option<AcceptProxy>,
     /// Who may connect: every one of them must agree.
     pub peers: Vec<Restriction>,
+    /// Whose requests are served, whatever takes them, by the client's address after trust: every one of them must
+    /// agree.
+    pub sources: Vec<Restriction>,
 }
 
 /// Of one rule, or of the requests to a listener that no rule takes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct RulePolicy {
-    /// Whose requests are served, by the client's address after trust: every one of them must agree.
+    /// Whose requests are served, besides what the listener says.
     pub sources: Vec<Restriction>,
 }
 

@@ -120,10 +120,24 @@ fn host_mask6(prefix: u8) -> u128 {
 }
 
 /// A set of addresses, as ranges that are sorted and do not touch each other.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct Networks {
     v4: Box<[(u32, u32)]>,
     v6: Box<[(u128, u128)]>,
+}
+
+impl fmt::Debug for Networks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let v4 =
+            self.v4.iter().map(|(a, b)| (Ipv4Addr::from(*a).into(), Ipv4Addr::from(*b).into()));
+        let v6 =
+            self.v6.iter().map(|(a, b)| (Ipv6Addr::from(*a).into(), Ipv6Addr::from(*b).into()));
+        let shown = v4.chain(v6).map(|(first, last): (IpAddr, IpAddr)| match first == last {
+            true => first.to_string(),
+            false => format!("{first} to {last}"),
+        });
+        write!(f, "({})", shown.collect::<Vec<_>>().join(", "))
+    }
 }
 
 impl FromIterator<Network> for Networks {
