@@ -17,6 +17,7 @@ use model::hash::HashMap;
 use model::id::ListenerId;
 use model::network::Networks;
 use model::{ObjectId, Text};
+use std::sync::Arc;
 
 /// A policy at one of the levels that count, the nearest first.
 pub(crate) type Level<'a> = (&'a ObjectId, &'a EdgePolicy);
@@ -68,7 +69,7 @@ fn restriction(
     let lists = |field: &str, own: &Option<Vec<Cidr>>, named: &Option<Vec<ListReference>>| {
         let own = own.as_deref().map(|own| AddressList {
             origin: ListOrigin::Field(format!("spec.{key}.{field}").into()),
-            networks: networks(Some(own)),
+            networks: Arc::new(networks(Some(own))),
         });
         let named = named.iter().flatten().flat_map(|list| entries(policy, list, inputs));
         own.into_iter().chain(named).collect::<Vec<_>>()
@@ -88,7 +89,7 @@ fn entries(policy: &ObjectId, list: &ListReference, inputs: &Inputs) -> Vec<Addr
     };
     let of = |(key, text): (&Text, &Text)| AddressList {
         origin: ListOrigin::Entry { object: object.id.clone(), key: key.clone() },
-        networks: parse_list(text).filter_map(Result::ok).collect(),
+        networks: Arc::new(parse_list(text).filter_map(Result::ok).collect()),
     };
     list.entries(map).map(of).collect()
 }

@@ -42,6 +42,7 @@ pub(crate) struct Policies<'a> {
     merged: RefCell<HashMap<Claims, Rc<EdgePolicy>>>,
     nodes: RefCell<HashMap<BackendPolicy, Node<BackendPolicy>>>,
     rules: RefCell<HashMap<Claims, Option<Node<RulePolicy>>>>,
+    listeners: RefCell<HashMap<Layer, Option<Box<ListenerPolicy>>>>,
 }
 
 /// The nearest first: Service, route, listener, Gateway.
@@ -81,6 +82,7 @@ impl<'a> Policies<'a> {
             merged: RefCell::default(),
             nodes: RefCell::default(),
             rules: RefCell::default(),
+            listeners: RefCell::default(),
         }
     }
 
@@ -171,10 +173,15 @@ impl<'a> Policies<'a> {
         if claims == Claims::default() {
             return None;
         }
+        if let Some(known) = self.listeners.borrow().get(&layer) {
+            return known.clone();
+        }
         let mut policy = front_settings::listener_policy(&self.merged(claims));
         policy.peers = entry_settings::peers(self.levels(claims), self.inputs);
         policy.sources = entry_settings::sources(self.levels(claims), self.inputs);
-        (policy != ListenerPolicy::default()).then(|| Box::new(policy))
+        let policy = (policy != ListenerPolicy::default()).then(|| Box::new(policy));
+        self.listeners.borrow_mut().insert(layer, policy.clone());
+        policy
     }
 
     /// Of the rules of a route, or of requests that no rule takes; None where everything is as by default.

@@ -57,6 +57,18 @@ pub fn forwarded<'a>(
     found
 }
 
+/// Whether what follows `line` in a list can be told from it: its quotes end.
+pub fn has_whole_quotes(line: &[u8]) -> bool {
+    let mut rest = Some(line);
+    while let Some(left) = rest {
+        match split_pair(left) {
+            Some((_, after)) => rest = after,
+            None => return false,
+        }
+    }
+    true
+}
+
 /// The last element of a comma-separated list: the word of the nearest proxy.
 pub fn last_element(value: &[u8]) -> &[u8] {
     value.rsplit(|b| *b == b',').next().unwrap_or_default().trim_ascii()
@@ -318,6 +330,19 @@ mod tests {
             forwarded(ip("10.0.0.1"), [quotes.as_bytes()].into_iter(), is_proxy).client,
             ip("10.0.0.1")
         );
+    }
+
+    #[test]
+    fn quotes_that_end() {
+        for (line, expected) in [
+            ("for=a;host=\"b;c\", for=d", true),
+            ("", true),
+            ("for=\"a", false),
+            ("for=\"a\\\"", false),
+            ("for=\"a\\\\\"", true),
+        ] {
+            assert_eq!(has_whole_quotes(line.as_bytes()), expected, "{line}");
+        }
     }
 
     #[test]

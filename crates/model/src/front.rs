@@ -4,6 +4,7 @@
 use crate::network::Networks;
 use crate::{ObjectId, Text};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// Of one listener. Listeners of a port that have to agree before a name is known follow the first of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -83,7 +84,8 @@ pub struct Restriction {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct AddressList {
     pub origin: ListOrigin,
-    pub networks: Networks,
+    /// Shared by all that the policy reaches.
+    pub networks: Arc<Networks>,
 }
 
 /// Where a list is written.
