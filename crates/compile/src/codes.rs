@@ -117,6 +117,8 @@ codes! {
         "Policies of this kind are not served for objects of the target's kind, so this one has no effect on it.");
     POLICY_CONFLICT = error("policy-conflict",
         "Two policies of one kind are for one target. The older counts, then the first by namespace and name; the other has no effect there.");
+    PROXY_DISAGREES = error("proxy-protocol-disagrees",
+        "Two listeners of one port are told different things about the PROXY protocol, whose header comes before any name is known. What the first listener is told counts for all.");
     BAD_AUTHORITY = error("bad-ca-reference",
         "A certificate authority that a BackendTLSPolicy names cannot be read. Where none can be, requests to its backends answer 500.");
     NAME_NOT_SERVED = error("backend-name-not-served",

@@ -12,9 +12,10 @@
 
 use crate::listeners::GatewayDraft;
 use model::edge::{Attachment, FrontEnd, Listener, Protocol};
+use model::front::{AcceptProxy, ListenerPolicy, RulePolicy};
 use model::hash::HashMap;
 use model::id::ListenerId;
-use model::{HostPattern, Hostname, ObjectId, Text};
+use model::{HostPattern, Hostname, Node, ObjectId, Text};
 
 #[derive(Default)]
 pub(crate) struct Entries {
@@ -88,17 +89,29 @@ impl Entries {
 
     /// Sorted as the plan wants them.
     pub fn finish(mut self) -> Vec<Listener> {
-        let mut heirs = Heirs { entries: &self, of_gateways: HashMap::default() };
+        let (of_gateways, proxies) = (HashMap::default(), self.proxies());
+        let mut heirs = Heirs { entries: &self, of_gateways, proxies };
         let inherited: Vec<Inherited> =
             (self.gateways..self.listeners.len()).map(|index| heirs.inherit(index)).collect();
         for (listener, inherited) in self.listeners[self.gateways..].iter_mut().zip(inherited) {
             // Where ranks are equal the Gateway API comes first.
             listener.attachments.splice(0..0, inherited.of_gateway);
             listener.attachments.extend(inherited.of_ingresses);
+            listener.policy = inherited.policy;
+            listener.unmatched = inherited.unmatched;
         }
         let key = |l: &Listener| (l.port, l.protocol, l.host.clone(), l.id.clone());
         self.listeners.sort_by_cached_key(key);
         self.listeners
+    }
+
+    /// By port: Gateways' listeners have agreed.
+    fn proxies(&self) -> HashMap<u16, AcceptProxy> {
+        let gateways = self.listeners.iter().take(self.gateways);
+        let told = gateways.filter_map(|listener| {
+            Some((listener.port, listener.policy.as_ref()?.proxy_protocol.clone()?))
+        });
+        told.collect()
     }
 
     fn push(&mut self, listener: Listener) -> usize {
@@ -141,11 +154,15 @@ impl Entries {
 struct Heirs<'e> {
     entries: &'e Entries,
     of_gateways: HashMap<usize, Inheritance>,
+    proxies: HashMap<u16, AcceptProxy>,
 }
 
 struct Inherited {
     of_gateway: Vec<Attachment>,
     of_ingresses: Vec<Attachment>,
+    /// Of the Gateway's listener that the heir is cut out of: what that closes, stays closed.
+    policy: Option<Box<ListenerPolicy>>,
+    unmatched: Option<Node<RulePolicy>>,
 }
 
 impl Heirs<'_> {
@@ -171,7 +188,21 @@ impl Heirs<'_> {
                 of_ingresses.extend(narrowed(attachment, &heir.host));
             }
         }
-        Inherited { of_gateway, of_ingresses }
+        let source = gateway.map(|gateway| &self.entries.listeners[*gateway]);
+        let policy = source.and_then(|source| source.policy.clone());
+        let unmatched = source.and_then(|source| source.unmatched.clone());
+        Inherited {
+            of_gateway,
+            of_ingresses,
+            policy: policy.or_else(|| self.of_port(heir.port)),
+            unmatched,
+        }
+    }
+
+    /// What comes before any name is known is the same for all listeners of a port.
+    fn of_port(&self, port: u16) -> Option<Box<ListenerPolicy>> {
+        let proxy_protocol = Some(self.proxies.get(&port)?.clone());
+        Some(Box::new(ListenerPolicy { proxy_protocol, ..ListenerPolicy::default() }))
     }
 
     /// What a Gateway's routes want of the host.

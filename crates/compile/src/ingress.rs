@@ -9,7 +9,7 @@ use crate::certificates;
 use crate::codes;
 use crate::entries::Entries;
 use crate::matches;
-use crate::policies::Scope;
+use crate::policies::{Layer, Scope};
 use crate::report::{Problem, Report};
 use crate::reuse::Earlier;
 use crate::settings;
@@ -18,9 +18,10 @@ use manifest::{Inputs, Object};
 use model::edge::{
     Action, Attachment, FrontEnd, HeaderEdits, Match, Protocol, Rewrite, Route, Rule, Timeouts,
 };
+use model::front::RulePolicy;
 use model::id::RuleId;
 use model::traffic::Retry;
-use model::{HostPattern, Kind, ObjectId, Text};
+use model::{HostPattern, Kind, Node, ObjectId, Text};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Rules without host stand behind those of each host.
@@ -159,13 +160,18 @@ impl Front<'_> {
         if let Some(problem) = said {
             report.problem(id, &problem);
         }
-        // Policies of Gateways and routes do not reach an Ingress.
-        let scope = Scope::default();
+        let scope = self.scope(id);
         let retry = policies.retry(scope, resolved.iter());
         Led {
             action: Action::Forward(vec![self.references.backend(1, &resolved, scope)]),
             retry: settings::retry(None, retry.as_ref(), None),
+            policy: policies.of_rule(scope),
         }
+    }
+
+    /// Policies of Gateways and routes do not reach an Ingress; one for the Ingress does.
+    fn scope(&self, id: &ObjectId) -> Scope {
+        self.references.policies.scope(id, Layer::default())
     }
 }
 
@@ -173,6 +179,7 @@ impl Front<'_> {
 struct Led {
     action: Action,
     retry: Option<Box<Retry>>,
+    policy: Option<Node<RulePolicy>>,
 }
 
 /// Path of a rule of the plan in its Ingress: rules are numbered over all paths, the default backend last.
@@ -200,7 +207,7 @@ fn plain_rule(id: &ObjectId, index: u32, found: Match, led: Led) -> Rule {
         cors: None,
         mirrors: Vec::new(),
         persistence: None,
-        policy: None,
+        policy: led.policy,
         action: led.action,
     }
 }

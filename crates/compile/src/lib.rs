@@ -22,6 +22,7 @@ mod contracts;
 mod difference;
 mod drafts;
 mod entries;
+mod entry_settings;
 mod expiry;
 mod facts;
 mod filters;

@@ -4,6 +4,7 @@
 use crate::backends::References;
 use crate::certificates;
 use crate::codes;
+use crate::entry_settings;
 use crate::grants::Grants;
 use crate::policies::{Layer, Scope};
 use crate::report::{Problem, Report};
@@ -80,6 +81,7 @@ pub(crate) fn drafts<'a>(
         })
         .collect();
     find_conflicts(&mut drafts, report);
+    entry_settings::agree_on_proxy_protocol(&mut drafts, report);
     drafts
 }
 

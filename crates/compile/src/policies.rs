@@ -3,6 +3,7 @@
 
 use crate::backend_tls::{TlsPolicies, Uses};
 use crate::backends::Reached;
+use crate::entry_settings;
 use crate::front_settings;
 use crate::merge::{self, Attached, Target};
 use crate::report::{Problem, Report};
@@ -23,7 +24,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-const KINDS: &[Kind] = &[Kind::GATEWAY, Kind::HTTP_ROUTE, Kind::SERVICE];
+const KINDS: &[Kind] = &[Kind::GATEWAY, Kind::HTTP_ROUTE, Kind::INGRESS, Kind::SERVICE];
 
 /// Number of the claims that hold for one listener of one Gateway; 0 where there are none.
 pub(crate) type Layer = u32;
@@ -41,6 +42,7 @@ pub(crate) struct Policies<'a> {
     merged: RefCell<HashMap<Claims, Rc<EdgePolicy>>>,
     nodes: RefCell<HashMap<BackendPolicy, Node<BackendPolicy>>>,
     rules: RefCell<HashMap<Claims, Option<Node<RulePolicy>>>>,
+    listeners: RefCell<HashMap<Layer, Option<Box<ListenerPolicy>>>>,
 }
 
 /// The nearest first: Service, route, listener, Gateway.
@@ -80,6 +82,7 @@ impl<'a> Policies<'a> {
             merged: RefCell::default(),
             nodes: RefCell::default(),
             rules: RefCell::default(),
+            listeners: RefCell::default(),
         }
     }
 
@@ -170,8 +173,15 @@ impl<'a> Policies<'a> {
         if claims == Claims::default() {
             return None;
         }
-        let policy = front_settings::listener_policy(&self.merged(claims));
-        (policy != ListenerPolicy::default()).then(|| Box::new(policy))
+        if let Some(known) = self.listeners.borrow().get(&layer) {
+            return known.clone();
+        }
+        let mut policy = front_settings::listener_policy(&self.merged(claims));
+        policy.peers = entry_settings::peers(self.levels(claims), self.inputs);
+        policy.sources = entry_settings::sources(self.levels(claims), self.inputs);
+        let policy = (policy != ListenerPolicy::default()).then(|| Box::new(policy));
+        self.listeners.borrow_mut().insert(layer, policy.clone());
+        policy
     }
 
     /// Of the rules of a route, or of requests that no rule takes; None where everything is as by default.
@@ -183,7 +193,10 @@ impl<'a> Policies<'a> {
         if let Some(known) = self.rules.borrow().get(&claims) {
             return known.clone();
         }
-        let policy = front_settings::rule_policy(&self.merged(claims));
+        let mut policy = front_settings::rule_policy(&self.merged(claims));
+        // What a listener says holds before its rules do.
+        let own = [None, scope.route, None, None];
+        policy.sources = entry_settings::sources(self.levels(own), self.inputs);
         let node = (policy != RulePolicy::default()).then(|| self.earlier.rule_policy(policy));
         self.rules.borrow_mut().insert(claims, node.clone());
         node
@@ -199,6 +212,12 @@ impl<'a> Policies<'a> {
     fn claims_beyond_service(&self, scope: Scope) -> Claims {
         let [listener, gateway] = self.layers[scope.layer as usize];
         [None, scope.route, listener, gateway]
+    }
+
+    /// For what is not laid over each other.
+    fn levels(&self, claims: Claims) -> impl Iterator<Item = entry_settings::Level<'a>> {
+        let each = claims.into_iter().flatten().map(|claim| &self.edge.claims()[claim]);
+        each.map(|claim| (&claim.object.id, claim.spec))
     }
 
     fn merged(&self, claims: Claims) -> Rc<EdgePolicy> {
@@ -263,8 +282,12 @@ pub(crate) fn world(inputs: &Inputs) -> impl Iterator<Item = &Arc<Object>> {
         })
     });
     let edge = inputs.edge_policies().map(|(object, _)| object);
+    let lists = inputs.edge_policies().flat_map(move |(object, policy)| {
+        let of = |name| inputs.config_map(&object.id.namespace, name).map(|(map, _)| map);
+        entry_settings::config_maps(policy).filter_map(of)
+    });
     let tls = inputs.backend_tls_policies().map(|(object, _)| object);
-    edge.chain(tls).chain(authorities)
+    edge.chain(lists).chain(tls).chain(authorities)
 }
 
 fn target<'t>(kind: Kind, namespace: &'t str, name: &'t str) -> Target<'t> {

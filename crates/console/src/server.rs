@@ -88,6 +88,8 @@ struct ExplainQuery {
     /// A hostname or a URL.
     host: Option<String>,
     method: Option<String>,
+    /// The client's address.
+    from: Option<String>,
 }
 
 async fn explain<S: Subject>(
@@ -101,7 +103,10 @@ async fn explain<S: Subject>(
         Ok(question) => question,
         Err(error) => return refuse(StatusCode::BAD_REQUEST, &error.to_string()),
     };
-    match subject.explain(question).await {
+    let Ok(from) = query.from.as_deref().map(str::parse).transpose() else {
+        return refuse(StatusCode::BAD_REQUEST, "from= is no IP address");
+    };
+    match subject.explain(question.from(from)).await {
         Ok(explanation) => Json(explanation).into_response(),
         Err(why) => refuse(StatusCode::SERVICE_UNAVAILABLE, &why),
     }

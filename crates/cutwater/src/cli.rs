@@ -120,6 +120,7 @@ pub enum CheckFormat {
 Examples:
   cutwater explain shop.example.test
   cutwater explain https://shop.example.test/api/cart --method POST --format json
+  cutwater explain shop.example.test --from 203.0.113.9       is this client let in?
   cutwater explain shop.example.test --dir examples/shop      without an instance: nothing is probed
 
 Exit codes: 0 whole, 1 to 9 the lowest broken link, 10 none is broken but one is unknown, 64 usage,
@@ -130,6 +131,9 @@ pub struct Explain {
     pub host: String,
     #[arg(long, default_value = "GET")]
     pub method: String,
+    /// The client's address: whether address lists let it in
+    #[arg(long, value_name = "ADDRESS")]
+    pub from: Option<IpAddr>,
     #[command(flatten)]
     pub source: Source,
     #[arg(long, value_enum, default_value_t = ExplainFormat::Text)]

@@ -2,7 +2,7 @@
 
 use crate::connection::Connection;
 use model::id::RuleId;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime};
 
 /// Everything that is known when a request is over. Borrowed from the connection's buffers.
@@ -10,7 +10,12 @@ use std::time::{Duration, Instant, SystemTime};
 pub struct AccessRecord<'a> {
     pub request_id: &'a str,
     pub started: SystemTime,
+    /// The other end of the connection, or the one that a PROXY header tells of.
     pub client: SocketAddr,
+    /// Who asks by the word of a proxy that is believed, where it is not `client`.
+    pub told: Option<IpAddr>,
+    /// Who sent the PROXY header.
+    pub proxy: Option<SocketAddr>,
     /// `HTTP/1.0`, `HTTP/1.1`, `HTTP/2`.
     pub protocol: &'static str,
     /// `http` or `https`.
@@ -99,6 +104,8 @@ impl Trace {
             request_id,
             started: SystemTime::now() - total,
             client: connection.peer,
+            told: None,
+            proxy: connection.proxy(),
             protocol,
             scheme: connection.scheme_name(),
             port: connection.port,

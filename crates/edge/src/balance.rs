@@ -1,6 +1,6 @@
 //! Which backend of a rule takes a request, by weight. Which of its endpoints does is decided by `traffic`.
 
-use crate::connection::Connection;
+use crate::caller::Caller;
 use crate::decide::Head;
 use crate::view::{Backend, Backends, Share};
 use model::traffic::{Algorithm, HashKey};
@@ -68,11 +68,11 @@ pub(crate) fn key(
     algorithm: &Algorithm,
     request: Head<'_>,
     query: Option<&[u8]>,
-    connection: &Connection,
+    caller: Caller<'_>,
 ) -> Option<u64> {
     let Algorithm::ConsistentHash(key) = algorithm else { return None };
     match key {
-        HashKey::SourceAddress => Some(match connection.peer.ip() {
+        HashKey::SourceAddress => Some(match caller.ip() {
             IpAddr::V4(address) => traffic::hash(&address.octets()),
             IpAddr::V6(address) => traffic::hash(&address.octets()),
         }),

@@ -2,11 +2,13 @@
 //! client speaks.
 
 use crate::access::TlsFacts;
+use crate::config::Config;
 use crate::http1::{Http1, Next};
 use crate::tls::{self, HandshakeFault, PortTls};
 use crate::upstream::Ends;
 use crate::worker::Worker;
 use crate::{deadline::Deadline, http2};
+use h1::proxy_header::ProxyEnds;
 use model::edge::Protocol;
 use model::limits;
 use std::future::poll_fn;
@@ -18,23 +20,60 @@ use tokio::net::TcpStream;
 
 /// What is known of a connection and does not change.
 pub(crate) struct Connection {
+    /// The other end, or the one that a PROXY header tells of.
     pub peer: SocketAddr,
-    /// Where the client connected to; as good as unknown where the system does not say.
-    pub local: SocketAddr,
-    /// The client's address as text.
+    /// The peer's address as text.
     pub client: String,
     /// As written in the plan.
     pub port: u16,
     pub tls: Option<TlsFacts>,
+    rare: Option<Box<Rare>>,
+}
+
+/// What few connections need.
+struct Rare {
+    /// Where the client connected to.
+    local: Option<SocketAddr>,
+    /// Who sent the PROXY header.
+    proxy: Option<SocketAddr>,
 }
 
 impl Connection {
+    pub fn new(peer: SocketAddr, port: u16) -> Connection {
+        Connection { peer, client: peer.ip().to_string(), port, tls: None, rare: None }
+    }
+
+    /// Who is at the other end, where the peer is another.
+    pub fn proxy(&self) -> Option<SocketAddr> {
+        self.rare.as_ref()?.proxy
+    }
+
+    /// What a PROXY header tells: who connected to whom.
+    fn behind(self, ProxyEnds { client, server }: ProxyEnds) -> Connection {
+        let rare = Rare { local: Some(server), proxy: Some(self.peer) };
+        Connection { rare: Some(Box::new(rare)), ..Connection::new(client, self.port) }
+    }
+
+    /// Asks the system where the client connected to, where that may be told to a backend and is not known.
+    fn learn_local(&mut self, worker: &Worker, io: &TcpStream) {
+        if worker.config.bind.is_unspecified()
+            && worker.view().tells_of_clients()
+            && let Ok(local) = io.local_addr()
+        {
+            self.rare = Some(Box::new(Rare { local: Some(local), proxy: None }));
+        }
+    }
+
     pub fn scheme(&self) -> Protocol {
         if self.tls.is_some() { Protocol::Https } else { Protocol::Http }
     }
 
-    pub fn ends(&self) -> Ends {
-        Ends { peer: self.peer, local: self.local }
+    /// A connection that is older than the policy by which backends are told of it, on a port of every address, is said
+    /// to lead to that.
+    pub fn ends(&self, config: &Config) -> Ends {
+        let known = self.rare.as_ref().and_then(|rare| rare.local).or(config.address(self.port));
+        let local = known.unwrap_or(SocketAddr::new(config.bind, self.port));
+        Ends { peer: self.peer, local }
     }
 
     pub fn scheme_name(&self) -> &'static str {
@@ -45,15 +84,22 @@ impl Connection {
 pub(crate) async fn serve(worker: &Rc<Worker>, port: u16, io: TcpStream, peer: SocketAddr) {
     // A socket that cannot be told to send at once still works.
     let _ = io.set_nodelay(true);
-    let local = io.local_addr().ok();
-    let tls = match worker.view().port(port) {
-        Some(plan) => plan.tls.clone(),
+    let (tls, entry) = match worker.view().port(port) {
+        Some(plan) => (plan.tls.clone(), plan.entry.clone()),
         None => return,
     };
     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-    let local = local.unwrap_or(SocketAddr::new(worker.config.bind, port));
-    let connection = Connection { peer, local, client: peer.ip().to_string(), port, tls: None };
+    let mut connection = Connection::new(peer, port);
+    connection.learn_local(worker, &io);
     let deadline = worker.deadlines.register();
+    if let Some(entry) = entry {
+        // Boxed: few ports ask for anything, and its state would lie in every connection's task.
+        match Box::pin(entry.pass(&io, peer, &deadline)).await {
+            Ok(None) => {}
+            Ok(Some(ends)) => connection = connection.behind(ends),
+            Err(unwelcome) => return worker.counters().unwelcome[unwelcome as usize].add(1),
+        }
+    }
     match tls {
         None => plain(worker, Rc::new(connection), io, deadline).await,
         // Boxed: what a handshake and its session need would lie in every connection's task.

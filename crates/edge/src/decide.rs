@@ -1,11 +1,13 @@
 //! What is to become of a request: one function for HTTP/1.1 and HTTP/2. Reads the head in its normal form and the view;
 //! picks no endpoint and writes nothing.
 
+use crate::caller::{self, Told};
 use crate::connection::Connection;
 use crate::refusal::{Cause, Refusal};
 use crate::view::{EdgeView, RulePlan};
 use h1::target::{Normal, normalize};
 use h1::{Framing, HeaderList, Known, Method, RequestHead};
+use model::front::ClientAddress;
 use model::limits::REQUEST_BODY_BYTES;
 use routing::{Headers, Request};
 
@@ -40,18 +42,22 @@ impl Headers for Head<'_> {
 /// The rule that takes a request, with the request's normal form.
 pub(crate) struct Decided<'v, 'a> {
     pub rule: &'v RulePlan,
+    /// By whose word the client's address was found.
+    pub trust: Option<&'v ClientAddress>,
     pub path: Normal<'a>,
     pub matched_prefix_len: usize,
 }
 
-/// `host` is filled with the host in normal form, `normal` may be used for the path.
+/// `host` is filled with the host in normal form, `told` with what a proxy says of the client; `normal` may be used for
+/// the path.
 pub(crate) fn decide<'v, 'a>(
     view: &'v EdgeView,
     connection: &Connection,
     request: Head<'a>,
-    (host, normal): (&mut String, &'a mut Vec<u8>),
+    (host, normal, told): (&mut String, &'a mut Vec<u8>, &mut Told),
     matching: &mut routing::Scratch,
 ) -> Result<Decided<'v, 'a>, Refusal> {
+    *told = Told::default();
     normal_host(request.authority(), host);
     check_message(request.head)?;
     let path = normalize(request.head.path_and_query(request.bytes), normal);
@@ -63,12 +69,17 @@ pub(crate) fn decide<'v, 'a>(
         return Err(Refusal::Edge(Cause::Misdirected));
     }
     let listener = port.listener(host).ok_or(Refusal::Edge(Cause::NoListener))?;
+    let policy = listener.listener().policy.as_deref();
+    if let Some(policy) = policy {
+        *told = caller::admit(policy, connection, request)?;
+    }
     let method = request.head.method_span.of(request.bytes);
     let wanted = Request { method, path: path.path, query: path.query, headers: &request };
     let matched = listener.select(host, &wanted, matching);
     let matched = matched.ok_or(Refusal::Edge(Cause::NoRoute))?;
     let rule = view.rule(listener, matched.slot).ok_or(Refusal::Edge(Cause::NoRoute))?;
-    Ok(Decided { rule, path, matched_prefix_len: matched.matched_prefix_len })
+    let trust = policy.and_then(|policy| policy.client_address.as_ref());
+    Ok(Decided { rule, trust, path, matched_prefix_len: matched.matched_prefix_len })
 }
 
 fn check_message(head: &RequestHead) -> Result<(), Refusal> {

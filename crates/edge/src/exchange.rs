@@ -4,6 +4,7 @@
 use crate::access::{AccessRecord, Trace};
 use crate::additions::Additions;
 use crate::balance::{self, Picked, pick};
+use crate::caller::{self, Caller, Told};
 use crate::changes::Changes;
 use crate::client::Client;
 use crate::connection::Connection;
@@ -30,6 +31,8 @@ use std::time::{Duration, Instant};
 pub(crate) struct Scratch {
     pub request: HeaderList,
     pub response: HeaderList,
+    /// What a proxy says of the client, from the moment that the request's listener is known.
+    pub told: Told,
     host: String,
     normal: Vec<u8>,
     /// What is written to the origin.
@@ -159,20 +162,24 @@ fn plan<'v, C: Client>(
 ) -> Step<'v> {
     let Received { site: Site { worker, connection, .. }, head } = received;
     let request = Head { bytes: client.request(), head, list: &scratch.request };
-    let Scratch { host, normal, upload, drafts, .. } = scratch;
+    let Scratch { host, normal, upload, drafts, told, .. } = scratch;
     let mut matching = worker.matching.borrow_mut();
-    let decided = match decide(view, connection, request, (host, normal), &mut matching) {
+    let memory = (&mut *host, normal, &mut *told);
+    let decided = match decide(view, connection, request, memory, &mut matching) {
         Ok(decided) => decided,
         Err(refusal) => return Step::Refuse(None, refusal),
     };
-    let rule = decided.rule;
+    let (rule, caller) = (decided.rule, Caller { connection, told: *told });
+    if rule.policy.as_ref().is_some_and(|policy| caller::is_refused(policy, caller)) {
+        return Step::Refuse(Some(rule), Refusal::Edge(Cause::SourceRefused));
+    }
     if rule.cors.as_ref().is_some_and(|cors| cors.judge(request, additions)) {
         return Step::Preflight(rule);
     }
     match &rule.action {
         RuleAction::Fail { status } => Step::Refuse(Some(rule), Refusal::Rule { status: *status }),
         RuleAction::Redirect(redirect) => {
-            let location = location(received, &decided, redirect, host);
+            let location = location(received, (request, caller), &decided, (redirect, host));
             Step::Redirect(rule, redirect.status, location)
         }
         RuleAction::Forward(backends) => {
@@ -186,13 +193,13 @@ fn plan<'v, C: Client>(
                 Picked::Backend { backend, share } => {
                     upload.clear();
                     let changes = backends.changes(share).unwrap_or(&rule.changes);
-                    request_head::write(upload, request, (&decided, changes), connection, id);
+                    request_head::write(upload, request, (&decided, changes), caller, id);
                     if request_head::upgrade(request).is_none() {
                         let write = |out: &mut Vec<u8>, changes: &Changes| {
-                            request_head::write(out, request, (&decided, changes), connection, id);
+                            request_head::write(out, request, (&decided, changes), caller, id);
                         };
                         let (from, changes) =
-                            ((&**worker, connection.ends()), (view, &rule.changes));
+                            ((&**worker, connection.ends(&worker.config)), (view, &rule.changes));
                         let copies = rule.mirrors.iter();
                         drafts.extend(copies.filter_map(|m| m.draft(from, changes, write)));
                     }
@@ -200,7 +207,7 @@ fn plan<'v, C: Client>(
                         visit.share = share;
                     }
                     let algorithm = &backend.policy.balance.algorithm;
-                    let key = balance::key(algorithm, request, decided.path.query, connection);
+                    let key = balance::key(algorithm, request, decided.path.query, caller);
                     let route = Route { rule, changes, backend, held, visit, key };
                     return Step::Forward(route, terms(request, id));
                 }
@@ -240,19 +247,28 @@ fn terms<'v>(request: Head<'_>, id: &'v RequestId) -> Terms<'v> {
     }
 }
 
+/// As the client sees the request, which is what a proxy that is believed says of it.
 fn location(
     received: Received<'_>,
+    (request, caller): (Head<'_>, Caller<'_>),
     decided: &Decided<'_, '_>,
-    redirect: &Redirect,
-    host: &str,
+    (redirect, host): (&Redirect, &str),
 ) -> Vec<u8> {
     use model::edge::Protocol::{Http, Https};
-    let config = &received.site.worker.config;
-    let port = received.site.connection.port;
+    let Site { worker, connection, .. } = received.site;
+    let config = &worker.config;
+    let told = caller.host(decided.trust, request).map(|host| host.authority);
+    let told_host = told.and_then(|told| std::str::from_utf8(told.host).ok());
+    let told_port = caller.port().or(told.and_then(|told| told.port));
+    let own_port = match (caller.scheme(), caller.scheme() == connection.scheme()) {
+        (_, true) => config.bound_port(connection.port).unwrap_or(connection.port),
+        (Http, false) => 80,
+        (Https, false) => 443,
+    };
     let request = RedirectRequest {
-        scheme: received.site.connection.scheme(),
-        host,
-        port: config.bound_port(port).unwrap_or(port),
+        scheme: caller.scheme(),
+        host: told_host.unwrap_or(host),
+        port: told_port.unwrap_or(own_port),
         path: decided.path.path,
         query: decided.path.query,
         matched_prefix_len: decided.matched_prefix_len,
@@ -294,6 +310,8 @@ fn account<C: Client>(
         host: &scratch.host,
         path: path.path,
         rule: rule.map(|rule| &rule.id),
+        told: scratch.told.client(),
+        scheme: Caller { connection, told: scratch.told }.scheme_name(),
         ..trace.record(connection, protocol, id.as_str(), total)
     });
 }

@@ -1,5 +1,6 @@
 //! The counters in Prometheus's text format. Names begin with `cutwater_`; counters begin at 0.
 
+use crate::entry::Unwelcome;
 use crate::live::Live;
 use crate::metrics::Counter;
 use crate::metrics::{LATENCY_BOUNDS_US, Metrics, RouteMetrics, UpstreamFailure, WorkerCounters};
@@ -143,6 +144,12 @@ fn connections(text: &mut String, metrics: &Metrics) {
         "Connections closed at once because a worker had its limit.",
     );
     sample(text, "cutwater_connections_over_limit_total", &[], total(|w| &w.over_limit));
+    const REFUSED: &str = "cutwater_connections_refused_total";
+    family(text, REFUSED, "counter", "Connections closed before a request, by reason.");
+    for reason in Unwelcome::ALL {
+        let refused = metrics.sum(|w| &w.unwelcome[reason as usize]);
+        sample(text, REFUSED, &[("reason", reason.slug())], refused);
+    }
     const HANDSHAKES: &str = "cutwater_tls_handshakes_total";
     family(text, HANDSHAKES, "counter", "TLS handshakes, by result.");
     sample(text, HANDSHAKES, &[("result", "ok")], total(|w| &w.handshakes));

@@ -3,6 +3,7 @@
 
 use crate::access::Trace;
 use crate::additions::{Additions, ResponseEdits};
+use crate::caller::Caller;
 use crate::changes::Changes;
 use crate::client::{Client, ClientFault};
 use crate::deadline::Passed;
@@ -15,6 +16,7 @@ use crate::upstream::{Peer, Upstream};
 use crate::view::{Backend, EdgeView, RulePlan};
 use crate::worker::Worker;
 use h1::Method;
+use model::edge::Protocol;
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 use traffic::{Attempt, Choice, Endpoint, Failure, Outcome, Random, Repeat};
@@ -111,7 +113,9 @@ impl<'a> Run<'a> {
             trace.attempts = tried.attempts;
             let endpoint = &*self.route.backend.members[at];
             if let Some(visit) = &self.route.visit {
-                let is_secure = self.received.site.connection.tls.is_some();
+                let Site { connection, .. } = self.received.site;
+                let caller = Caller { connection, told: scratch.told };
+                let is_secure = caller.scheme() == Protocol::Https;
                 visit.keep(endpoint.address(), is_secure, additions);
             }
             let memory = (&mut *scratch, &*additions);
@@ -219,7 +223,7 @@ impl<'a> Run<'a> {
 
     fn peer(&self, endpoint: &Endpoint) -> Peer<'a> {
         let Route { backend, .. } = &self.route;
-        let ends = self.received.site.connection.ends();
+        let ends = self.received.site.connection.ends(&self.received.site.worker.config);
         Peer { address: endpoint.address(), dial: backend.dial, ends }
     }
 

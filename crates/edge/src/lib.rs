@@ -2,9 +2,9 @@
 //! and counters; nothing shared is written on the request path.
 //!
 //! ```text
-//! listen ── connection ─┬─ tls ─┬─ http1 ─┬─ exchange ── decide ── balance ── forward ── upstream ─┬─ pump (HTTP/1.1)
-//!                       └───────┴─ http2 ─┘     │        sticky      mirror                         └─ http2_pump
-//!                                               └─ refusal, redirect, cors
+//! listen ── entry ── connection ─┬─ tls ─┬─ http1 ─┬─ exchange ── decide ── balance ── forward ── upstream ─┬─ pump (HTTP/1.1)
+//!                                └───────┴─ http2 ─┘     │        sticky      mirror                         └─ http2_pump
+//!                                                        └─ refusal, redirect, cors
 //! ```
 //!
 //! Not here: the wire codec (`h1`), matching (`routing`), what a manifest means (`compile`), where keys come from
@@ -15,6 +15,7 @@ mod access;
 mod additions;
 mod balance;
 mod buffers;
+mod caller;
 mod changes;
 mod client;
 mod config;
@@ -25,9 +26,11 @@ mod deadline;
 mod decide;
 mod dial;
 mod edits;
+mod entry;
 mod exchange;
 mod exposition;
 mod forward;
+mod forwarded_lines;
 mod http1;
 mod http2;
 mod http2_budget;

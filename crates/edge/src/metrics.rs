@@ -2,6 +2,7 @@
 //! sum them up. Counters of a route are kept by its id and survive new snapshots. The text form is in `exposition`.
 
 use crate::access::Trace;
+use crate::entry::Unwelcome;
 use crate::mirror;
 use crate::refusal::{Cause, Refusal};
 use model::{ObjectId, limits};
@@ -131,6 +132,7 @@ pub(crate) struct WorkerCounters {
     pub accepted: Counter,
     pub closed: Counter,
     pub over_limit: Counter,
+    pub unwelcome: [Counter; Unwelcome::ALL.len()],
     pub handshakes: Counter,
     pub handshakes_failed: Counter,
     pub handshakes_without_certificate: Counter,
@@ -146,6 +148,7 @@ impl WorkerCounters {
             accepted: Counter::default(),
             closed: Counter::default(),
             over_limit: Counter::default(),
+            unwelcome: Default::default(),
             handshakes: Counter::default(),
             handshakes_failed: Counter::default(),
             handshakes_without_certificate: Counter::default(),

@@ -31,6 +31,8 @@ causes! {
     NoListener 404 "no-listener" "Nothing is served under this host name.",
     NoRoute 404 "no-route" "No route matches this request.",
     Misdirected 421 "misdirected" "This connection is for another host name.",
+    PeerRefused 403 "peer-refused" "This address may not connect here.",
+    SourceRefused 403 "source-refused" "This address is not served here.",
     RuleFails 500 "rule-fails" "The route cannot be served as it is configured.",
     InvalidBackend 500 "invalid-backend" "The backend of this route is not valid.",
     NoWeight 500 "no-weight" "Every backend of this route has weight zero.",
@@ -91,7 +93,8 @@ impl Refusal {
         match self {
             Refusal::Message(_) => true,
             Refusal::Edge(cause) => {
-                matches!(cause, Cause::RequestTimeout | Cause::BodyTooLarge | Cause::ConnectMethod)
+                use Cause::{BodyTooLarge, ConnectMethod, PeerRefused, RequestTimeout};
+                matches!(cause, RequestTimeout | BodyTooLarge | ConnectMethod | PeerRefused)
             }
             Refusal::Rule { .. } => false,
         }

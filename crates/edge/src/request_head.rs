@@ -1,19 +1,22 @@
 //! Writes the head that the origin gets: the client's lines without what is about its connection or may not be
 //! believed, then the edge's own.
 
+use crate::caller::Caller;
 use crate::changes::Changes;
 use crate::connection::Connection;
 use crate::decide::{Decided, Head};
 use crate::edits::Edits;
+use crate::forwarded_lines;
 use crate::ids::RequestId;
 use h1::{Framing, Known, Method, encode};
+use model::front::AddressHeader;
 
 /// Appends the whole head, the empty line included.
 pub(crate) fn write(
     out: &mut Vec<u8>,
     request: Head<'_>,
     (decided, changes): (&Decided<'_, '_>, &Changes),
-    connection: &Connection,
+    caller: Caller<'_>,
     id: &RequestId,
 ) {
     let edits = changes.request_edits.as_ref();
@@ -21,7 +24,9 @@ pub(crate) fn write(
     encode::header(out, b"host", host(request, changes, edits));
     request.list.copy_lines(request.bytes, out, |header| {
         let name = header.name(request.bytes);
-        is_forwarded(request, header, name) && edits.is_none_or(|edits| !edits.drops(name))
+        is_forwarded(request, header, name)
+            && !is_claimed(name, decided, caller)
+            && edits.is_none_or(|edits| !edits.drops(name))
     });
     match (request.head.framing, request.head.method) {
         (Framing::Chunked, _) => encode::transfer_encoding_chunked(out),
@@ -32,7 +37,10 @@ pub(crate) fn write(
         _ => {}
     }
     connection_lines(out, request);
-    forwarded_lines(out, request, connection, edits);
+    match decided.trust.filter(|_| caller.told.is_believed()) {
+        None => forwarded_lines(out, request, caller.connection, edits),
+        Some(trust) => forwarded_lines::write(out, request, (caller, trust), edits),
+    }
     for (name, value) in edits.into_iter().flat_map(Edits::added).filter(|line| line.0 != b"host") {
         encode::header(out, name, value);
     }
@@ -71,7 +79,16 @@ fn host<'a>(request: Head<'a>, changes: &'a Changes, edits: Option<&'a Edits>) -
     edited.or(changes.rewrite_host.as_deref()).unwrap_or(request.authority())
 }
 
-/// Fields that say where a request comes from are the edge's to write: nobody before it is trusted.
+/// A field that a proxy would be believed by, from somebody who is not.
+fn is_claimed(name: &[u8], decided: &Decided<'_, '_>, caller: Caller<'_>) -> bool {
+    let Some(AddressHeader::Named(field)) = decided.trust.map(|trust| &trust.header) else {
+        return false;
+    };
+    !caller.told.is_believed() && name.eq_ignore_ascii_case(field.as_bytes())
+}
+
+/// Fields that say where a request comes from are the edge's to write. What a proxy that is believed wrote goes on in
+/// `forwarded_lines`.
 fn is_forwarded(request: Head<'_>, header: h1::Header, name: &[u8]) -> bool {
     match header.known {
         Known::Host

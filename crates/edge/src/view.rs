@@ -5,6 +5,7 @@
 use crate::changes::Changes;
 use crate::cors::Cors;
 use crate::dial::{Dial, Dials};
+use crate::entry::PortEntry;
 use crate::live::{Live, default_policy};
 use crate::metrics::{Metrics, RouteMetrics};
 use crate::mirror::Mirror;
@@ -12,6 +13,7 @@ use crate::sticky::{SESSION_KEY_BYTES, Sealer, ServiceTag, Sticky};
 use crate::tls::{KeyTable, PortTls};
 use model::edge::{Action, Protocol, Redirect, Rule, Target, Timeouts};
 use model::facts::EndpointSet;
+use model::front::RulePolicy;
 use model::id::{RuleId, ServicePort};
 use model::traffic::{BackendPolicy, HealthCheck, Retry};
 use model::{Digest, Facts, Node, Snapshot};
@@ -70,6 +72,7 @@ struct Plan {
     listeners: HashMap<usize, Arc<ListenerPlan>, BuildHasherDefault<AddressHasher>>,
     ports: Vec<PortPlan>,
     backends: Vec<Arc<BackendPlan>>,
+    tells_of_clients: bool,
 }
 
 /// A Service port with the policy by which it is used.
@@ -97,6 +100,8 @@ pub(crate) struct PortPlan {
     pub port: u16,
     pub protocol: Protocol,
     pub tls: Option<Arc<PortTls>>,
+    /// None where a connection is taken as it comes.
+    pub entry: Option<Arc<PortEntry>>,
 }
 
 #[derive(Clone)]
@@ -123,6 +128,7 @@ pub(crate) struct RulePlan {
     pub sticky: Option<Box<Sticky>>,
     pub timeouts: Timeouts,
     pub retry: Option<Box<Retry>>,
+    pub policy: Option<Node<RulePolicy>>,
     pub action: RuleAction,
 }
 
@@ -201,7 +207,9 @@ impl EdgeView {
         dials.renew(keys);
         let mut backends: Vec<_> = numbers.backends.values().cloned().collect();
         backends.sort_unstable_by_key(|backend| backend.number);
-        let plan = Plan { listeners, ports: ports(&router, snapshot, keys), backends, router };
+        let tells_of_clients = backends.iter().any(|backend| backend.dial.proxy_protocol.is_some());
+        let ports = ports(&router, snapshot, keys);
+        let plan = Plan { listeners, ports, backends, tells_of_clients, router };
         let live = Arc::clone(&registry.live);
         EdgeView { plan: Arc::new(plan), live, endpoints: previous_endpoints }.with_facts(facts)
     }
@@ -229,6 +237,11 @@ impl EdgeView {
     pub(crate) fn port(&self, port: u16) -> Option<&PortPlan> {
         let at = self.plan.ports.binary_search_by_key(&port, |plan| plan.port).ok()?;
         self.plan.ports.get(at)
+    }
+
+    /// Some backend is told of clients' connections by the PROXY protocol.
+    pub(crate) fn tells_of_clients(&self) -> bool {
+        self.plan.tells_of_clients
     }
 
     /// The match tables, for whoever explains.
@@ -326,7 +339,8 @@ fn ports(router: &Arc<Router>, snapshot: &Snapshot, keys: &KeyTable) -> Vec<Port
             let tls = is_tls.then(|| {
                 Arc::new(PortTls::new(router, table.port(), &snapshot.certificates, keys))
             });
-            ports.push(PortPlan { port: table.port(), protocol: table.protocol(), tls });
+            let entry = PortEntry::of(table.listeners()).map(Arc::new);
+            ports.push(PortPlan { port: table.port(), protocol: table.protocol(), tls, entry });
         }
     }
     ports
@@ -355,6 +369,7 @@ impl Builder<'_> {
             metrics: self.metrics.route(&slot.route.id),
             timeouts: *timeouts,
             retry: retry.clone(),
+            policy: slot.rule.policy.clone(),
             action: self.action(action, &changes),
             sticky: self.sticky(slot.rule),
             mirrors: self.mirrors(slot.rule, &changes),

@@ -1,4 +1,4 @@
-//! Link 5, policy, and link 6, the load balancer: the entry in front, and what balancing holds back.
+//! Link 6, the load balancer: the entry in front, and what balancing holds back.
 
 use crate::evidence::PortState;
 use crate::gateway::Taken;
@@ -6,18 +6,6 @@ use crate::subject::Subject;
 use crate::{Evidence, Finding, Probed, State};
 use model::Link;
 use model::edge::{Action, Backend};
-
-pub fn judge_policy(subject: &Subject<'_>) -> Finding {
-    match &subject.taken {
-        Taken::Rule { matched, .. } => Finding::new(
-            Link::Policy,
-            State::Ok,
-            "no policy refuses the request",
-        )
-        .about(subject, &matched.route().id, ""),
-        _ => Finding::new(Link::Policy, State::Skipped, "no rule takes the request"),
-    }
-}
 
 pub fn judge(subject: &Subject<'_>, evidence: &Evidence) -> Finding {
     let found = |state, detail: String| Finding::new(Link::LoadBalancer, state, detail);

@@ -15,6 +15,7 @@ mod json;
 mod mistakes;
 mod name;
 mod pods;
+mod policy;
 mod question;
 mod resolution;
 mod subject;
@@ -115,7 +116,10 @@ pub fn wanted(world: &World<'_>, question: &Question) -> Wanted {
     let subject = Subject::new(world, question);
     Wanted {
         dns: subject.zone.map(|_| subject.host.to_owned()),
-        tls: subject.tls_port().map(|port| (port, subject.host.to_owned())),
+        tls: subject
+            .tls_port()
+            .filter(|_| !policy::is_guarded(&subject))
+            .map(|port| (port, subject.host.to_owned())),
         endpoints: pods::addresses(&subject),
     }
 }
@@ -133,7 +137,7 @@ pub fn explain(
         resolution::judge(&subject, evidence),
         resolution::judge_address(&subject, evidence),
         tls::judge(&subject, evidence, now),
-        entry::judge_policy(&subject),
+        policy::judge(&subject),
         entry::judge(&subject, evidence),
         gateway::judge(&subject),
         pods::judge_services(&subject),

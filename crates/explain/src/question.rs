@@ -3,6 +3,7 @@
 use model::Hostname;
 use model::edge::Protocol;
 use std::fmt;
+use std::net::IpAddr;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
@@ -14,6 +15,8 @@ pub struct Question {
     pub path: String,
     pub query: Option<String>,
     pub method: String,
+    /// The client's address. None: nobody in particular.
+    pub from: Option<IpAddr>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,7 +75,12 @@ impl Question {
             return Err(BadQuestion(format!("`{method}` is no method")));
         }
         let path = if path.is_empty() { "/".to_owned() } else { path.to_owned() };
-        Ok(Question { host, scheme, port, path, query, method: method.to_owned() })
+        Ok(Question { host, scheme, port, path, query, method: method.to_owned(), from: None })
+    }
+
+    /// As a client with this address asks.
+    pub fn from(self, address: Option<IpAddr>) -> Question {
+        Question { from: address.map(|address| address.to_canonical()), ..self }
     }
 }
 

@@ -123,7 +123,9 @@ fn states_of(folder: &str, url: &str, evidence: &Evidence) -> (String, explain::
         router: &router,
         entry: &entry,
     };
-    let question = Question::parse(url, "GET").expect("a URL");
+    let (url, from) = url.split_once(" from ").map_or((url, None), |(url, from)| (url, Some(from)));
+    let from = from.map(|from| from.parse().expect("an address"));
+    let question = Question::parse(url, "GET").expect("a URL").from(from);
     let explanation = explain(&world, &question, evidence, NOW);
     let letters = explanation.findings.iter().map(|finding| match finding.state {
         explain::State::Ok => 'o',
@@ -203,6 +205,65 @@ fn causes_and_consequences() {
         },
         "ooossssss",
     );
+}
+
+#[test]
+fn the_list_that_keeps_a_client_out_is_named() {
+    let folder = format!(
+        "{FOLDER}---\n{}",
+        r#"
+apiVersion: cutwater.dev/v1alpha1
+kind: EdgePolicy
+metadata: {name: closed, namespace: edge}
+spec:
+  targetRefs: [{kind: Gateway, name: gw}]
+  peers: {allowLists: [{configMap: ranges}]}
+---
+apiVersion: cutwater.dev/v1alpha1
+kind: EdgePolicy
+metadata: {name: shop, namespace: shop}
+spec:
+  targetRefs: [{kind: HTTPRoute, name: shop}]
+  sources: {deny: [192.0.2.66]}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: ranges, namespace: edge}
+data: {cdn: 192.0.2.0/24}
+"#
+    );
+    for (from, expected, detail, object) in [
+        (
+            "",
+            "ooooooooo",
+            "some addresses are let in, others are not (EdgePolicy edge/closed, EdgePolicy shop/shop); ask with --from ADDRESS",
+            "HTTPRoute shop/shop",
+        ),
+        (
+            " from 192.0.2.1",
+            "ooooooooo",
+            "192.0.2.1 is let in (EdgePolicy edge/closed, EdgePolicy shop/shop)",
+            "HTTPRoute shop/shop",
+        ),
+        (
+            " from 192.0.2.66",
+            "ooooBoooo",
+            "192.0.2.66 is answered 403: it is kept out by spec.sources.deny (EdgePolicy shop/shop)",
+            "EdgePolicy shop/shop",
+        ),
+        (
+            " from 2001:db8::1",
+            "ooooBoooo",
+            "2001:db8::1 may not connect by itself: it is not in ConfigMap edge/ranges `cdn` (EdgePolicy edge/closed)",
+            "EdgePolicy edge/closed",
+        ),
+    ] {
+        let (found, explanation) = states_of(&folder, &format!("{WEB}{from}"), &healthy());
+        let finding = &explanation.findings[4];
+        assert_eq!((found.as_str(), finding.detail.as_str()), (expected, detail), "{from}");
+        assert_eq!(finding.object.as_ref().map(ToString::to_string).as_deref(), Some(object));
+        assert!(finding.place.is_some(), "{from}");
+    }
 }
 
 #[test]

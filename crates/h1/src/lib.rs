@@ -1,4 +1,5 @@
-//! The HTTP/1.1 wire codec: heads, body framing, the normal form of a path, and the bytes to write.
+//! The HTTP/1.1 wire codec: heads, body framing, the normal form of a path, and the bytes to write. Beside it, what
+//! proxies say of a client: the fields that carry its address, and the PROXY protocol ahead of a connection.
 //!
 //! Sans-I/O and pure: bytes in, spans and decisions out. What does not live here: sockets, buffers,
 //! time, routing, and anything about HTTP/2 except recognising its preface.
@@ -13,12 +14,14 @@ mod body;
 mod bytes;
 pub mod encode;
 mod fields;
+pub mod forwarded;
 mod framing;
 mod headers;
 pub mod host;
 mod known;
 mod limits;
 mod preface;
+pub mod proxy_header;
 mod refusal;
 mod request;
 mod response;

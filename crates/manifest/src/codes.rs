@@ -52,6 +52,12 @@ codes! {
         "The text is no duration (GEP-2257).";
     BAD_ADDRESS = Error "bad-address",
         "The text is no IP address of the family that the field takes.";
+    BAD_ADDRESS_LIST = Error "bad-address-list",
+        "A list of addresses that a policy names is not there, or one of its lines is no network.";
+    NETWORK_IDLE = Warning "network-without-effect",
+        "A network is let in and kept out by one policy, and so kept out.";
+    TRUSTS_EVERYBODY = Warning "trusts-everybody",
+        "Every address is believed to be a proxy's, so any client may claim to be somebody else.";
     BAD_BASE64 = Error "bad-base64",
         "The value of a Secret's `data` is no base64. Encode it, or write it as plain text in `stringData`.";
     BAD_PEM = Error "bad-pem",

@@ -2,6 +2,7 @@
 
 pub mod cutwater;
 pub mod edge_policy;
+pub mod edge_policy_entry;
 pub mod gateway;
 pub mod kubernetes;
 pub mod policy;

@@ -11,6 +11,7 @@ pub mod inputs;
 mod json;
 pub mod kinds;
 mod metadata;
+pub mod networks;
 pub mod node;
 pub mod pem;
 mod read;

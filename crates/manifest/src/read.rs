@@ -6,7 +6,7 @@ use crate::kinds::cutwater::EndpointContract;
 use crate::metadata::Metadata;
 use crate::node::{Entry, Node, Span, Value};
 use crate::recognise::{self, BARE_CONTRACT, Body, Recognised, Row};
-use crate::{Inputs, Object, Spec, annotations, codes, json, yaml};
+use crate::{Inputs, Object, Spec, annotations, codes, json, networks, yaml};
 use model::limits::{FOLDER_OBJECTS, MANIFEST_FILE_BYTES};
 use model::origin::{FieldSpans, ObjectOrigin, Origins, SourceFile, path_hash};
 use model::{Diagnostic, Kind, ObjectId, Place, Text, diagnostic};
@@ -97,6 +97,7 @@ pub fn assemble(files: &[(Text, Text, Arc<FileRead>)]) -> Reading {
     }
     let objects = objects.into_values().map(|found| found.object.clone());
     reading.inputs = Inputs::new(objects, Arc::new(origins));
+    reading.diagnostics.extend(networks::check(&reading.inputs));
     diagnostic::sort(&mut reading.diagnostics);
     reading
 }

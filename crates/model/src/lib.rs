@@ -17,6 +17,7 @@ pub mod hash;
 pub mod hostname;
 pub mod id;
 pub mod limits;
+pub mod network;
 pub mod origin;
 pub mod owner;
 pub mod quantity;

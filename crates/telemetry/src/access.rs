@@ -149,7 +149,7 @@ pub fn format(record: &AccessRecord<'_>, out: &mut Vec<u8>) {
     line.out.push(b'{');
     line.text("time", rfc3339(record.started).as_bytes());
     line.text("requestId", record.request_id.as_bytes());
-    line.text("client", record.client.to_string().as_bytes());
+    line.client(record);
     line.text("protocol", record.protocol.as_bytes());
     line.text("scheme", record.scheme.as_bytes());
     line.number("port", u64::from(record.port));
@@ -216,6 +216,21 @@ impl Line<'_> {
         self.out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
     }
 
+    /// Who asked, and who passed it on.
+    fn client(&mut self, record: &AccessRecord<'_>) {
+        let peer = record.client.to_string();
+        match record.told {
+            None => self.text("client", peer.as_bytes()),
+            Some(client) => {
+                self.text("client", client.to_string().as_bytes());
+                self.text("peer", peer.as_bytes());
+            }
+        }
+        if let Some(proxy) = record.proxy {
+            self.text("proxy", proxy.to_string().as_bytes());
+        }
+    }
+
     /// Bytes that are not ASCII text are escaped as the code point of the same number, so that no byte is lost.
     fn text(&mut self, key: &str, value: &[u8]) {
         self.key(key);
@@ -265,6 +280,8 @@ mod tests {
             request_id: "0123",
             started: UNIX_EPOCH + Duration::from_millis(1_795_000_000_123),
             client: ([127, 0, 0, 1], 4711).into(),
+            told: None,
+            proxy: None,
             protocol: "HTTP/1.1",
             scheme: "http",
             port: 80,
@@ -312,6 +329,17 @@ mod tests {
         let value: serde_json::Value = serde_json::from_slice(&line).expect("the line is JSON");
         let absent = ["method", "host", "path"].map(|key| value.get(key).is_none());
         assert_eq!((absent, &value["status"]), ([true; 3], &serde_json::json!(200)));
+    }
+
+    #[test]
+    fn who_asked_and_who_passed_it_on() {
+        let rule = rule();
+        let mut line = Vec::new();
+        let (told, proxy) = (Some([192, 0, 2, 7].into()), Some(([10, 0, 0, 1], 5).into()));
+        format(&AccessRecord { told, proxy, ..record(&rule, b"/") }, &mut line);
+        let value: serde_json::Value = serde_json::from_slice(&line).expect("the line is JSON");
+        let found = ["client", "peer", "proxy"].map(|key| value[key].as_str());
+        assert_eq!(found, [Some("192.0.2.7"), Some("127.0.0.1:4711"), Some("10.0.0.1:5")]);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::path::Path;
 
 pub fn run(arguments: &Explain) -> Result<u8> {
     let question = match Question::parse(&arguments.host, &arguments.method) {
-        Ok(question) => question,
+        Ok(question) => question.from(arguments.from),
         Err(error) => return Ok(complain(exit::USAGE, &error.to_string())),
     };
     let explanation = match &arguments.source.dir {
@@ -20,10 +20,13 @@ pub fn run(arguments: &Explain) -> Result<u8> {
             Err(error) => return Ok(complain(exit::NO_INPUT, &error.to_string())),
         },
         None => {
+            let from =
+                arguments.from.map(|from| format!("&from={}", client::encode(&from.to_string())));
             let path = format!(
-                "/explain?host={}&method={}",
+                "/explain?host={}&method={}{}",
                 client::encode(&arguments.host),
-                client::encode(&arguments.method)
+                client::encode(&arguments.method),
+                from.unwrap_or_default()
             );
             match block_on(client::get(arguments.source.admin, &path))? {
                 Ok(body) => serde_json::from_str(&body)?,

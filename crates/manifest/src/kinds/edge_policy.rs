@@ -2,6 +2,9 @@
 
 use crate::codes;
 use crate::decode::{Decode, Decoder, choice, integer, object};
+use crate::kinds::edge_policy_entry::{
+    AcceptProxySection, AddressesSection, ClientAddressSection, Whole, check_targets,
+};
 use crate::kinds::policy::PolicyTarget;
 use crate::node::{Node, Value};
 use crate::section::{Field, FieldDoc, bounded, choice_field, section, shown_duration};
@@ -12,8 +15,8 @@ use std::time::Duration;
 
 section! {
     pub struct EdgePolicy {
-        /// What the policy is for: Gateways (with `sectionName`, one listener), HTTPRoutes and Services of its own
-        /// namespace; 1 to 16 of them.
+        /// What the policy is for: Gateways (with `sectionName`, one listener), HTTPRoutes, Ingresses and Services of its
+        /// own namespace; 1 to 16 of them.
         "targetRefs" => targets: Targets,
         /// How requests are spread over the endpoints of a backend.
         "loadBalancing" => load_balancing: LoadBalancing,
@@ -31,6 +34,15 @@ section! {
         "connectionPool" => connection_pool: PoolSection,
         /// The PROXY protocol towards endpoints. Without the section it is not spoken.
         "proxyProtocol" => proxy_protocol: ProxySection,
+        /// Proxies before this one that are believed about a client's address, scheme and host. For Gateways and listeners.
+        "clientAddress" => client_address: Whole<ClientAddressSection>,
+        /// The PROXY protocol from load balancers before this one. For Gateways; the listeners of a port share it.
+        "acceptProxyProtocol" => accept_proxy_protocol: Whole<AcceptProxySection>,
+        /// Who may connect, by the address at the connection's other end. For Gateways and listeners; all levels hold.
+        "peers" => peers: Whole<AddressesSection>,
+        /// Whose requests are served, by the client's address (see `clientAddress`). Others get 403. For Gateways,
+        /// listeners, HTTPRoutes and Ingresses; all levels hold.
+        "sources" => sources: Whole<AddressesSection>,
     }
     checked by edge_policy
 }
@@ -199,6 +211,7 @@ bounded! {
     Strikes(u32) = 0..=1_000_000;
     Limit(u32) = 1..=1_000_000;
     AttemptCount(u32) = 0..=100;
+    Count(u32) = 1..=16;
     RetryCode(u16) = 400..=599;
 }
 
@@ -338,6 +351,7 @@ impl Field for HashOn {
 
 fn edge_policy(policy: &EdgePolicy, node: &Node, decoder: &mut Decoder) {
     super::policy::check_count(policy.target_refs(), node, decoder);
+    check_targets(policy, node, decoder);
     decoder.field(node, "targetRefs", |list, decoder| {
         let mut targets = policy.target_refs().iter();
         decoder.items(list, |item, decoder| {
@@ -350,13 +364,14 @@ fn edge_policy(policy: &EdgePolicy, node: &Node, decoder: &mut Decoder) {
 const KINDS: &[(&str, &str)] = &[
     ("Gateway", "gateway.networking.k8s.io"),
     ("HTTPRoute", "gateway.networking.k8s.io"),
+    ("Ingress", "networking.k8s.io"),
     ("Service", ""),
 ];
 
 fn check_target(target: &PolicyTarget, node: &Node, decoder: &mut Decoder) {
     let Some((kind, group)) = KINDS.iter().find(|(kind, _)| *kind == &*target.kind) else {
         let message = format!("an EdgePolicy cannot be for kind {}", target.kind);
-        let help = "allowed: Gateway, HTTPRoute, Service";
+        let help = "allowed: Gateway, HTTPRoute, Ingress, Service";
         return decoder.report_field(node, "kind", &codes::BAD_VALUE, message, help);
     };
     if target.group.as_deref().is_some_and(|written| written != *group) {

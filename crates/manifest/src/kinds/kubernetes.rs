@@ -172,6 +172,8 @@ pub struct Secret {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigMap {
     pub entries: BTreeMap<Text, Digest>,
+    /// Of `data`.
+    pub texts: BTreeMap<Text, Text>,
     pub authorities: Option<Authorities>,
 }
 

@@ -83,7 +83,7 @@ impl ConfigMap {
         let WrittenConfigMap { data, binary_data, .. } = WrittenConfigMap::decode(node, decoder)?;
         let mut values: BTreeMap<Text, Vec<u8>> =
             binary_data.into_iter().map(|(name, value)| (name, value.0)).collect();
-        for (name, text) in data {
+        for (name, text) in &data {
             if values.insert(name.clone(), text.as_bytes().into()).is_some() {
                 let message = format!("`{name}` stands in `data` and in `binaryData`");
                 let help = "keep one of the two";
@@ -91,7 +91,7 @@ impl ConfigMap {
             }
         }
         let authorities = values.get(AUTHORITIES).map(|pem| pem::authorities(pem));
-        Some(ConfigMap { entries: digests(values), authorities })
+        Some(ConfigMap { entries: digests(values), texts: data, authorities })
     }
 }
 
