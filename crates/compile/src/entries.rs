@@ -12,9 +12,10 @@
 
 use crate::listeners::GatewayDraft;
 use model::edge::{Attachment, FrontEnd, Listener, Protocol};
+use model::front::{ListenerPolicy, RulePolicy};
 use model::hash::HashMap;
 use model::id::ListenerId;
-use model::{HostPattern, Hostname, ObjectId, Text};
+use model::{HostPattern, Hostname, Node, ObjectId, Text};
 
 #[derive(Default)]
 pub(crate) struct Entries {
@@ -92,6 +93,8 @@ impl Entries {
         let inherited: Vec<Inherited> =
             (self.gateways..self.listeners.len()).map(|index| heirs.inherit(index)).collect();
         for (listener, inherited) in self.listeners[self.gateways..].iter_mut().zip(inherited) {
+            // Who may not come in by the wider listener may not come in here either.
+            (listener.policy, listener.unmatched) = inherited.policies;
             // Where ranks are equal the Gateway API comes first.
             listener.attachments.splice(0..0, inherited.of_gateway);
             listener.attachments.extend(inherited.of_ingresses);
@@ -144,6 +147,7 @@ struct Heirs<'e> {
 }
 
 struct Inherited {
+    policies: (Option<Box<ListenerPolicy>>, Option<Node<RulePolicy>>),
     of_gateway: Vec<Attachment>,
     of_ingresses: Vec<Attachment>,
 }
@@ -171,7 +175,10 @@ impl Heirs<'_> {
                 of_ingresses.extend(narrowed(attachment, &heir.host));
             }
         }
-        Inherited { of_gateway, of_ingresses }
+        let gateway = gateway.map(|gateway| &self.entries.listeners[*gateway]);
+        let policies = gateway.map(|wider| (wider.policy.clone(), wider.unmatched.clone()));
+        let policies = policies.unwrap_or_default();
+        Inherited { policies, of_gateway, of_ingresses }
     }
 
     /// What a Gateway's routes want of the host.

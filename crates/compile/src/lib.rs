@@ -17,6 +17,7 @@ mod backends;
 mod certificates;
 mod claims;
 mod classes;
+mod client_trust;
 pub mod codes;
 mod contracts;
 mod difference;

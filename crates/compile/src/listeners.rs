@@ -3,6 +3,7 @@
 
 use crate::backends::References;
 use crate::certificates;
+use crate::client_trust;
 use crate::codes;
 use crate::grants::Grants;
 use crate::policies::{Layer, Scope};
@@ -67,6 +68,9 @@ pub(crate) fn drafts<'a>(
     references: References,
     report: &mut Report,
 ) -> Vec<GatewayDraft<'a>> {
+    for (object, spec) in &gateways {
+        client_trust::report_idle_ports(&object.id, spec, report);
+    }
     let mut drafts: Vec<GatewayDraft<'a>> = gateways
         .into_iter()
         .map(|(object, spec)| GatewayDraft {
@@ -75,7 +79,11 @@ pub(crate) fn drafts<'a>(
                 .listeners
                 .iter()
                 .enumerate()
-                .map(|(index, listener)| draft(object, index, listener, references, report))
+                .map(|(index, listener)| {
+                    let mut draft = draft(object, index, listener, references, report);
+                    ask_clients(&mut draft, spec, references, report);
+                    draft
+                })
                 .collect(),
         })
         .collect();
@@ -125,6 +133,27 @@ fn draft<'a>(
         resolve_certificates(&mut draft, inputs, grants, report);
     }
     draft
+}
+
+/// Whom a listener with TLS asks for certificates.
+fn ask_clients(
+    draft: &mut ListenerDraft,
+    spec: &Gateway,
+    references: References,
+    report: &mut Report,
+) {
+    if draft.protocol != Some(Protocol::Https) {
+        return;
+    }
+    let (gateway, sources) = (&draft.id.object, (references.inputs, references.grants));
+    let Some(asked) = client_trust::asked(gateway, spec, draft.spec.port, sources, report) else {
+        return;
+    };
+    draft.unresolved = asked.unresolved.or(draft.unresolved.take());
+    match asked.trust {
+        Ok(trust) => draft.policy.get_or_insert_default().client_trust = Some(trust),
+        Err(problem) => draft.rejected = Some(problem),
+    }
 }
 
 fn protocol(spec: &gateway::Listener) -> Result<Protocol, Problem> {

@@ -63,6 +63,9 @@ pub(crate) fn decide<'v, 'a>(
         return Err(Refusal::Edge(Cause::Misdirected));
     }
     let listener = port.listener(host).ok_or(Refusal::Edge(Cause::NoListener))?;
+    if connection.tls.as_ref().is_some_and(|tls| !view.is_trusted_alike(listener, tls)) {
+        return Err(Refusal::Edge(Cause::Misdirected));
+    }
     let method = request.head.method_span.of(request.bytes);
     let wanted = Request { method, path: path.path, query: path.query, headers: &request };
     let matched = listener.select(host, &wanted, matching);

@@ -2,7 +2,9 @@
 
 pub mod cutwater;
 pub mod edge_policy;
+pub mod edge_policy_tls;
 pub mod gateway;
+pub mod gateway_tls;
 pub mod kubernetes;
 pub mod policy;
 mod rules;

@@ -2,6 +2,9 @@
 
 use crate::codes;
 use crate::decode::{Decode, Decoder, choice, integer, object};
+use crate::kinds::edge_policy_tls::{
+    ClientCertificateSection, StrictTransportSecurity, TlsSection,
+};
 use crate::kinds::policy::PolicyTarget;
 use crate::node::{Node, Value};
 use crate::section::{Field, FieldDoc, bounded, choice_field, section, shown_duration};
@@ -31,6 +34,12 @@ section! {
         "connectionPool" => connection_pool: PoolSection,
         /// The PROXY protocol towards endpoints. Without the section it is not spoken.
         "proxyProtocol" => proxy_protocol: ProxySection,
+        /// TLS with clients; for Gateways and their listeners.
+        "tls" => tls: TlsSection,
+        /// Certificates of clients, where the Gateway's `tls.frontend` asks for them.
+        "clientCertificate" => client_certificate: ClientCertificateSection,
+        /// Strict-Transport-Security (RFC 6797) in every response over TLS. Without the section the edge says nothing.
+        "strictTransportSecurity" => strict_transport_security: StrictTransportSecurity,
     }
     checked by edge_policy
 }
