@@ -117,8 +117,12 @@ codes! {
         "Policies of this kind are not served for objects of the target's kind, so this one has no effect on it.");
     POLICY_CONFLICT = error("policy-conflict",
         "Two policies of one kind are for one target. The older counts, then the first by namespace and name; the other has no effect there.");
+    POLICY_SECTION_IDLE = warning("policy-section-without-effect",
+        "The section speaks of what is settled with a client before the policy's target is known, so it has no effect on that target. Write it in a policy for the kind that the help names.");
     BAD_AUTHORITY = error("bad-ca-reference",
         "A certificate authority that a BackendTLSPolicy or a Gateway's `tls.frontend` names cannot be read, or is none. Where none can be, requests to the policy's backends answer 500, and the Gateway's HTTPS listeners are not served.");
+    BAD_CLIENT_CERTIFICATE = error("bad-client-certificate-ref",
+        "The certificate that a Gateway would show to backends is no usable Secret of type kubernetes.io/tls. Backends are shown none, and those that want one refuse the connection.");
     FRONTEND_TLS_IDLE = warning("frontend-tls-without-listener",
         "The Gateway's `tls.frontend.perPort` speaks of a port on which it has no HTTPS listener, so the entry has no effect.");
     INSECURE_FALLBACK = warning("client-certificate-not-required",

@@ -20,6 +20,8 @@ use std::sync::Arc;
 pub(crate) struct GatewayDraft<'a> {
     pub object: &'a Arc<Object>,
     pub listeners: Vec<ListenerDraft<'a>>,
+    /// Why the certificate that it would show to backends cannot be; none where it names none.
+    pub client_certificate: Option<Result<(), Problem>>,
 }
 
 pub(crate) struct ListenerDraft<'a> {
@@ -75,6 +77,7 @@ pub(crate) fn drafts<'a>(
         .into_iter()
         .map(|(object, spec)| GatewayDraft {
             object,
+            client_certificate: client_certificate(&object.id, references, report),
             listeners: spec
                 .listeners
                 .iter()
@@ -133,6 +136,18 @@ fn draft<'a>(
         resolve_certificates(&mut draft, inputs, grants, report);
     }
     draft
+}
+
+fn client_certificate(
+    gateway: &ObjectId,
+    references: References,
+    report: &mut Report,
+) -> Option<Result<(), Problem>> {
+    let verdict = references.policies.backend_clients.verdict(gateway)?;
+    if let Err(problem) = verdict {
+        report.problem(gateway, problem);
+    }
+    Some(verdict.as_ref().map(|_| ()).map_err(Problem::clone))
 }
 
 /// Whom a listener with TLS asks for certificates.

@@ -86,6 +86,10 @@ pub(crate) fn gateway(draft: &GatewayDraft) -> ObjectStatus {
         condition("Accepted", any_served, reason("Accepted"), &message),
         condition("Programmed", any_served, programmed, &message),
     ];
+    conditions.extend(draft.client_certificate.as_ref().map(|verdict| match verdict {
+        Ok(()) => condition("ResolvedRefs", true, "ResolvedRefs", ""),
+        Err(problem) => condition("ResolvedRefs", false, problem.reason, &problem.message),
+    }));
     conditions.extend(insecure(draft));
     ObjectStatus {
         object: draft.object.id.clone(),

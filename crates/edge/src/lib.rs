@@ -47,6 +47,7 @@ mod refusal;
 mod reply;
 mod request_head;
 mod sticky;
+mod strict_transport;
 mod tls;
 mod tls_client;
 mod tls_terms;

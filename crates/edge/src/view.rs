@@ -10,6 +10,7 @@ use crate::live::{Live, default_policy};
 use crate::metrics::{Metrics, RouteMetrics};
 use crate::mirror::Mirror;
 use crate::sticky::{SESSION_KEY_BYTES, Sealer, ServiceTag, Sticky};
+use crate::strict_transport;
 use crate::tls::{KeyTable, PortTls};
 use model::edge::{Action, Protocol, Redirect, Rule, Target, Timeouts};
 use model::facts::EndpointSet;
@@ -359,16 +360,22 @@ impl Builder<'_> {
         let policy = table.listener().policy.as_ref();
         let client_trust = policy.and_then(|policy| policy.client_trust.as_deref());
         ListenerPlan {
-            rules: table.rules().map(|slot| self.rule(&slot)).collect(),
+            rules: table.rules().map(|slot| self.rule(&slot, table.listener().protocol)).collect(),
             client_trust: client_trust.map(Digest::of),
         }
     }
 
-    fn rule(&mut self, slot: &RuleSlot<'_>) -> RulePlan {
+    fn rule(&mut self, slot: &RuleSlot<'_>, protocol: Protocol) -> RulePlan {
         let Rule {
             id, request_headers, response_headers, rewrite, timeouts, retry, action, ..
         } = slot.rule;
         let changes = Changes::new(request_headers, response_headers, rewrite);
+        let policy = slot.rule.policy.as_ref().filter(|_| protocol == Protocol::Https);
+        let strict = policy.and_then(|policy| policy.strict_transport_security.as_ref());
+        let changes = match strict {
+            Some(value) => changes.with_response_line(strict_transport::NAME, value),
+            None => changes,
+        };
         RulePlan {
             id: id.clone(),
             number: number(&mut self.numbers.rules, id.clone()),

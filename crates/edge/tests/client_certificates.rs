@@ -329,6 +329,78 @@ fn a_session_goes_on_where_the_same_certificates_count_and_nowhere_else() {
     }
 }
 
+/// Of the edge's own answers too; never over plain HTTP, and once where the origin says it as well.
+#[test]
+fn strict_transport_security_is_in_every_answer_over_tls() {
+    let value = "max-age=60; includeSubDomains";
+    let policy = || {
+        let strict_transport_security = Some(value.into());
+        Some(Node::new(RulePolicy { strict_transport_security, ..RulePolicy::default() }))
+    };
+    let redirect = Redirect { scheme: None, hostname: None, port: None, path: None, status: 302 };
+    let rules = || {
+        let mut rules = vec![
+            forward("ok", "/ok", "a"),
+            rule("moved", "/moved", Action::Redirect(redirect.clone())),
+            forward("gone", "/gone", "nobody"),
+        ];
+        rules.iter_mut().for_each(|rule| rule.policy = policy());
+        let mut own = forward("own", "/own", "a");
+        own.policy = policy();
+        own.response_headers.set.push(("Strict-Transport-Security".into(), "max-age=1".into()));
+        rules.push(own);
+        rules
+    };
+    let (port, plain) = (free_port(), free_port());
+    let make = |port, protocol| {
+        let mut made = listener(port, protocol, HOST, rules());
+        made.certificates = vec![ObjectId::new(Kind::SECRET, "test", "served")];
+        made.unmatched = policy();
+        made
+    };
+    let listeners = vec![make(port, Protocol::Https), make(plain, Protocol::Http)];
+    let origin = Origin::start(|peer| {
+        while !peer.head().is_empty() {
+            let line = "strict-transport-security: max-age=7";
+            peer.send(format!("HTTP/1.1 200 OK\r\n{line}\r\ncontent-length: 0\r\n\r\n"));
+        }
+    });
+    let fixture = Fixture::start_to(listeners, origin);
+    let config = fixture.client(None, &[&TLS13]);
+    for (path, status, expected) in [
+        ("/ok", 200, value),
+        ("/moved", 302, value),
+        ("/gone", 503, value),
+        ("/none", 404, value),
+        ("/own", 200, "max-age=1"),
+        ("/a b", 400, value),
+    ] {
+        let request = format!("GET {path} HTTP/1.1\r\nhost: {HOST}\r\n\r\n");
+        let mut stream = connect(&config, port, HOST);
+        stream.write_all(request.as_bytes()).unwrap();
+        let head = head(&mut stream);
+        assert_eq!(common::status(&head), status, "{head}");
+        let lines: Vec<&str> =
+            head.lines().filter_map(|l| l.strip_prefix("strict-transport-security: ")).collect();
+        assert_eq!(lines, [expected], "{head}");
+        let mut peer = Peer::connect(plain);
+        peer.send(request);
+        let head = peer.head();
+        assert_eq!(common::status(&head), status, "{head}");
+        assert!(!head.contains(value), "{head}");
+    }
+}
+
+fn head(stream: &mut Stream) -> String {
+    let mut bytes = Vec::new();
+    while !bytes.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        bytes.push(byte[0]);
+    }
+    text(bytes)
+}
+
 #[test]
 fn terms_of_a_listener_hold_for_its_name_alone() {
     let port = free_port();
