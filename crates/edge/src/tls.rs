@@ -3,6 +3,7 @@
 
 use crate::access::TlsFacts;
 use crate::client_certificate::NotBelieved;
+use crate::served_key::ServedKey;
 use crate::tls_terms::{Terms, TermsTable};
 use crate::transport::Io;
 use model::certificates::{CertificatePlan, Source};
@@ -32,7 +33,7 @@ pub struct KeyTable {
 struct Entry {
     /// Of both texts: what tells that a Secret changed.
     digest: Digest,
-    key: Arc<CertifiedKey>,
+    key: Arc<ServedKey>,
 }
 
 /// Why a pair of texts is no certificate with its key. Never holds the key.
@@ -74,7 +75,8 @@ impl KeyTable {
             let known = previous.and_then(|table| table.keys.get(&secret));
             let entry = match known.filter(|entry| entry.digest == digest) {
                 Some(entry) => Ok(entry.clone()),
-                None => parse(chain, key).map(|key| Entry { digest, key: Arc::new(key) }),
+                None => parse(chain, key)
+                    .map(|key| Entry { digest, key: Arc::new(ServedKey::new(key)) }),
             };
             match entry {
                 Ok(entry) => drop(table.keys.insert(secret, entry)),
@@ -85,6 +87,11 @@ impl KeyTable {
     }
 
     pub(crate) fn key(&self, secret: &ObjectId) -> Option<&Arc<CertifiedKey>> {
+        self.keys.get(secret).map(|entry| entry.key.plain())
+    }
+
+    /// What lasts from table to table for as long as the Secret says the same.
+    pub fn served(&self, secret: &ObjectId) -> Option<&Arc<ServedKey>> {
         self.keys.get(secret).map(|entry| &entry.key)
     }
 
@@ -160,7 +167,7 @@ struct Certificates {
 
 struct Candidate {
     names: Vec<HostPattern>,
-    key: Arc<CertifiedKey>,
+    key: Arc<ServedKey>,
 }
 
 impl Certificates {
@@ -186,7 +193,7 @@ impl Certificates {
     }
 
     /// The first that covers the name; else the first of all, for the client to judge.
-    fn choose(&self, server_name: Option<&str>) -> Option<&Arc<CertifiedKey>> {
+    fn choose(&self, server_name: Option<&str>) -> Option<&Arc<ServedKey>> {
         let lower = server_name.map(str::to_ascii_lowercase);
         let listener = self.listener(lower.as_deref())?;
         let candidates = self.by_listener.get(&(std::ptr::from_ref(listener) as usize))?;
@@ -213,7 +220,7 @@ impl Certificates {
 
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.choose(hello.server_name()).cloned()
+        self.choose(hello.server_name()).map(|key| key.current())
     }
 }
 
