@@ -190,7 +190,9 @@ fn trust(
     }
     let mut authorities: Vec<Vec<u8>> = Vec::new();
     for (index, reference) in spec.authorities.iter().enumerate() {
-        match authorities_of(&id.namespace, reference, inputs) {
+        let CaReference { group, kind, name } = reference;
+        let named = Named { group, kind, namespace: &id.namespace, name };
+        match authorities_of(named, inputs) {
             Ok(found) => authorities.extend(found),
             Err(problem) => {
                 let field = format!("spec.validation.caCertificateRefs[{index}]");
@@ -207,25 +209,31 @@ fn trust(
     }
 }
 
-fn authorities_of(
-    namespace: &Text,
-    reference: &CaReference,
-    inputs: &Inputs,
-) -> Result<Vec<Vec<u8>>, Problem> {
+/// What is said to hold authorities, under `ca.crt`.
+#[derive(Clone, Copy)]
+pub(crate) struct Named<'n> {
+    pub group: &'n str,
+    pub kind: &'n str,
+    pub namespace: &'n Text,
+    pub name: &'n Text,
+}
+
+pub(crate) fn authorities_of(reference: Named, inputs: &Inputs) -> Result<Vec<Vec<u8>>, Problem> {
+    let Named { namespace, name, .. } = reference;
     let bad = |reason, field, message| Problem::new(&codes::BAD_AUTHORITY, reason, field, message);
-    let held: Option<Option<&Authorities>> = match (&*reference.group, &*reference.kind) {
+    let held: Option<Option<&Authorities>> = match (reference.group, reference.kind) {
         ("", "ConfigMap") => {
-            inputs.config_map(namespace, &reference.name).map(|(_, map)| map.authorities.as_ref())
+            inputs.config_map(namespace, name).map(|(_, map)| map.authorities.as_ref())
         }
         ("", "Secret") => {
-            inputs.secret(namespace, &reference.name).map(|(_, secret)| secret.authorities.as_ref())
+            inputs.secret(namespace, name).map(|(_, secret)| secret.authorities.as_ref())
         }
         (_, kind) => {
             let message = format!("authorities come from a ConfigMap, not from a {kind}");
             return Err(bad("InvalidKind", "kind", message).help("name a ConfigMap with `ca.crt`"));
         }
     };
-    let named = format!("{} {namespace}/{}", reference.kind, reference.name);
+    let named = format!("{} {namespace}/{name}", reference.kind);
     let (field, message, help) = match held {
         None => (
             "name",

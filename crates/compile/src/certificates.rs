@@ -30,8 +30,11 @@ pub(crate) fn resolve(
     grants: &Grants,
 ) -> Result<Found, Problem> {
     if !matches!(&*reference.group, "" | "core") || &*reference.kind != Kind::SECRET.0 {
-        let kind = &reference.kind;
-        let message = format!("a certificate comes from a Secret, not from a {kind}");
+        let (kind, group) = (&reference.kind, &reference.group);
+        let message = match &**group {
+            "" | "core" => format!("a certificate comes from a Secret, not from a {kind}"),
+            _ => format!("a certificate comes from a Secret, not from a {kind} of group {group}"),
+        };
         let problem = Problem::new(&codes::BAD_CERTIFICATE_REFERENCE, REASON, "kind", message);
         return Err(problem.help("name a Secret of type kubernetes.io/tls"));
     }

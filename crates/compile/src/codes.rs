@@ -119,8 +119,16 @@ codes! {
         "Two policies of one kind are for one target. The older counts, then the first by namespace and name; the other has no effect there.");
     PROXY_DISAGREES = error("proxy-protocol-disagrees",
         "Two listeners of one port are told different things about the PROXY protocol, whose header comes before any name is known. What the first listener is told counts for all.");
+    POLICY_SECTION_IDLE = warning("policy-section-without-effect",
+        "The section speaks of what is settled with a client before the policy's target is known, so it has no effect on that target. Write it in a policy for the kind that the help names.");
     BAD_AUTHORITY = error("bad-ca-reference",
-        "A certificate authority that a BackendTLSPolicy names cannot be read. Where none can be, requests to its backends answer 500.");
+        "A certificate authority that a BackendTLSPolicy or a Gateway's `tls.frontend` names cannot be read, or is none. Where none can be, requests to the policy's backends answer 500, and the Gateway's HTTPS listeners are not served.");
+    BAD_CLIENT_CERTIFICATE = error("bad-client-certificate-ref",
+        "The certificate that a Gateway would show to backends is no usable Secret of type kubernetes.io/tls. Backends are shown none, and those that want one refuse the connection.");
+    FRONTEND_TLS_IDLE = warning("frontend-tls-without-listener",
+        "The Gateway's `tls.frontend.perPort` speaks of a port on which it has no HTTPS listener, so the entry has no effect.");
+    INSECURE_FALLBACK = warning("client-certificate-not-required",
+        "AllowInsecureFallback lets clients in whose certificate is missing or bad; whether to answer them is left to backends. Use AllowValidOnly to turn them away.");
     NAME_NOT_SERVED = error("backend-name-not-served",
         "A BackendTLSPolicy takes certificates by a name of a type that is not compared here. Where there is no other name, requests to its backends answer 500.");
     TLS_WITHOUT_POLICY = warning("backend-tls-without-policy",

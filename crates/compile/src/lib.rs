@@ -12,11 +12,13 @@
 
 mod advise;
 mod attach;
+mod backend_client;
 mod backend_tls;
 mod backends;
 mod certificates;
 mod claims;
 mod classes;
+mod client_trust;
 pub mod codes;
 mod contracts;
 mod difference;
@@ -35,6 +37,7 @@ mod matches;
 mod merge;
 mod namespaces;
 mod policies;
+mod policy_reach;
 mod report;
 mod reuse;
 mod routes;
@@ -119,7 +122,7 @@ struct Edge {
 /// Both front ends, in one table of listeners.
 fn edge(inputs: &Inputs, earlier: &Earlier, drafts: &mut Drafts, report: &mut Report) -> Edge {
     let grants = Grants::of(inputs);
-    let mut policies = Policies::of(inputs, earlier);
+    let mut policies = Policies::of(inputs, &grants, earlier);
     policies.judge(report);
     let references = References { inputs, grants: &grants, policies: &policies };
     let gateways = classes::our_gateways(inputs, report);

@@ -3,6 +3,7 @@
 
 use crate::backends::References;
 use crate::certificates;
+use crate::client_trust;
 use crate::codes;
 use crate::entry_settings;
 use crate::grants::Grants;
@@ -20,6 +21,8 @@ use std::sync::Arc;
 pub(crate) struct GatewayDraft<'a> {
     pub object: &'a Arc<Object>,
     pub listeners: Vec<ListenerDraft<'a>>,
+    /// Why the certificate that it would show to backends cannot be; none where it names none.
+    pub client_certificate: Option<Result<(), Problem>>,
 }
 
 pub(crate) struct ListenerDraft<'a> {
@@ -68,15 +71,23 @@ pub(crate) fn drafts<'a>(
     references: References,
     report: &mut Report,
 ) -> Vec<GatewayDraft<'a>> {
+    for (object, spec) in &gateways {
+        client_trust::report_idle_ports(&object.id, spec, report);
+    }
     let mut drafts: Vec<GatewayDraft<'a>> = gateways
         .into_iter()
         .map(|(object, spec)| GatewayDraft {
             object,
+            client_certificate: client_certificate(&object.id, references, report),
             listeners: spec
                 .listeners
                 .iter()
                 .enumerate()
-                .map(|(index, listener)| draft(object, index, listener, references, report))
+                .map(|(index, listener)| {
+                    let mut draft = draft(object, index, listener, references, report);
+                    ask_clients(&mut draft, spec, references, report);
+                    draft
+                })
                 .collect(),
         })
         .collect();
@@ -127,6 +138,39 @@ fn draft<'a>(
         resolve_certificates(&mut draft, inputs, grants, report);
     }
     draft
+}
+
+fn client_certificate(
+    gateway: &ObjectId,
+    references: References,
+    report: &mut Report,
+) -> Option<Result<(), Problem>> {
+    let verdict = references.policies.backend_clients.verdict(gateway)?;
+    if let Err(problem) = verdict {
+        report.problem(gateway, problem);
+    }
+    Some(verdict.as_ref().map(|_| ()).map_err(Problem::clone))
+}
+
+/// Whom a listener with TLS asks for certificates.
+fn ask_clients(
+    draft: &mut ListenerDraft,
+    spec: &Gateway,
+    references: References,
+    report: &mut Report,
+) {
+    if draft.protocol != Some(Protocol::Https) {
+        return;
+    }
+    let (gateway, sources) = (&draft.id.object, (references.inputs, references.grants));
+    let Some(asked) = client_trust::asked(gateway, spec, draft.spec.port, sources, report) else {
+        return;
+    };
+    draft.unresolved = asked.unresolved.or(draft.unresolved.take());
+    match asked.trust {
+        Ok(trust) => draft.policy.get_or_insert_default().client_trust = Some(trust),
+        Err(problem) => draft.rejected = Some(problem),
+    }
 }
 
 fn protocol(spec: &gateway::Listener) -> Result<Protocol, Problem> {

@@ -1,11 +1,14 @@
 //! What the policies say about one backend of one rule: EdgePolicies of the Gateway, its listener, the route and the
 //! Service laid over each other, BackendTLSPolicies, and what the Service says itself.
 
+use crate::backend_client::{self, BackendClients};
 use crate::backend_tls::{TlsPolicies, Uses};
 use crate::backends::Reached;
 use crate::entry_settings;
 use crate::front_settings;
+use crate::grants::Grants;
 use crate::merge::{self, Attached, Target};
+use crate::policy_reach;
 use crate::report::{Problem, Report};
 use crate::reuse::Earlier;
 use crate::settings;
@@ -26,7 +29,7 @@ use std::sync::Arc;
 
 const KINDS: &[Kind] = &[Kind::GATEWAY, Kind::HTTP_ROUTE, Kind::INGRESS, Kind::SERVICE];
 
-/// Number of the claims that hold for one listener of one Gateway; 0 where there are none.
+/// Number of what holds for one listener of one Gateway; 0 where nothing does.
 pub(crate) type Layer = u32;
 
 pub(crate) struct Policies<'a> {
@@ -34,8 +37,8 @@ pub(crate) struct Policies<'a> {
     earlier: &'a Earlier<'a>,
     edge: Attached<'a, EdgePolicy>,
     pub tls: TlsPolicies<'a>,
-    /// Claims by layer, the nearest first.
-    layers: Vec<[Option<usize>; 2]>,
+    pub backend_clients: BackendClients<'a>,
+    layers: Vec<LayerPlan>,
     /// By namespace, name and section of a Gateway.
     by_listener: HashMap<(&'a str, &'a str, Option<&'a str>), Layer>,
     by_gateway: HashMap<(&'a str, &'a str), Vec<Layer>>,
@@ -43,6 +46,15 @@ pub(crate) struct Policies<'a> {
     nodes: RefCell<HashMap<BackendPolicy, Node<BackendPolicy>>>,
     rules: RefCell<HashMap<Claims, Option<Node<RulePolicy>>>>,
     listeners: RefCell<HashMap<Layer, Option<Box<ListenerPolicy>>>>,
+}
+
+/// What holds for one listener.
+#[derive(Default)]
+struct LayerPlan {
+    /// The nearest first.
+    claims: [Option<usize>; 2],
+    /// What its Gateway shows to backends.
+    client_certificate: Option<ObjectId>,
 }
 
 /// The nearest first: Service, route, listener, Gateway.
@@ -64,9 +76,10 @@ impl Scope {
 }
 
 impl<'a> Policies<'a> {
-    pub fn of(inputs: &'a Inputs, earlier: &'a Earlier<'a>) -> Self {
+    pub fn of(inputs: &'a Inputs, grants: &Grants, earlier: &'a Earlier<'a>) -> Self {
         let edge = Attached::of(inputs.edge_policies(), EdgePolicy::target_refs, KINDS);
-        let (layers, by_listener) = layers(&edge);
+        let backend_clients = BackendClients::of(inputs, grants);
+        let (layers, by_listener) = layers(&edge, &backend_clients);
         let mut by_gateway: HashMap<(&str, &str), Vec<Layer>> = HashMap::default();
         for ((namespace, name, _), layer) in &by_listener {
             by_gateway.entry((namespace, name)).or_default().push(*layer);
@@ -76,6 +89,7 @@ impl<'a> Policies<'a> {
             earlier,
             edge,
             tls: TlsPolicies::of(inputs),
+            backend_clients,
             layers,
             by_listener,
             by_gateway,
@@ -91,6 +105,7 @@ impl<'a> Policies<'a> {
         let inputs = self.inputs;
         self.edge.judge(|target| fault_of_target(target, inputs), report);
         self.tls.judge(inputs, report);
+        policy_reach::check(inputs, report);
     }
 
     pub fn layer(&self, gateway: &ObjectId, section: &str) -> Layer {
@@ -145,6 +160,10 @@ impl<'a> Policies<'a> {
         policy.protocol = reached.protocol;
         policy.balance.prefers_close = reached.prefers_close();
         policy.tls = tls;
+        if let Some(tls) = &mut policy.tls {
+            let shown = &self.layers[scope.layer as usize].client_certificate;
+            tls.client_certificate.clone_from(shown);
+        }
         Ok((policy != BackendPolicy::default()).then(|| self.node(policy)))
     }
 
@@ -210,7 +229,7 @@ impl<'a> Policies<'a> {
     }
 
     fn claims_beyond_service(&self, scope: Scope) -> Claims {
-        let [listener, gateway] = self.layers[scope.layer as usize];
+        let [listener, gateway] = self.layers[scope.layer as usize].claims;
         [None, scope.route, listener, gateway]
     }
 
@@ -287,29 +306,35 @@ pub(crate) fn world(inputs: &Inputs) -> impl Iterator<Item = &Arc<Object>> {
         entry_settings::config_maps(policy).filter_map(of)
     });
     let tls = inputs.backend_tls_policies().map(|(object, _)| object);
-    edge.chain(lists).chain(tls).chain(authorities)
+    edge.chain(lists).chain(tls).chain(authorities).chain(backend_client::world(inputs))
 }
 
 fn target<'t>(kind: Kind, namespace: &'t str, name: &'t str) -> Target<'t> {
     Target { kind, namespace, name, section: None }
 }
 
-type Layers<'a> = (Vec<[Option<usize>; 2]>, HashMap<(&'a str, &'a str, Option<&'a str>), Layer>);
+type ListenerKey<'a> = (&'a str, &'a str, Option<&'a str>);
+type Layers<'a> = (Vec<LayerPlan>, HashMap<ListenerKey<'a>, Layer>);
 
-/// In an order that the policies alone decide: drafts of routes are kept by these numbers.
-fn layers<'a>(edge: &Attached<'a, EdgePolicy>) -> Layers<'a> {
+/// In an order that policies and Gateways alone decide: drafts of routes are kept by these numbers.
+fn layers<'a>(edge: &Attached<'a, EdgePolicy>, clients: &BackendClients<'a>) -> Layers<'a> {
     let of_gateways = edge.targets().filter(|(target, _)| target.kind == Kind::GATEWAY);
-    let sorted: BTreeMap<_, usize> = of_gateways
-        .map(|(target, claim)| ((target.namespace, target.name, target.section), claim))
+    let mut sorted: BTreeMap<ListenerKey, Option<usize>> = of_gateways
+        .map(|(target, claim)| ((target.namespace, target.name, target.section), Some(claim)))
         .collect();
-    let mut layers = vec![[None, None]];
+    for (namespace, name) in clients.gateways() {
+        sorted.entry((namespace, name, None)).or_default();
+    }
+    let mut layers = vec![LayerPlan::default()];
     let mut by_listener = HashMap::default();
     for (key, claim) in &sorted {
         by_listener.insert(*key, layers.len() as Layer);
-        layers.push(match key.2 {
-            Some(_) => [Some(*claim), sorted.get(&(key.0, key.1, None)).copied()],
-            None => [None, Some(*claim)],
-        });
+        let claims = match key.2 {
+            Some(_) => [*claim, sorted.get(&(key.0, key.1, None)).copied().flatten()],
+            None => [None, *claim],
+        };
+        let client_certificate = clients.secret(key.0, key.1).cloned();
+        layers.push(LayerPlan { claims, client_certificate });
     }
     (layers, by_listener)
 }

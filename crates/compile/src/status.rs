@@ -82,15 +82,35 @@ pub(crate) fn gateway(draft: &GatewayDraft) -> ObjectStatus {
         _ => "ListenersNotValid",
     };
     let programmed = if any_served { "Programmed" } else { "Invalid" };
+    let mut conditions = vec![
+        condition("Accepted", any_served, reason("Accepted"), &message),
+        condition("Programmed", any_served, programmed, &message),
+    ];
+    conditions.extend(draft.client_certificate.as_ref().map(|verdict| match verdict {
+        Ok(()) => condition("ResolvedRefs", true, "ResolvedRefs", ""),
+        Err(problem) => condition("ResolvedRefs", false, problem.reason, &problem.message),
+    }));
+    conditions.extend(insecure(draft));
     ObjectStatus {
         object: draft.object.id.clone(),
-        conditions: vec![
-            condition("Accepted", any_served, reason("Accepted"), &message),
-            condition("Programmed", any_served, programmed, &message),
-        ],
+        conditions,
         listeners: draft.listeners.iter().map(listener).collect(),
         parents: Vec::new(),
     }
+}
+
+/// Where clients are let in that could not prove who they are (GEP-91).
+fn insecure(draft: &GatewayDraft) -> Option<Condition> {
+    let lets_in = |listener: &&ListenerDraft| {
+        let trust = listener.policy.as_ref().and_then(|policy| policy.client_trust.as_ref());
+        trust.is_some_and(|trust| !trust.is_required)
+    };
+    let names: Vec<&str> =
+        draft.listeners.iter().filter(lets_in).map(|listener| &*listener.spec.name).collect();
+    let message =
+        format!("clients without a valid certificate are let in by: {}", names.join(", "));
+    let kind = "InsecureFrontendValidationMode";
+    (!names.is_empty()).then(|| condition(kind, true, "ConfigurationChanged", &message))
 }
 
 fn listener(draft: &ListenerDraft) -> ListenerStatus {

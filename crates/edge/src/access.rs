@@ -1,6 +1,8 @@
 //! The record of one request, for an access log. A worker that has no [`Recorder`] builds none.
 
+use crate::client_certificate::ClientCertificate;
 use crate::connection::Connection;
+use model::Digest;
 use model::id::RuleId;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime};
@@ -54,6 +56,10 @@ pub struct TlsFacts {
     pub cipher: &'static str,
     /// In lower case.
     pub server_name: Option<String>,
+    /// Of the client, where its listener asks for one.
+    pub client: Option<Box<ClientCertificate>>,
+    /// Whose certificates counted when the connection was made.
+    pub(crate) trust: Option<Digest>,
 }
 
 /// Takes records on the worker's own thread: it must neither block nor take long.

@@ -2,6 +2,7 @@
 //! edits and the rewrite of a rule, and of a rule with one of its backends.
 
 use crate::edits::Edits;
+use model::Text;
 use model::edge::{BackendEdits, HeaderEdits, PathRewrite, Rewrite};
 
 #[derive(Clone, Debug, Default)]
@@ -22,6 +23,14 @@ impl Changes {
             rewrite_host: host.map(|host| Box::from(host.to_ascii_lowercase().as_bytes())),
             rewrite_path: rewrite.path.clone(),
         }
+    }
+
+    /// A field line of every response before what the rule itself says of responses, which has the last word.
+    pub fn with_response_line(self, name: &[u8], value: &Text) -> Changes {
+        let name = Text::from(String::from_utf8_lossy(name).as_ref());
+        let line = HeaderEdits { set: vec![(name, value.clone())], ..HeaderEdits::default() };
+        let response_edits = join(Edits::new(&line).as_ref(), self.response_edits);
+        Changes { response_edits, ..self }
     }
 
     /// These of a rule, then those of a backend. Of two rewrites the backend's stands: both speak of the path that the

@@ -2,6 +2,7 @@
 //! written against this trait once.
 
 use crate::additions::ResponseEdits;
+use crate::client_certificate::is_certificate_field;
 use crate::ids::RequestId;
 use h1::{Framing, HeaderList, Known, Trailers};
 use std::task::{Context, Poll};
@@ -168,5 +169,6 @@ pub(crate) fn forwarded_trailers(trailers: &Trailers) -> impl Iterator<Item = (&
     fields
         .iter()
         .filter(|header| header.known.may_trail())
+        .filter(|header| !is_certificate_field(header.name(bytes)))
         .map(move |header| (header.name(bytes), header.value(bytes)))
 }

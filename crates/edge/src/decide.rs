@@ -70,6 +70,9 @@ pub(crate) fn decide<'v, 'a>(
     }
     let listener = port.listener(host).ok_or(Refusal::Edge(Cause::NoListener))?;
     let policy = listener.listener().policy.as_deref();
+    if connection.tls.as_ref().is_some_and(|tls| !view.is_trusted_alike(listener, tls)) {
+        return Err(Refusal::Edge(Cause::Misdirected));
+    }
     if let Some(policy) = policy {
         *told = caller::admit(policy, connection, request)?;
     }

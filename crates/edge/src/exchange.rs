@@ -18,6 +18,7 @@ use crate::refusal::{Cause, Media, Refusal};
 use crate::reply::Reply;
 use crate::request_head;
 use crate::sticky::Visit;
+use crate::strict_transport;
 use crate::view::{Backends, EdgeView, RuleAction, RulePlan};
 use crate::worker::Worker;
 use h1::{HeaderList, Known, Method, RequestHead};
@@ -65,7 +66,7 @@ pub(crate) async fn serve<C: Client>(
     client: &mut C,
     scratch: &mut Scratch,
 ) {
-    let Site { worker, deadline, .. } = site;
+    let Site { worker, connection, deadline, .. } = site;
     let received = Received { site, head };
     let id = worker.ids.next();
     let mut trace = Trace::new(Instant::now());
@@ -91,6 +92,7 @@ pub(crate) async fn serve<C: Client>(
             };
             if let Err(refusal) = result {
                 additions.truncate(lines);
+                strict_transport::add(connection, &view, (rule, &scratch.host), &mut additions);
                 let media = media(received, client, scratch);
                 let reply = reply(received, &id, &additions);
                 reply.refuse(client, refusal, media, &mut trace).await;
@@ -104,6 +106,7 @@ pub(crate) async fn serve<C: Client>(
             reply.redirect(client, (rule, status, &location), &mut trace).await;
         }
         Step::Refuse(_, refusal) => {
+            strict_transport::add(connection, &view, (rule, &scratch.host), &mut additions);
             let media = media(received, client, scratch);
             let reply = reply(received, &id, &additions);
             reply.refuse(client, refusal, media, &mut trace).await;
@@ -125,7 +128,11 @@ pub(crate) async fn refuse_message<C: Client>(site: Site<'_>, client: &mut C, re
     let Site { worker, connection, deadline, protocol } = site;
     let id = worker.ids.next();
     let mut trace = Trace::new(Instant::now());
-    let additions = Additions::default();
+    let mut additions = Additions::default();
+    let name = connection.tls.as_ref().and_then(|tls| tls.server_name.as_deref());
+    if let Some(name) = name {
+        strict_transport::add(connection, &worker.view(), (None, name), &mut additions);
+    }
     let reply = Reply { worker, deadline, is_head: false, id: &id, additions: &additions };
     reply.refuse(client, refusal, Media::Text, &mut trace).await;
     let total = trace.elapsed(Instant::now());

@@ -7,6 +7,7 @@
 //! 8.1.1), without a request id, a line in the log or a count.
 
 use crate::client::{Body, Client, ClientFault, Follow, Lines, Response, forwarded_trailers};
+use crate::client_certificate::is_certificate_field;
 use crate::connection::Connection;
 use crate::exchange::{self, Site};
 use crate::http2_budget::Budget;
@@ -234,7 +235,7 @@ impl Client for Http2Stream {
         let start = out.len();
         for (name, value) in self.trailers.iter().flatten() {
             let name = name.as_str().as_bytes();
-            if Known::of(name).may_trail() {
+            if Known::of(name).may_trail() && !is_certificate_field(name) {
                 encode::header(out, name, value.as_bytes());
             }
         }

@@ -3,13 +3,14 @@
 
 use crate::caller::Caller;
 use crate::changes::Changes;
+use crate::client_certificate::is_certificate_field;
 use crate::connection::Connection;
 use crate::decide::{Decided, Head};
 use crate::edits::Edits;
 use crate::forwarded_lines;
 use crate::ids::RequestId;
 use h1::{Framing, Known, Method, encode};
-use model::front::AddressHeader;
+use model::front::{AddressHeader, ForwardedCertificate};
 
 /// Appends the whole head, the empty line included.
 pub(crate) fn write(
@@ -40,6 +41,9 @@ pub(crate) fn write(
     match decided.trust.filter(|_| caller.told.is_believed()) {
         None => forwarded_lines(out, request, caller.connection, edits),
         Some(trust) => forwarded_lines::write(out, request, (caller, trust), edits),
+    }
+    if let Some(policy) = &decided.rule.policy {
+        certificate_lines(out, policy.client_certificate, caller.connection, edits);
     }
     for (name, value) in edits.into_iter().flat_map(Edits::added).filter(|line| line.0 != b"host") {
         encode::header(out, name, value);
@@ -100,6 +104,7 @@ fn is_forwarded(request: Head<'_>, header: h1::Header, name: &[u8]) -> bool {
         | Known::XForwardedProto
         | Known::XRequestId => false,
         Known::Other if name.eq_ignore_ascii_case(b"x-real-ip") => false,
+        Known::Other if is_certificate_field(name) => false,
         _ => !request.list.is_hop_by_hop(request.bytes, header),
     }
 }
@@ -133,6 +138,20 @@ pub(crate) fn upgrade(request: Head<'_>) -> Option<&[u8]> {
             || name.get(..5).is_some_and(|start| start.eq_ignore_ascii_case(b"http/"))
     };
     (!names.any(is_http)).then_some(protocols)
+}
+
+/// As with the others, a rule that sets one of them has the last word.
+fn certificate_lines(
+    out: &mut Vec<u8>,
+    forwarded: ForwardedCertificate,
+    connection: &Connection,
+    edits: Option<&Edits>,
+) {
+    let client = connection.tls.as_ref().and_then(|tls| tls.client.as_ref());
+    let lines = client.into_iter().flat_map(|client| client.lines(forwarded));
+    for (name, value) in lines.filter(|(name, _)| edits.is_none_or(|edits| !edits.drops(name))) {
+        encode::header(out, name, value);
+    }
 }
 
 /// A rule that sets one of them has the last word.

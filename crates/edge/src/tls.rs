@@ -2,16 +2,16 @@
 //! only module that knows rustls.
 
 use crate::access::TlsFacts;
+use crate::client_certificate::NotBelieved;
+use crate::served_key::ServedKey;
+use crate::tls_terms::{Terms, TermsTable};
 use crate::transport::Io;
 use model::certificates::{CertificatePlan, Source};
 use model::edge::Protocol;
 use model::{Digest, HostPattern, ObjectId};
 use routing::{ListenerTable, Router};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::server::{
-    Acceptor, ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert,
-    ServerConfig,
-};
+use rustls::server::{Acceptor, ClientHello, ResolvesServerCert, ServerConnection};
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -33,7 +33,7 @@ pub struct KeyTable {
 struct Entry {
     /// Of both texts: what tells that a Secret changed.
     digest: Digest,
-    key: Arc<CertifiedKey>,
+    key: Arc<ServedKey>,
 }
 
 /// Why a pair of texts is no certificate with its key. Never holds the key.
@@ -75,7 +75,8 @@ impl KeyTable {
             let known = previous.and_then(|table| table.keys.get(&secret));
             let entry = match known.filter(|entry| entry.digest == digest) {
                 Some(entry) => Ok(entry.clone()),
-                None => parse(chain, key).map(|key| Entry { digest, key: Arc::new(key) }),
+                None => parse(chain, key)
+                    .map(|key| Entry { digest, key: Arc::new(ServedKey::new(key)) }),
             };
             match entry {
                 Ok(entry) => drop(table.keys.insert(secret, entry)),
@@ -86,6 +87,11 @@ impl KeyTable {
     }
 
     pub(crate) fn key(&self, secret: &ObjectId) -> Option<&Arc<CertifiedKey>> {
+        self.keys.get(secret).map(|entry| entry.key.plain())
+    }
+
+    /// What lasts from table to table for as long as the Secret says the same.
+    pub fn served(&self, secret: &ObjectId) -> Option<&Arc<ServedKey>> {
         self.keys.get(secret).map(|entry| &entry.key)
     }
 
@@ -118,8 +124,9 @@ fn parse(chain: &str, key: &str) -> Result<CertifiedKey, KeyError> {
 
 /// What a port needs to shake hands.
 pub(crate) struct PortTls {
-    config: Arc<ServerConfig>,
     certificates: Arc<Certificates>,
+    /// By the address of the listener's table, as its certificates.
+    terms: HashMap<usize, Arc<Terms>>,
 }
 
 impl PortTls {
@@ -130,30 +137,24 @@ impl PortTls {
         keys: &KeyTable,
     ) -> PortTls {
         let certificates = Arc::new(Certificates::new(router, port, plan, keys));
-        let mut config = ServerConfig::builder_with_provider(provider())
-            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-            .expect("the provider has suites for both versions")
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::clone(&certificates) as Arc<dyn ResolvesServerCert>);
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        config.session_storage = Arc::new(NoServerSessionStorage {});
-        if let Some(ticketer) = ticketer() {
-            config.ticketer = ticketer;
-        }
-        PortTls { config: Arc::new(config), certificates }
+        let resolver = Arc::clone(&certificates) as Arc<dyn ResolvesServerCert>;
+        let mut made = TermsTable::new(resolver);
+        let tables = router.port(port, Protocol::Https).map_or(&[][..], |table| table.listeners());
+        let terms = tables
+            .iter()
+            .filter_map(|table| Some((Arc::as_ptr(table) as usize, made.of(table.listener())?)));
+        PortTls { terms: terms.collect(), certificates }
+    }
+
+    fn terms(&self, lower_name: Option<&str>) -> Option<&Arc<Terms>> {
+        let listener = self.certificates.listener(lower_name)?;
+        self.terms.get(&(std::ptr::from_ref(listener) as usize))
     }
 }
 
 pub(crate) fn provider() -> Arc<CryptoProvider> {
     static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
     Arc::clone(PROVIDER.get_or_init(|| Arc::new(aws_lc_rs::default_provider())))
-}
-
-/// One key for tickets a process, changed by rustls every few hours: sessions survive new snapshots. Without
-/// randomness from the system there are no tickets.
-fn ticketer() -> Option<Arc<dyn ProducesTickets>> {
-    static TICKETER: OnceLock<Option<Arc<dyn ProducesTickets>>> = OnceLock::new();
-    TICKETER.get_or_init(|| aws_lc_rs::Ticketer::new().ok()).clone()
 }
 
 /// The certificates of one port's listeners.
@@ -166,7 +167,7 @@ struct Certificates {
 
 struct Candidate {
     names: Vec<HostPattern>,
-    key: Arc<CertifiedKey>,
+    key: Arc<ServedKey>,
 }
 
 impl Certificates {
@@ -192,7 +193,7 @@ impl Certificates {
     }
 
     /// The first that covers the name; else the first of all, for the client to judge.
-    fn choose(&self, server_name: Option<&str>) -> Option<&Arc<CertifiedKey>> {
+    fn choose(&self, server_name: Option<&str>) -> Option<&Arc<ServedKey>> {
         let lower = server_name.map(str::to_ascii_lowercase);
         let listener = self.listener(lower.as_deref())?;
         let candidates = self.by_listener.get(&(std::ptr::from_ref(listener) as usize))?;
@@ -219,7 +220,7 @@ impl Certificates {
 
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.choose(hello.server_name()).cloned()
+        self.choose(hello.server_name()).map(|key| key.current())
     }
 }
 
@@ -258,18 +259,37 @@ pub(crate) async fn accept<S: Io>(io: S, tls: &PortTls) -> Result<Accepted<S>, H
     let start = LazyConfigAcceptor::new(Acceptor::default(), io);
     let mut start = start.await.map_err(|_| HandshakeFault::Failed)?;
     let server_name = start.client_hello().server_name().map(str::to_ascii_lowercase);
-    if tls.certificates.choose(server_name.as_deref()).is_none() {
+    let terms = tls.terms(server_name.as_deref());
+    let has_certificate = tls.certificates.choose(server_name.as_deref()).is_some();
+    let Some(terms) = terms.filter(|_| has_certificate) else {
         // A fatal alert in a record of its own (RFC 8446 section 6, RFC 6066 section 3). Whether the client hears it
         // does not matter.
         let alert = [21, 3, 3, 0, 2, 2, tls.certificates.alert(server_name.as_deref())];
         let _: io::Result<()> = start.io.write_all(&alert).await;
         let _ = start.io.shutdown().await;
         return Err(HandshakeFault::NoCertificate);
-    }
-    let accepting = start.into_stream(Arc::clone(&tls.config));
-    let stream = accepting.await.map_err(|_| HandshakeFault::Failed)?;
-    let (_, session) = stream.get_ref();
-    let facts = TlsFacts {
+    };
+    let accepting = start.into_stream(Arc::clone(&terms.config));
+    let mut stream = accepting.await.map_err(|_| HandshakeFault::Failed)?;
+    let Ok(facts) = facts(stream.get_ref().1, terms, server_name) else {
+        let _ = stream.shutdown().await;
+        return Err(HandshakeFault::Failed);
+    };
+    let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    Ok(Accepted { io: Box::new(stream), facts, is_http2 })
+}
+
+fn facts(
+    session: &ServerConnection,
+    terms: &Terms,
+    server_name: Option<String>,
+) -> Result<TlsFacts, NotBelieved> {
+    let clients = terms.clients.as_ref();
+    let client = match clients {
+        Some(clients) => clients.judge(session)?,
+        None => None,
+    };
+    Ok(TlsFacts {
         version: match session.protocol_version() {
             Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3",
             Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
@@ -280,7 +300,7 @@ pub(crate) async fn accept<S: Io>(io: S, tls: &PortTls) -> Result<Accepted<S>, H
             .and_then(|suite| suite.suite().as_str())
             .unwrap_or("unknown"),
         server_name,
-    };
-    let is_http2 = session.alpn_protocol() == Some(b"h2");
-    Ok(Accepted { io: Box::new(stream), facts, is_http2 })
+        client,
+        trust: clients.map(|clients| clients.trust),
+    })
 }

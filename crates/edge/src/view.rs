@@ -2,6 +2,7 @@
 //! side table of rules made ready, endpoints by service, TLS by port. Immutable. A change of facts shares all but the
 //! endpoints.
 
+use crate::access::TlsFacts;
 use crate::changes::Changes;
 use crate::cors::Cors;
 use crate::dial::{Dial, Dials};
@@ -10,6 +11,7 @@ use crate::live::{Live, default_policy};
 use crate::metrics::{Metrics, RouteMetrics};
 use crate::mirror::Mirror;
 use crate::sticky::{SESSION_KEY_BYTES, Sealer, ServiceTag, Sticky};
+use crate::strict_transport;
 use crate::tls::{KeyTable, PortTls};
 use model::edge::{Action, Protocol, Redirect, Rule, Target, Timeouts};
 use model::facts::EndpointSet;
@@ -114,6 +116,8 @@ struct Endpoints {
 
 struct ListenerPlan {
     rules: Box<[RulePlan]>,
+    /// Whose certificates a client may show; none where it is not asked.
+    client_trust: Option<Digest>,
 }
 
 /// A rule made ready to be served.
@@ -128,6 +132,7 @@ pub(crate) struct RulePlan {
     pub sticky: Option<Box<Sticky>>,
     pub timeouts: Timeouts,
     pub retry: Option<Box<Retry>>,
+    /// What the entry asks of clients beside what the route says.
     pub policy: Option<Node<RulePolicy>>,
     pub action: RuleAction,
 }
@@ -254,6 +259,15 @@ impl EdgeView {
         self.plan.listeners.get(&key)?.rules.get(slot as usize)
     }
 
+    /// Whether a connection was made as the listener wants it: to be refused with 421 where the plan has changed since.
+    pub(crate) fn is_trusted_alike(&self, listener: &ListenerTable, made: &TlsFacts) -> bool {
+        if made.trust.is_none() && listener.listener().policy.is_none() {
+            return true;
+        }
+        let plan = self.plan.listeners.get(&(std::ptr::from_ref(listener) as usize));
+        plan.is_some_and(|plan| plan.client_trust == made.trust)
+    }
+
     pub(crate) fn backend(&self, number: u32) -> Option<Backend<'_>> {
         self.endpoints.get(number as usize).map(Endpoints::backend)
     }
@@ -355,14 +369,25 @@ struct Builder<'r> {
 
 impl Builder<'_> {
     fn listener(&mut self, table: &ListenerTable) -> ListenerPlan {
-        ListenerPlan { rules: table.rules().map(|slot| self.rule(&slot)).collect() }
+        let policy = table.listener().policy.as_ref();
+        let client_trust = policy.and_then(|policy| policy.client_trust.as_deref());
+        ListenerPlan {
+            rules: table.rules().map(|slot| self.rule(&slot, table.listener().protocol)).collect(),
+            client_trust: client_trust.map(Digest::of),
+        }
     }
 
-    fn rule(&mut self, slot: &RuleSlot<'_>) -> RulePlan {
+    fn rule(&mut self, slot: &RuleSlot<'_>, protocol: Protocol) -> RulePlan {
         let Rule {
             id, request_headers, response_headers, rewrite, timeouts, retry, action, ..
         } = slot.rule;
         let changes = Changes::new(request_headers, response_headers, rewrite);
+        let policy = slot.rule.policy.as_ref().filter(|_| protocol == Protocol::Https);
+        let strict = policy.and_then(|policy| policy.strict_transport_security.as_ref());
+        let changes = match strict {
+            Some(value) => changes.with_response_line(strict_transport::NAME, value),
+            None => changes,
+        };
         RulePlan {
             id: id.clone(),
             number: number(&mut self.numbers.rules, id.clone()),

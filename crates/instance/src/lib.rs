@@ -28,6 +28,7 @@ mod receipt;
 mod run;
 mod service_manager;
 mod serving;
+mod staples;
 mod upgrade;
 
 pub use config::{AccessLogTo, Config, StartError};

@@ -8,6 +8,7 @@ use crate::handover::Handed;
 use crate::keys::Keys;
 use crate::receipt::{Change, Receipt, endpoint_changes};
 use crate::serving::{Draft, Serving};
+use crate::staples::Staples;
 use certs::{Claim, LocalCa, Serials, SessionKey, StateFolder};
 use edge::{Edge, EdgeView, KeyTable, Recorder, Registry};
 use explain::{Entry, PortState};
@@ -98,6 +99,7 @@ pub struct Publisher {
     access_log: Option<AccessLog>,
     echo: Echo,
     checks: Checks,
+    staples: Staples,
     /// None when another process has it alone.
     claim: Option<Claim>,
     /// Until it is true, everything is bound and nothing is accepted.
@@ -163,6 +165,7 @@ impl Publisher {
             nameserver: None,
             access_log,
             checks: Checks::start(&shared.registry.live),
+            staples: Staples::default(),
             echo: Echo::new(handed.echo, opened.subscribe()),
             claim: Some(claim),
             opened,
@@ -228,6 +231,7 @@ impl Publisher {
         for fault in self.keys.renew(&draft.reading.inputs, snapshot, &self.ca, SystemTime::now()) {
             tracing::warn!("{fault}");
         }
+        self.staples.follow(snapshot, &self.keys.table);
         let previous = self.shared.serving();
         let previous = previous.as_ref().map(|serving| &*serving.view);
         let registry = &self.shared.registry;

@@ -3,7 +3,9 @@
 pub mod cutwater;
 pub mod edge_policy;
 pub mod edge_policy_entry;
+pub mod edge_policy_tls;
 pub mod gateway;
+pub mod gateway_tls;
 pub mod kubernetes;
 pub mod policy;
 mod rules;

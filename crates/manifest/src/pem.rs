@@ -111,6 +111,18 @@ pub(crate) fn authorities(pem: &[u8]) -> Authorities {
     Arc::new(read().map_err(|fault: Fault| fault.message.into()))
 }
 
+/// Whether the certificate may stand behind others (RFC 5280 section 4.2.1.9). Of version 1, which cannot say, all may.
+pub fn is_authority(der: &[u8]) -> bool {
+    X509Certificate::from_der(der).is_ok_and(|(_, found)| {
+        found.is_ca() || found.version() == x509_parser::x509::X509Version::V1
+    })
+}
+
+/// As text, such as `CN=Clients`.
+pub fn subject(der: &[u8]) -> Option<String> {
+    X509Certificate::from_der(der).ok().map(|(_, found)| found.subject().to_string())
+}
+
 /// What a certificate in DER says of itself, as a client is shown it.
 pub fn leaf_of_der(der: &[u8]) -> Result<Leaf, &'static str> {
     match X509Certificate::from_der(der) {

@@ -1,6 +1,6 @@
 //! The compiled plan as JSON (`cutwater snapshot`, `/snapshot`). There is no key in a snapshot, so none can leak here.
 
-use crate::traffic;
+use crate::{front, traffic};
 use model::certificates::{Certificate, Source};
 use model::dns::{RecordData, RecordSet, Zone};
 use model::edge::{
@@ -83,7 +83,7 @@ fn id(object: &ObjectId) -> String {
 }
 
 fn listener(listener: &Listener) -> Value {
-    json!({
+    let mut shown = json!({
         "object": id(&listener.id.object),
         "section": &*listener.id.section,
         "port": listener.port,
@@ -94,7 +94,15 @@ fn listener(listener: &Listener) -> Value {
             "host": attachment.host.to_string(),
             "route": id(&attachment.route.id),
         })).collect::<Vec<_>>(),
-    })
+    });
+    let policies = [
+        ("policy", listener.policy.as_deref().map_or(Value::Null, front::listener)),
+        ("unmatched", listener.unmatched.as_deref().map_or(Value::Null, front::rule)),
+    ];
+    for (key, value) in policies.into_iter().filter(|(_, value)| !value.is_null()) {
+        shown[key] = value;
+    }
+    shown
 }
 
 fn protocol(protocol: Protocol) -> &'static str {
@@ -147,6 +155,7 @@ fn rule(rule: &Rule) -> Value {
                 ("backendRequestMs", duration(rule.timeouts.backend_request)),
             ]),
         ),
+        ("policy", rule.policy.as_deref().map_or(Value::Null, front::rule)),
         ("retry", rule.retry.as_deref().map_or(Value::Null, traffic::retry)),
         ("cors", rule.cors.as_deref().map_or(Value::Null, traffic::cors)),
         (

@@ -1,6 +1,7 @@
 //! A stable text of a compile's results, for people to review. Without digests: they are compared elsewhere.
 
 mod entry;
+mod front;
 mod traffic;
 
 use compile::Compiled;
@@ -83,6 +84,7 @@ fn listener(listener: &Listener, seen: &mut HashSet<usize>) -> Vec<String> {
     );
     let mut lines = vec![head];
     lines.extend(entry::of_listener(listener));
+    lines.extend(front::of_listener(listener).into_iter().map(|line| format!("  {line}")));
     for attachment in &listener.attachments {
         lines.extend(self::attachment(attachment, seen));
     }
@@ -123,6 +125,7 @@ fn rule(rule: &Rule) -> Vec<String> {
         parts.extend(timeout.map(|timeout| format!("      {what} timeout {timeout:?}")));
     }
     parts.extend(entry::of_rule(rule).into_iter().map(|line| format!("      {line}")));
+    parts.extend(front::of_rule(rule.policy.as_deref()).into_iter().map(|l| format!("      {l}")));
     parts.extend(traffic::of_rule(rule).into_iter().map(|line| format!("      {line}")));
     parts
 }

@@ -5,6 +5,9 @@ use crate::decode::{Decode, Decoder, choice, integer, object};
 use crate::kinds::edge_policy_entry::{
     AcceptProxySection, AddressesSection, ClientAddressSection, Whole, check_targets,
 };
+use crate::kinds::edge_policy_tls::{
+    ClientCertificateSection, StrictTransportSecurity, TlsSection,
+};
 use crate::kinds::policy::PolicyTarget;
 use crate::node::{Node, Value};
 use crate::section::{Field, FieldDoc, bounded, choice_field, section, shown_duration};
@@ -43,6 +46,12 @@ section! {
         /// Whose requests are served, by the client's address (see `clientAddress`). Others get 403. For Gateways,
         /// listeners, HTTPRoutes and Ingresses; all levels hold.
         "sources" => sources: Whole<AddressesSection>,
+        /// TLS with clients; for Gateways and their listeners.
+        "tls" => tls: TlsSection,
+        /// Certificates of clients, where the Gateway's `tls.frontend` asks for them.
+        "clientCertificate" => client_certificate: ClientCertificateSection,
+        /// Strict-Transport-Security (RFC 6797) in every response over TLS. Without the section the edge says nothing.
+        "strictTransportSecurity" => strict_transport_security: StrictTransportSecurity,
     }
     checked by edge_policy
 }

@@ -1,5 +1,6 @@
 //! gateway.networking.k8s.io: GatewayClass, Gateway, HTTPRoute, ReferenceGrant.
 
+use super::gateway_tls::GatewayTls;
 use super::rules;
 use super::traffic::{CorsFilter, HttpRouteRetry, RequestMirror, SessionPersistence};
 use crate::decode::{choice, object};
@@ -20,8 +21,9 @@ object! {
     pub struct Gateway {
         "gatewayClassName" => class: Text,
         "listeners" => listeners: Vec<Listener>,
+        "tls" => tls: Option<Box<GatewayTls>>,
     }
-    unserved ["addresses", "infrastructure", "allowedListeners", "tls", "backendTLS", "defaultScope"]
+    unserved ["addresses", "infrastructure", "allowedListeners", "backendTLS", "defaultScope"]
     checked by rules::gateway
 }
 

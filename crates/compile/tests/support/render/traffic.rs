@@ -60,5 +60,7 @@ fn of_tls(tls: &BackendTls) -> String {
         Trust::System => "the system's authorities".to_owned(),
         Trust::Authorities(authorities) => format!("{} authorities", authorities.len()),
     };
-    format!("TLS as {} names [{}] trusting {trust}", tls.hostname, tls.names.join(" "))
+    let shown = tls.client_certificate.as_ref().map(|secret| format!(" showing {secret}"));
+    let names = tls.names.join(" ");
+    format!("TLS as {} names [{names}] trusting {trust}{}", tls.hostname, shown.unwrap_or_default())
 }

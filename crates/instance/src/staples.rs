@@ -1,0 +1,245 @@
+//! Asks responders whether the certificates that are served still stand, and gives what they say to the edge (RFC 6066
+//! section 8). In the background: a responder that is slow, silent or wrong costs clients nothing but the staple.
+
+use certs::{OcspQuery, Staple};
+use edge::{KeyTable, ServedKey};
+use model::certificates::Source;
+use model::{ObjectId, Snapshot};
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, SystemTime};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::AbortHandle;
+use traffic::Random;
+
+/// For one question, from the name of the responder to the last byte of its answer.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// After the first question that failed; each further wait is twice as long.
+const FIRST_WAIT: Duration = Duration::from_secs(30);
+const LONGEST_WAIT: Duration = Duration::from_secs(3_600);
+/// However near the end of what is shown is.
+const SHORTEST_WAIT: Duration = Duration::from_secs(1);
+/// However short the life of a response is.
+const SHORTEST_LIFE: Duration = Duration::from_secs(60);
+/// More is no OCSP response.
+const RESPONSE_BYTES: usize = 64 << 10;
+
+/// One task a certificate that names a responder.
+#[derive(Default)]
+pub struct Staples {
+    running: HashMap<ObjectId, Running>,
+}
+
+struct Running {
+    key: Weak<ServedKey>,
+    task: AbortHandle,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Staples {
+    /// Asks about the certificates of the snapshot, and about no others. For one that did not change nothing begins
+    /// anew.
+    pub fn follow(&mut self, snapshot: &Snapshot, keys: &KeyTable) {
+        let mut before = std::mem::take(&mut self.running);
+        for certificate in &snapshot.certificates.certificates {
+            let Source::Secret(_) = certificate.source else { continue };
+            let Some(key) = keys.served(&certificate.secret) else { continue };
+            let known = before.remove(&certificate.secret);
+            let is_same = |running: &Running| running.key.as_ptr() == Arc::as_ptr(key);
+            let running = known.filter(is_same).or_else(|| begin(&certificate.secret, key));
+            if let Some(running) = running {
+                self.running.insert(certificate.secret.clone(), running);
+            }
+        }
+    }
+}
+
+/// None where the certificate names no responder.
+fn begin(secret: &ObjectId, key: &Arc<ServedKey>) -> Option<Running> {
+    let query = OcspQuery::of(key.chain())?;
+    let key = Arc::downgrade(key);
+    let task = tokio::spawn(keep(secret.clone(), Weak::clone(&key), query)).abort_handle();
+    Some(Running { key, task })
+}
+
+async fn keep(secret: ObjectId, key: Weak<ServedKey>, query: OcspQuery) {
+    let now_ms = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let mut random = Random::new(now_ms.as_nanos() as u64);
+    let mut held = Held::default();
+    loop {
+        let asked = tokio::time::timeout(PATIENCE, ask(&query)).await;
+        let asked = asked.unwrap_or_else(|_| Err("it does not answer".to_owned()));
+        let Some(key) = key.upgrade() else { return };
+        if let Err(why) = &asked
+            && held.failures == 0
+        {
+            tracing::warn!("{secret}: no OCSP response from {}: {why}", query.url);
+        }
+        let (change, wait) = held.next(asked.ok(), SystemTime::now());
+        if let Some(response) = change {
+            key.staple(response);
+        }
+        drop(key);
+        // Spread, so that responders are not asked by all at once; never later, for what is shown has an end.
+        tokio::time::sleep(wait.mul_f64(0.9 + 0.1 * random.share()).max(SHORTEST_WAIT)).await;
+    }
+}
+
+/// What is shown now, and how often asking has failed since.
+#[derive(Default)]
+struct Held {
+    until: Option<SystemTime>,
+    failures: u32,
+}
+
+impl Held {
+    /// What is shown from now on, if that changes, and when to ask again: at half of a response's life, and
+    /// later and later after failures. What has ended is shown no longer.
+    fn next(
+        &mut self,
+        got: Option<Staple>,
+        now: SystemTime,
+    ) -> (Option<Option<Vec<u8>>>, Duration) {
+        if let Some(staple) = got {
+            let life = staple.next_update.duration_since(staple.this_update).unwrap_or_default();
+            let half = staple.this_update + life / 2;
+            *self = Held { until: Some(staple.next_update), failures: 0 };
+            let wait = half.duration_since(now).unwrap_or_default().max(SHORTEST_LIFE);
+            let left = staple.next_update.duration_since(now).unwrap_or_default();
+            return (Some(Some(staple.response)), wait.min(left));
+        }
+        let wait = FIRST_WAIT.saturating_mul(1 << self.failures.min(10)).min(LONGEST_WAIT);
+        self.failures = self.failures.saturating_add(1);
+        match self.until {
+            Some(until) if until <= now => {
+                self.until = None;
+                (Some(None), wait)
+            }
+            Some(until) => (None, wait.min(until.duration_since(now).unwrap_or_default())),
+            None => (None, wait),
+        }
+    }
+}
+
+async fn ask(query: &OcspQuery) -> Result<Staple, String> {
+    let text = |error: std::io::Error| error.to_string();
+    let uri: http::Uri = query.url.parse().map_err(|_| "its address cannot be read".to_owned())?;
+    let host = uri.host().ok_or("its address has no host")?;
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    let at = (host.trim_matches(['[', ']']), uri.port_u16().unwrap_or(80));
+    let mut stream = TcpStream::connect(at).await.map_err(text)?;
+    // Of HTTP/1.0, so that the body of the answer comes as it is.
+    let authority = uri.authority().map_or(host, |authority| authority.as_str());
+    let head = format!(
+        "POST {path} HTTP/1.0\r\nhost: {authority}\r\ncontent-type: application/ocsp-request\r\n\
+         content-length: {}\r\n\r\n",
+        query.request.len()
+    );
+    stream.write_all(&[head.as_bytes(), &query.request].concat()).await.map_err(text)?;
+    let body = body(stream).await?;
+    query.judge(&body, SystemTime::now()).map_err(|fault| fault.to_string())
+}
+
+/// The body of a response 200.
+async fn body(mut stream: TcpStream) -> Result<Vec<u8>, String> {
+    let (mut bytes, mut list) = (Vec::with_capacity(4 << 10), h1::HeaderList::default());
+    let mut head: Option<h1::ResponseHead> = None;
+    loop {
+        let whole = head.as_ref().and_then(|head| match head.framing {
+            h1::Framing::Length(length) => head.len.checked_add(usize::try_from(length).ok()?),
+            _ => None,
+        });
+        if let (Some(whole), Some(head)) = (whole, &head)
+            && bytes.len() >= whole
+        {
+            return Ok(bytes[head.len..whole].to_vec());
+        }
+        let count = stream.read_buf(&mut bytes).await.map_err(|error| error.to_string())?;
+        if bytes.len() > RESPONSE_BYTES {
+            return Err("its answer is too long".to_owned());
+        }
+        if head.is_none() {
+            let limits = &h1::Limits::DEFAULT;
+            head = h1::parse_response(&bytes, &mut list, h1::Method::Post, limits)
+                .map_err(|refusal| format!("no HTTP response: {refusal:?}"))?;
+            if let Some(status) = head.as_ref().map(|head| head.status).filter(|s| *s != 200) {
+                return Err(format!("status {status}"));
+            }
+        }
+        match (count, &head) {
+            (0, Some(head)) if whole.is_none() => return Ok(bytes[head.len..].to_vec()),
+            (0, _) => return Err("the answer ended early".to_owned()),
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    fn staple(this_update: u64, next_update: u64) -> Staple {
+        let (this_update, next_update) = (at(this_update), at(next_update));
+        Staple { response: vec![1], this_update, next_update }
+    }
+
+    #[test]
+    fn a_response_is_shown_to_its_end_and_renewed_at_half_of_its_life() {
+        let mut held = Held::default();
+        let (change, wait) = held.next(Some(staple(0, 10_000)), at(100));
+        assert_eq!((change, wait), (Some(Some(vec![1])), Duration::from_secs(4_900)));
+        // Failures leave it as it is, wait longer and longer, and not beyond its end.
+        for (now, expected) in [(5_000, 30), (5_030, 60), (5_090, 120), (9_990, 10)] {
+            let (change, wait) = held.next(None, at(now));
+            assert_eq!((change, wait), (None, Duration::from_secs(expected)), "{now}");
+        }
+        let (change, wait) = held.next(None, at(10_000));
+        assert_eq!((change, wait), (Some(None), Duration::from_secs(480)));
+        assert_eq!(held.next(None, at(11_000)), (None, Duration::from_secs(960)));
+        let (change, wait) = held.next(Some(staple(11_000, 11_010)), at(11_000));
+        assert_eq!((change, wait), (Some(Some(vec![1])), Duration::from_secs(10)));
+        assert_eq!(held.next(None, at(11_010)), (Some(None), FIRST_WAIT));
+    }
+
+    #[test]
+    fn waits_have_an_end() {
+        let mut held = Held::default();
+        let waits: Vec<Duration> = (0..40).map(|_| held.next(None, at(0)).1).collect();
+        assert_eq!(waits[0], FIRST_WAIT);
+        assert!(waits.is_sorted() && waits[39] == LONGEST_WAIT);
+    }
+
+    async fn answers(text: &'static [u8]) -> TcpStream {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("it is bound");
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("a client");
+            let _ = stream.write_all(text).await;
+        });
+        TcpStream::connect(address).await.expect("it listens")
+    }
+
+    #[tokio::test]
+    async fn bodies_by_length_and_by_the_end() {
+        for (answer, expected) in [
+            (&b"HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\nabc"[..], Ok(b"ab".to_vec())),
+            (b"HTTP/1.0 200 OK\r\n\r\nabc", Ok(b"abc".to_vec())),
+            (b"HTTP/1.0 200 OK\r\ncontent-length: 9\r\n\r\nabc", Err("the answer ended early")),
+            (b"HTTP/1.1 404 Not Found\r\n\r\nabc", Err("status 404")),
+            (b"HTTP/1.0 2", Err("the answer ended early")),
+        ] {
+            let got = body(answers(answer).await).await;
+            assert_eq!(got, expected.map_err(str::to_owned));
+        }
+    }
+}
