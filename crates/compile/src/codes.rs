@@ -117,6 +117,10 @@ codes! {
         "Policies of this kind are not served for objects of the target's kind, so this one has no effect on it.");
     POLICY_CONFLICT = error("policy-conflict",
         "Two policies of one kind are for one target. The older counts, then the first by namespace and name; the other has no effect there.");
+    SECTION_IDLE = warning("policy-section-without-effect",
+        "A section of the policy is for objects of other kinds than those that it names, so it has no effect. Add a target of the kind that the message names.");
+    PORT_LIMITS = warning("port-limits-differ",
+        "Two listeners of one port say different limits of connections. A connection is limited before its host is known, so the first listener that says a limit says it for the port.");
     BAD_AUTHORITY = error("bad-ca-reference",
         "A certificate authority that a BackendTLSPolicy names cannot be read. Where none can be, requests to its backends answer 500.");
     NAME_NOT_SERVED = error("backend-name-not-served",

@@ -1,8 +1,9 @@
 //! What the policies say about one backend of one rule: EdgePolicies of the Gateway, its listener, the route and the
 //! Service laid over each other, BackendTLSPolicies, and what the Service says itself.
 
+use crate::answers::Level;
 use crate::backend_tls::{TlsPolicies, Uses};
-use crate::backends::Reached;
+use crate::backends::{Reached, References};
 use crate::front_settings;
 use crate::merge::{self, Attached, Target};
 use crate::report::{Problem, Report};
@@ -175,7 +176,7 @@ impl<'a> Policies<'a> {
     }
 
     /// Of the rules of a route, or of requests that no rule takes; None where everything is as by default.
-    pub fn of_rule(&self, scope: Scope) -> Option<Node<RulePolicy>> {
+    pub fn of_rule(&self, scope: Scope, references: References) -> Option<Node<RulePolicy>> {
         let claims = self.claims_beyond_service(scope);
         if claims == Claims::default() {
             return None;
@@ -183,10 +184,22 @@ impl<'a> Policies<'a> {
         if let Some(known) = self.rules.borrow().get(&claims) {
             return known.clone();
         }
-        let policy = front_settings::rule_policy(&self.merged(claims));
+        let levels = self.levels(scope);
+        let policy = front_settings::rule_policy(&self.merged(claims), &levels, references, scope);
         let node = (policy != RulePolicy::default()).then(|| self.earlier.rule_policy(policy));
         self.rules.borrow_mut().insert(claims, node.clone());
         node
+    }
+
+    /// Policies of a scope with the objects that hold them, the nearest first; without those of Services.
+    pub fn levels(&self, scope: Scope) -> Vec<Level<'a>> {
+        let claims = self.claims_beyond_service(scope).into_iter().flatten();
+        claims
+            .map(|at| {
+                let claim = &self.edge.claims()[at];
+                (&claim.object.id, claim.spec)
+            })
+            .collect()
     }
 
     fn claims(&self, scope: Scope, reached: &Reached) -> Claims {

@@ -3,6 +3,7 @@
 
 use crate::access::TlsFacts;
 use crate::http1::{Http1, Next};
+use crate::port_limits::{self, PortLimits};
 use crate::tls::{self, HandshakeFault, PortTls};
 use crate::upstream::Ends;
 use crate::worker::Worker;
@@ -26,11 +27,17 @@ pub(crate) struct Connection {
     /// As written in the plan.
     pub port: u16,
     pub tls: Option<TlsFacts>,
+    /// None is the edge's own limits.
+    pub limits: Option<Arc<PortLimits>>,
 }
 
 impl Connection {
     pub fn scheme(&self) -> Protocol {
         if self.tls.is_some() { Protocol::Https } else { Protocol::Http }
+    }
+
+    pub fn limits(&self) -> &PortLimits {
+        self.limits.as_deref().unwrap_or(&port_limits::DEFAULT)
     }
 
     pub fn ends(&self) -> Ends {
@@ -46,13 +53,14 @@ pub(crate) async fn serve(worker: &Rc<Worker>, port: u16, io: TcpStream, peer: S
     // A socket that cannot be told to send at once still works.
     let _ = io.set_nodelay(true);
     let local = io.local_addr().ok();
-    let tls = match worker.view().port(port) {
-        Some(plan) => plan.tls.clone(),
+    let (tls, limits) = match worker.view().port(port) {
+        Some(plan) => (plan.tls.clone(), plan.limits.clone()),
         None => return,
     };
     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
     let local = local.unwrap_or(SocketAddr::new(worker.config.bind, port));
-    let connection = Connection { peer, local, client: peer.ip().to_string(), port, tls: None };
+    let client = peer.ip().to_string();
+    let connection = Connection { peer, local, client, port, tls: None, limits };
     let deadline = worker.deadlines.register();
     match tls {
         None => plain(worker, Rc::new(connection), io, deadline).await,

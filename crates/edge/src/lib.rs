@@ -13,8 +13,10 @@
 
 mod access;
 mod additions;
+mod answers;
 mod balance;
 mod buffers;
+mod care;
 mod changes;
 mod client;
 mod config;
@@ -40,6 +42,8 @@ mod listen;
 mod live;
 mod metrics;
 mod mirror;
+mod page;
+mod port_limits;
 mod proxy_protocol;
 mod pump;
 mod refusal;

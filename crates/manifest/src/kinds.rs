@@ -2,6 +2,8 @@
 
 pub mod cutwater;
 pub mod edge_policy;
+pub mod edge_policy_answers;
+pub mod edge_policy_limits;
 pub mod gateway;
 pub mod kubernetes;
 pub mod policy;

@@ -1,5 +1,6 @@
 //! A stable text of a compile's results, for people to review. Without digests: they are compared elsewhere.
 
+mod answers;
 mod traffic;
 
 use compile::Compiled;
@@ -81,6 +82,7 @@ fn listener(listener: &Listener, seen: &mut HashSet<usize>) -> Vec<String> {
         listener.port, listener.protocol, listener.host, listener.id
     );
     let mut lines = vec![head];
+    lines.extend(answers::of_listener(listener).into_iter().map(|line| format!("  {line}")));
     for attachment in &listener.attachments {
         lines.extend(self::attachment(attachment, seen));
     }
@@ -120,6 +122,7 @@ fn rule(rule: &Rule) -> Vec<String> {
     {
         parts.extend(timeout.map(|timeout| format!("      {what} timeout {timeout:?}")));
     }
+    parts.extend(answers::of_policy(rule.policy.as_ref()).map(|line| format!("      {line}")));
     parts.extend(traffic::of_rule(rule).into_iter().map(|line| format!("      {line}")));
     parts
 }

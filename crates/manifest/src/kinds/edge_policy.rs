@@ -2,6 +2,8 @@
 
 use crate::codes;
 use crate::decode::{Decode, Decoder, choice, integer, object};
+use crate::kinds::edge_policy_answers::{DefaultBackendRef, ErrorPages, MaintenanceSection};
+use crate::kinds::edge_policy_limits::LimitsSection;
 use crate::kinds::policy::PolicyTarget;
 use crate::node::{Node, Value};
 use crate::section::{Field, FieldDoc, bounded, choice_field, section, shown_duration};
@@ -31,6 +33,16 @@ section! {
         "connectionPool" => connection_pool: PoolSection,
         /// The PROXY protocol towards endpoints. Without the section it is not spoken.
         "proxyProtocol" => proxy_protocol: ProxySection,
+        /// Answers of one's own to requests that are refused. For Gateways and HTTPRoutes; the nearest list counts as a
+        /// whole, and in it the first page for a status.
+        "errorPages" => error_pages: ErrorPages,
+        /// The Service for requests that no rule takes. For Gateways. Without it, they are answered 404.
+        "defaultBackend" => default_backend: DefaultBackendRef,
+        /// Requests are answered 503 for a while. For Gateways and HTTPRoutes.
+        "maintenance" => maintenance: MaintenanceSection,
+        /// What is taken of clients. For Gateways; what a body may be for HTTPRoutes too. What has to be known before
+        /// the name is, is of a port: of its listeners the first that says it counts.
+        "limits" => limits: LimitsSection,
     }
     checked by edge_policy
 }
