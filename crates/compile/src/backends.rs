@@ -34,6 +34,12 @@ pub(crate) struct Reference<'a> {
     port: Option<u16>,
 }
 
+impl<'a> Reference<'a> {
+    pub fn to_service(namespace: Option<&'a Text>, name: &'a Text, port: u16) -> Self {
+        Reference { group: "", kind: Kind::SERVICE.0, namespace, name, port: Some(port) }
+    }
+}
+
 macro_rules! reference {
     ($type:ty) => {
         impl<'a> From<&'a $type> for Reference<'a> {

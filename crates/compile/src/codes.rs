@@ -119,8 +119,10 @@ codes! {
         "Two policies of one kind are for one target. The older counts, then the first by namespace and name; the other has no effect there.");
     PROXY_DISAGREES = error("proxy-protocol-disagrees",
         "Two listeners of one port are told different things about the PROXY protocol, whose header comes before any name is known. What the first listener is told counts for all.");
-    POLICY_SECTION_IDLE = warning("policy-section-without-effect",
+    SECTION_IDLE = warning("policy-section-without-effect",
         "The section speaks of what is settled with a client before the policy's target is known, so it has no effect on that target. Write it in a policy for the kind that the help names.");
+    PORT_LIMITS = warning("port-limits-differ",
+        "Two listeners of one port say different limits of connections. A connection is limited before its host is known, so the first listener that says a limit says it for the port.");
     BAD_AUTHORITY = error("bad-ca-reference",
         "A certificate authority that a BackendTLSPolicy or a Gateway's `tls.frontend` names cannot be read, or is none. Where none can be, requests to the policy's backends answer 500, and the Gateway's HTTPS listeners are not served.");
     BAD_CLIENT_CERTIFICATE = error("bad-client-certificate-ref",

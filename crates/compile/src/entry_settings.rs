@@ -1,6 +1,7 @@
 //! From what EdgePolicies say about clients to the plan's form: who is believed, and who is let in. Restrictions of all
 //! levels hold together: nobody opens what a Gateway closes.
 
+use crate::answers::Level;
 use crate::codes;
 use crate::listeners::GatewayDraft;
 use crate::report::Report;
@@ -18,9 +19,6 @@ use model::id::ListenerId;
 use model::network::Networks;
 use model::{ObjectId, Text};
 use std::sync::Arc;
-
-/// A policy at one of the levels that count, the nearest first.
-pub(crate) type Level<'a> = (&'a ObjectId, &'a EdgePolicy);
 
 pub(crate) fn client_address(policy: &EdgePolicy) -> Option<ClientAddress> {
     let section: &ClientAddressSection = &policy.client_address.as_ref()?.0;

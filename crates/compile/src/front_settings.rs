@@ -1,7 +1,10 @@
 //! From what an EdgePolicy says about clients to the plan's form: of a listener, and of a rule. Defaults stand with the
 //! fields' declarations.
 
+use crate::answers::{self, Level};
+use crate::backends::References;
 use crate::entry_settings;
+use crate::policies::Scope;
 use manifest::kinds::edge_policy::EdgePolicy;
 use manifest::kinds::edge_policy_tls::{
     AlpnName, ClientCertificateSection, ForwardName, PresetName, StrictTransportSecurity,
@@ -16,16 +19,23 @@ pub(crate) fn listener_policy(policy: &EdgePolicy) -> ListenerPolicy {
         client_address: entry_settings::client_address(policy),
         proxy_protocol: entry_settings::accept_proxy(policy),
         tls: policy.tls.as_ref().map(tls).unwrap_or_default(),
+        limits: policy.limits.as_ref().map(answers::connection_limits).unwrap_or_default(),
         ..ListenerPolicy::default()
     }
 }
 
 /// Of Gateway, listener and route together; without the route for requests that no rule takes.
-pub(crate) fn rule_policy(policy: &EdgePolicy) -> RulePolicy {
+pub(crate) fn rule_policy(
+    policy: &EdgePolicy,
+    levels: &[Level],
+    references: References,
+    scope: Scope,
+) -> RulePolicy {
     let forwarded = policy.client_certificate.as_ref().map(forwarded).unwrap_or_default();
     RulePolicy {
         strict_transport_security: policy.strict_transport_security.as_ref().map(strict_transport),
         client_certificate: forwarded,
+        answers: answers::answers(policy, levels, references, scope),
         ..RulePolicy::default()
     }
 }
@@ -78,13 +88,9 @@ mod tests {
     /// What the handbook shows as defaults is what counts without a policy.
     #[test]
     fn empty_sections_are_the_defaults() {
-        let empty = EdgePolicy {
-            tls: Some(TlsSection::default()),
-            client_certificate: Some(ClientCertificateSection::default()),
-            ..EdgePolicy::default()
-        };
-        assert_eq!(listener_policy(&empty), ListenerPolicy::default());
-        assert_eq!(rule_policy(&empty), RulePolicy::default());
+        assert_eq!(tls(&TlsSection::default()), TlsTerms::default());
+        let certificate = ClientCertificateSection::default();
+        assert_eq!(forwarded(&certificate), ForwardedCertificate::default());
     }
 
     #[test]

@@ -1,10 +1,18 @@
 //! ReferenceGrants as a table: may an object of this kind and namespace refer to that object of another namespace?
 
 use manifest::Inputs;
-use model::ObjectId;
 use model::hash::{HashMap, HashSet};
+use model::{Kind, ObjectId};
 
 const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";
+
+/// Of a kind that refers to others.
+fn group(kind: &str) -> &'static str {
+    match kind == Kind::EDGE_POLICY.0 {
+        true => "cutwater.dev",
+        false => GATEWAY_GROUP,
+    }
+}
 
 #[derive(Default)]
 pub(crate) struct Grants<'a>(HashMap<Key<'a>, Names<'a>>);
@@ -27,7 +35,7 @@ impl<'a> Grants<'a> {
     pub fn of(inputs: &'a Inputs) -> Self {
         let mut grants = Grants::default();
         for (object, grant) in inputs.reference_grants() {
-            for from in grant.from.iter().filter(|from| &*from.group == GATEWAY_GROUP) {
+            for from in grant.from.iter().filter(|from| &*from.group == group(&from.kind)) {
                 for to in grant.to.iter().filter(|to| matches!(&*to.group, "" | "core")) {
                     let key = Key {
                         from_kind: &from.kind,

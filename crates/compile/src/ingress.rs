@@ -165,7 +165,7 @@ impl Front<'_> {
         Led {
             action: Action::Forward(vec![self.references.backend(1, &resolved, scope)]),
             retry: settings::retry(None, retry.as_ref(), None),
-            policy: policies.of_rule(scope),
+            policy: policies.of_rule(scope, self.references),
         }
     }
 

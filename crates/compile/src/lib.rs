@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod advise;
+mod answers;
 mod attach;
 mod backend_client;
 mod backend_tls;
@@ -98,6 +99,7 @@ pub fn compile_with(inputs: &Inputs, previous: Option<&Snapshot>, drafts: &mut D
     certificates::check_coverage(&listeners, inputs, &mut report);
     contracts::check(&contracts, &listeners, &mut report);
     lint::check(&listeners, inputs, &mut report);
+    answers::check_ports(&listeners, inputs, &mut report);
     lint::check_services(inputs, &mut report);
     let owners = contracts::Owners::of(&contracts, &teams);
     let diagnostics = report.finish(&inputs.origins, &owners);
@@ -125,6 +127,7 @@ fn edge(inputs: &Inputs, earlier: &Earlier, drafts: &mut Drafts, report: &mut Re
     let mut policies = Policies::of(inputs, &grants, earlier);
     policies.judge(report);
     let references = References { inputs, grants: &grants, policies: &policies };
+    answers::judge(references, report);
     let gateways = classes::our_gateways(inputs, report);
     let ingresses = classes::our_ingresses(inputs, report);
     let mut gateways = listeners::drafts(gateways, references, report);
@@ -134,6 +137,7 @@ fn edge(inputs: &Inputs, earlier: &Earlier, drafts: &mut Drafts, report: &mut Re
     statuses.extend(gateways.iter().map(status::gateway));
     statuses.sort_by(|a, b| a.object.cmp(&b.object));
 
+    answers::attach_defaults(&mut gateways, references, earlier);
     let lost = claims::lost(&gateways);
     let mut entries = Entries::of(&mut gateways);
     let front = Front { references, earlier };

@@ -131,16 +131,20 @@ fn say(place: Place, by: Place, inputs: &Inputs, report: &mut Report) {
 fn match_field(place: Place, inputs: &Inputs) -> String {
     let id = &place.rule.id;
     match place.attachment.route.front_end {
+        FrontEnd::GatewayApi if id.object.kind == Kind::EDGE_POLICY => field_of_rule(inputs, id),
         FrontEnd::GatewayApi => format!("spec.rules[{}].matches[{}]", id.index, place.number),
         FrontEnd::Ingress => field_of_rule(inputs, id),
     }
 }
 
 /// Where a rule of the plan is written: `spec.rules[N]` of an HTTPRoute, of an Ingress the entry of its path or
-/// `spec.defaultBackend`; the whole object where it is no longer there.
+/// `spec.defaultBackend`, as of an EdgePolicy; the whole object where it is no longer there.
 pub fn field_of_rule(inputs: &Inputs, id: &RuleId) -> String {
     if id.object.kind == Kind::HTTP_ROUTE {
         return format!("spec.rules[{}]", id.index);
+    }
+    if id.object.kind == Kind::EDGE_POLICY {
+        return "spec.defaultBackend".to_owned();
     }
     inputs
         .ingress(&id.object.namespace, &id.object.name)

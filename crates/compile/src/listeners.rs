@@ -120,7 +120,7 @@ fn draft<'a>(
         attached_routes: 0,
         layer,
         policy: policies.of_listener(layer),
-        unmatched: policies.of_rule(Scope::of_listener(layer)),
+        unmatched: policies.of_rule(Scope::of_listener(layer), references),
         newest_route: None,
         field,
     };

@@ -1,9 +1,10 @@
 //! What the policies say about one backend of one rule: EdgePolicies of the Gateway, its listener, the route and the
 //! Service laid over each other, BackendTLSPolicies, and what the Service says itself.
 
+use crate::answers::Level;
 use crate::backend_client::{self, BackendClients};
 use crate::backend_tls::{TlsPolicies, Uses};
-use crate::backends::Reached;
+use crate::backends::{Reached, References};
 use crate::entry_settings;
 use crate::front_settings;
 use crate::grants::Grants;
@@ -196,15 +197,15 @@ impl<'a> Policies<'a> {
             return known.clone();
         }
         let mut policy = front_settings::listener_policy(&self.merged(claims));
-        policy.peers = entry_settings::peers(self.levels(claims), self.inputs);
-        policy.sources = entry_settings::sources(self.levels(claims), self.inputs);
+        policy.peers = entry_settings::peers(self.said(claims), self.inputs);
+        policy.sources = entry_settings::sources(self.said(claims), self.inputs);
         let policy = (policy != ListenerPolicy::default()).then(|| Box::new(policy));
         self.listeners.borrow_mut().insert(layer, policy.clone());
         policy
     }
 
     /// Of the rules of a route, or of requests that no rule takes; None where everything is as by default.
-    pub fn of_rule(&self, scope: Scope) -> Option<Node<RulePolicy>> {
+    pub fn of_rule(&self, scope: Scope, references: References) -> Option<Node<RulePolicy>> {
         let claims = self.claims_beyond_service(scope);
         if claims == Claims::default() {
             return None;
@@ -212,13 +213,20 @@ impl<'a> Policies<'a> {
         if let Some(known) = self.rules.borrow().get(&claims) {
             return known.clone();
         }
-        let mut policy = front_settings::rule_policy(&self.merged(claims));
+        let levels = self.levels(scope);
+        let mut policy =
+            front_settings::rule_policy(&self.merged(claims), &levels, references, scope);
         // What a listener says holds before its rules do.
         let own = [None, scope.route, None, None];
-        policy.sources = entry_settings::sources(self.levels(own), self.inputs);
+        policy.sources = entry_settings::sources(self.said(own), self.inputs);
         let node = (policy != RulePolicy::default()).then(|| self.earlier.rule_policy(policy));
         self.rules.borrow_mut().insert(claims, node.clone());
         node
+    }
+
+    /// Policies of a scope with the objects that hold them, the nearest first; without those of Services.
+    pub fn levels(&self, scope: Scope) -> Vec<Level<'a>> {
+        self.said(self.claims_beyond_service(scope)).collect()
     }
 
     fn claims(&self, scope: Scope, reached: &Reached) -> Claims {
@@ -234,7 +242,7 @@ impl<'a> Policies<'a> {
     }
 
     /// For what is not laid over each other.
-    fn levels(&self, claims: Claims) -> impl Iterator<Item = entry_settings::Level<'a>> {
+    fn said(&self, claims: Claims) -> impl Iterator<Item = Level<'a>> {
         let each = claims.into_iter().flatten().map(|claim| &self.edge.claims()[claim]);
         each.map(|claim| (&claim.object.id, claim.spec))
     }

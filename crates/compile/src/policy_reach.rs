@@ -1,34 +1,57 @@
-//! Sections of an EdgePolicy that can do nothing for its targets: what is settled with a client before a route or a
-//! Service is known.
+//! Sections of an EdgePolicy that can do nothing for any of its targets: what is settled with a client before a route
+//! is known is for Gateways, and what is settled before a backend is known is not for Services.
 
+use crate::answers;
 use crate::codes;
 use crate::report::Report;
 use manifest::Inputs;
 use manifest::kinds::edge_policy::EdgePolicy;
 use model::Kind;
-
-type Section = (&'static str, fn(&EdgePolicy) -> bool, &'static [Kind]);
+use model::answers::ConnectionLimits;
 
 /// With the kinds of targets that it is for.
+type Section = (&'static str, fn(&EdgePolicy) -> bool, &'static [Kind]);
+
+const ENTRY: &[Kind] = &[Kind::GATEWAY];
+const FRONT: &[Kind] = &[Kind::GATEWAY, Kind::HTTP_ROUTE, Kind::INGRESS];
+
 const SECTIONS: &[Section] = &[
-    ("tls", |policy| policy.tls.is_some(), &[Kind::GATEWAY]),
+    ("clientAddress", |policy| policy.client_address.is_some(), ENTRY),
+    ("acceptProxyProtocol", |policy| policy.accept_proxy_protocol.is_some(), ENTRY),
+    ("peers", |policy| policy.peers.is_some(), ENTRY),
+    ("sources", |policy| policy.sources.is_some(), FRONT),
+    ("tls", |policy| policy.tls.is_some(), ENTRY),
     ("clientCertificate", |policy| policy.client_certificate.is_some(), FRONT),
     ("strictTransportSecurity", |policy| policy.strict_transport_security.is_some(), FRONT),
+    ("errorPages", |policy| policy.error_pages.is_some(), FRONT),
+    ("maintenance", |policy| policy.maintenance.is_some(), FRONT),
+    ("defaultBackend", |policy| policy.default_backend.is_some(), ENTRY),
+    ("limits", |policy| policy.limits.is_some(), FRONT),
 ];
-
-const FRONT: &[Kind] = &[Kind::GATEWAY, Kind::HTTP_ROUTE];
 
 pub(crate) fn check(inputs: &Inputs, report: &mut Report) {
     for (object, policy) in inputs.edge_policies() {
-        for (section, _, kinds) in SECTIONS.iter().filter(|(_, is_written, _)| is_written(policy)) {
-            let is_idle = |kind: &str| !kinds.iter().any(|known| known.0 == kind);
+        let has = |kinds: &[Kind]| {
             let mut targets = policy.target_refs().iter();
-            let Some(target) = targets.find(|target| is_idle(&target.kind)) else { continue };
-            let message = format!("`{section}` has no effect on {} {}", target.kind, target.name);
-            let words: Vec<&str> = kinds.iter().map(|kind| kind.0).collect();
+            targets.any(|target| kinds.iter().any(|kind| *kind.0 == *target.kind))
+        };
+        let idle = SECTIONS.iter().filter(|(_, is_said, kinds)| is_said(policy) && !has(kinds));
+        let idle = idle.map(|(section, _, kinds)| (*section, format!("`{section}`"), *kinds));
+        // Some of its limits hold before a route is known.
+        let of_port = (limits_connections(policy) && has(FRONT) && !has(ENTRY))
+            .then(|| ("limits", "what `limits` says of connections".to_owned(), ENTRY));
+        for (section, what, kinds) in idle.chain(of_port) {
+            let kinds = kinds.iter().map(|kind| kind.0).collect::<Vec<_>>().join(" or ");
+            let message =
+                format!("{what} has no effect: it is for a {kinds}, and no target is one");
             report
-                .add(&codes::POLICY_SECTION_IDLE, &object.id, format!("spec.{section}"), message)
-                .help(format!("write it in a policy for a {}", words.join(" or ")));
+                .add(&codes::SECTION_IDLE, &object.id, format!("spec.{section}"), message)
+                .help(format!("add a target of kind {kinds}, or move it to a policy for one"));
         }
     }
+}
+
+fn limits_connections(policy: &EdgePolicy) -> bool {
+    let limits = policy.limits.as_ref().map(answers::connection_limits);
+    limits.is_some_and(|limits| limits != ConnectionLimits::default())
 }

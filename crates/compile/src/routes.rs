@@ -148,7 +148,7 @@ impl<'a> RuleDraft<'a> {
             cors: filters.cors,
             mirrors,
             persistence: persistence.map(|spec| Box::new(traffic::persistence(spec, &id))),
-            policy: self.references.policies.of_rule(self.scope),
+            policy: self.references.policies.of_rule(self.scope, self.references),
             action,
             id,
         })

@@ -45,6 +45,9 @@ pub(crate) trait Client {
 
     fn body(&self) -> &[u8];
 
+    /// No more bytes of the request's body are taken, instead of what the edge's own limit says.
+    fn limit_body(&mut self, bytes: u64);
+
     fn consume(&mut self, count: usize);
 
     /// Appends the request's trailer fields that may be forwarded, as field lines. Says whether there were any.

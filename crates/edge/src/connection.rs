@@ -4,6 +4,7 @@
 use crate::access::TlsFacts;
 use crate::config::Config;
 use crate::http1::{Http1, Next};
+use crate::port_limits::{self, PortLimits};
 use crate::tls::{self, HandshakeFault, PortTls};
 use crate::upstream::Ends;
 use crate::worker::Worker;
@@ -27,6 +28,8 @@ pub(crate) struct Connection {
     /// As written in the plan.
     pub port: u16,
     pub tls: Option<TlsFacts>,
+    /// None is the edge's own limits.
+    pub limits: Option<Arc<PortLimits>>,
     rare: Option<Box<Rare>>,
 }
 
@@ -40,7 +43,14 @@ struct Rare {
 
 impl Connection {
     pub fn new(peer: SocketAddr, port: u16) -> Connection {
-        Connection { peer, client: peer.ip().to_string(), port, tls: None, rare: None }
+        Connection {
+            peer,
+            client: peer.ip().to_string(),
+            port,
+            tls: None,
+            limits: None,
+            rare: None,
+        }
     }
 
     /// Who is at the other end, where the peer is another.
@@ -51,7 +61,11 @@ impl Connection {
     /// What a PROXY header tells: who connected to whom.
     fn behind(self, ProxyEnds { client, server }: ProxyEnds) -> Connection {
         let rare = Rare { local: Some(server), proxy: Some(self.peer) };
-        Connection { rare: Some(Box::new(rare)), ..Connection::new(client, self.port) }
+        Connection {
+            rare: Some(Box::new(rare)),
+            limits: self.limits,
+            ..Connection::new(client, self.port)
+        }
     }
 
     /// Asks the system where the client connected to, where that may be told to a backend and is not known.
@@ -66,6 +80,10 @@ impl Connection {
 
     pub fn scheme(&self) -> Protocol {
         if self.tls.is_some() { Protocol::Https } else { Protocol::Http }
+    }
+
+    pub fn limits(&self) -> &PortLimits {
+        self.limits.as_deref().unwrap_or(&port_limits::DEFAULT)
     }
 
     /// A connection that is older than the policy by which backends are told of it, on a port of every address, is said
@@ -84,12 +102,12 @@ impl Connection {
 pub(crate) async fn serve(worker: &Rc<Worker>, port: u16, io: TcpStream, peer: SocketAddr) {
     // A socket that cannot be told to send at once still works.
     let _ = io.set_nodelay(true);
-    let (tls, entry) = match worker.view().port(port) {
-        Some(plan) => (plan.tls.clone(), plan.entry.clone()),
+    let (tls, entry, limits) = match worker.view().port(port) {
+        Some(plan) => (plan.tls.clone(), plan.entry.clone(), plan.limits.clone()),
         None => return,
     };
     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-    let mut connection = Connection::new(peer, port);
+    let mut connection = Connection { limits, ..Connection::new(peer, port) };
     connection.learn_local(worker, &io);
     let deadline = worker.deadlines.register();
     if let Some(entry) = entry {

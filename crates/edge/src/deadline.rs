@@ -135,6 +135,12 @@ impl Deadline {
         self.store();
     }
 
+    /// An earlier stall time, in milliseconds since the worker began; a later one changes nothing.
+    pub fn hasten(&self, at_ms: u64) {
+        self.at_ms.set(self.at_ms.get().min(at_ms));
+        self.store();
+    }
+
     /// No stall time.
     pub fn lift(&self) {
         self.at_ms.set(NEVER);

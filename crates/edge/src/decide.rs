@@ -3,12 +3,12 @@
 
 use crate::caller::{self, Told};
 use crate::connection::Connection;
+use crate::page::Turned;
 use crate::refusal::{Cause, Refusal};
 use crate::view::{EdgeView, RulePlan};
 use h1::target::{Normal, normalize};
-use h1::{Framing, HeaderList, Known, Method, RequestHead};
+use h1::{HeaderList, Known, Method, RequestHead};
 use model::front::ClientAddress;
-use model::limits::REQUEST_BODY_BYTES;
 use routing::{Headers, Request};
 
 /// A request's head with the bytes that its spans lie in.
@@ -56,43 +56,44 @@ pub(crate) fn decide<'v, 'a>(
     request: Head<'a>,
     (host, normal, told): (&mut String, &'a mut Vec<u8>, &mut Told),
     matching: &mut routing::Scratch,
-) -> Result<Decided<'v, 'a>, Refusal> {
+) -> Result<Decided<'v, 'a>, Turned<'v>> {
     *told = Told::default();
     normal_host(request.authority(), host);
-    check_message(request.head)?;
+    if request.head.method == Method::Connect {
+        return Err(turned(Cause::ConnectMethod));
+    }
     let path = normalize(request.head.path_and_query(request.bytes), normal);
     let port = view.router().port(connection.port, connection.scheme());
-    let port = port.ok_or(Refusal::Edge(Cause::NoListener))?;
+    let port = port.ok_or(turned(Cause::NoListener))?;
     if let Some(tls) = &connection.tls
         && port.is_misdirected(tls.server_name.as_deref(), host)
     {
-        return Err(Refusal::Edge(Cause::Misdirected));
+        return Err(turned(Cause::Misdirected));
     }
-    let listener = port.listener(host).ok_or(Refusal::Edge(Cause::NoListener))?;
+    let listener = port.listener(host).ok_or(turned(Cause::NoListener))?;
     let policy = listener.listener().policy.as_deref();
     if connection.tls.as_ref().is_some_and(|tls| !view.is_trusted_alike(listener, tls)) {
-        return Err(Refusal::Edge(Cause::Misdirected));
+        return Err(turned(Cause::Misdirected));
     }
     if let Some(policy) = policy {
-        *told = caller::admit(policy, connection, request)?;
+        let admitted = caller::admit(policy, connection, request);
+        *told =
+            admitted.map_err(|refusal| Turned { refusal, answers: view.unmatched(listener) })?;
     }
     let method = request.head.method_span.of(request.bytes);
     let wanted = Request { method, path: path.path, query: path.query, headers: &request };
     let matched = listener.select(host, &wanted, matching);
-    let matched = matched.ok_or(Refusal::Edge(Cause::NoRoute))?;
-    let rule = view.rule(listener, matched.slot).ok_or(Refusal::Edge(Cause::NoRoute))?;
+    let rule = matched.as_ref().and_then(|matched| view.rule(listener, matched.slot));
+    let (Some(matched), Some(rule)) = (matched, rule) else {
+        let answers = view.unmatched(listener);
+        return Err(Turned { refusal: Refusal::Edge(Cause::NoRoute), answers });
+    };
     let trust = policy.and_then(|policy| policy.client_address.as_ref());
     Ok(Decided { rule, trust, path, matched_prefix_len: matched.matched_prefix_len })
 }
 
-fn check_message(head: &RequestHead) -> Result<(), Refusal> {
-    match (head.method, head.framing) {
-        (Method::Connect, _) => Err(Refusal::Edge(Cause::ConnectMethod)),
-        (_, Framing::Length(length)) if length > REQUEST_BODY_BYTES => {
-            Err(Refusal::Edge(Cause::BodyTooLarge))
-        }
-        _ => Ok(()),
-    }
+fn turned<'v>(cause: Cause) -> Turned<'v> {
+    Turned { refusal: Refusal::Edge(cause), answers: None }
 }
 
 /// Lower case, without port and trailing dot. The codec has accepted the authority, so it has a host.

@@ -3,8 +3,10 @@
 
 use crate::access::{AccessRecord, Trace};
 use crate::additions::Additions;
+use crate::answers::Answers;
 use crate::balance::{self, Picked, pick};
 use crate::caller::{self, Caller, Told};
+use crate::care::Care;
 use crate::changes::Changes;
 use crate::client::Client;
 use crate::connection::Connection;
@@ -13,6 +15,7 @@ use crate::decide::{Decided, Head, decide};
 use crate::forward::{Route, Run};
 use crate::ids::RequestId;
 use crate::mirror::{Draft, Tee};
+use crate::page::{self, Scene, Turned};
 use crate::pump::Terms;
 use crate::refusal::{Cause, Media, Refusal};
 use crate::reply::Reply;
@@ -21,8 +24,9 @@ use crate::sticky::Visit;
 use crate::strict_transport;
 use crate::view::{Backends, EdgeView, RuleAction, RulePlan};
 use crate::worker::Worker;
-use h1::{HeaderList, Known, Method, RequestHead};
+use h1::{Framing, HeaderList, Method, RequestHead};
 use model::edge::Redirect;
+use model::limits::REQUEST_BODY_BYTES;
 use routing::RedirectRequest;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -74,8 +78,16 @@ pub(crate) async fn serve<C: Client>(
     let mut additions = std::mem::take(&mut scratch.additions);
     let step = plan(received, client, scratch, &view, (&id, &mut additions));
     let rule = step.rule();
+    let answers = rule.and_then(|rule| rule.answers.as_deref());
+    if let Some(bytes) = answers.and_then(|answers| answers.limits.body_bytes) {
+        client.limit_body(bytes);
+    }
     match step {
         Step::Forward(route, terms) => {
+            let backend = Some(route.backend.number);
+            let scene = Scene { view: &view, rule, backend };
+            let care = answers.and_then(|answers| care(answers, received, client, scratch));
+            let terms = Terms { care: care.as_deref(), ..terms };
             let limits = route.rule.timeouts.request;
             deadline.cap_at(trace.started, limits);
             let run = Run::new(received, &view, route, terms);
@@ -93,9 +105,12 @@ pub(crate) async fn serve<C: Client>(
             if let Err(refusal) = result {
                 additions.truncate(lines);
                 strict_transport::add(connection, &view, (rule, &scratch.host), &mut additions);
-                let media = media(received, client, scratch);
-                let reply = reply(received, &id, &additions);
-                reply.refuse(client, refusal, media, &mut trace).await;
+                for (name, value) in care.iter().flat_map(|care| care.kept()) {
+                    additions.set(name, &[&value]);
+                }
+                let turned = (Turned { refusal, answers }, scene);
+                let head = (&id, &mut additions);
+                page::refuse(received, (client, scratch), turned, head, &mut trace).await;
             }
         }
         Step::Preflight(rule) => {
@@ -105,11 +120,11 @@ pub(crate) async fn serve<C: Client>(
             let reply = reply(received, &id, &additions);
             reply.redirect(client, (rule, status, &location), &mut trace).await;
         }
-        Step::Refuse(_, refusal) => {
+        Step::Refuse(_, turned) => {
             strict_transport::add(connection, &view, (rule, &scratch.host), &mut additions);
-            let media = media(received, client, scratch);
-            let reply = reply(received, &id, &additions);
-            reply.refuse(client, refusal, media, &mut trace).await;
+            let scene = Scene { view: &view, rule, backend: None };
+            let (turned, head) = ((turned, scene), (&id, &mut additions));
+            page::refuse(received, (client, scratch), turned, head, &mut trace).await;
         }
     }
     deadline.cap_at(trace.started, None);
@@ -118,7 +133,11 @@ pub(crate) async fn serve<C: Client>(
     scratch.additions = additions;
 }
 
-fn reply<'a>(received: Received<'a>, id: &'a RequestId, additions: &'a Additions) -> Reply<'a> {
+pub(crate) fn reply<'a>(
+    received: Received<'a>,
+    id: &'a RequestId,
+    additions: &'a Additions,
+) -> Reply<'a> {
     let Received { site: Site { worker, deadline, .. }, head } = received;
     Reply { worker, deadline, is_head: head.method == Method::Head, id, additions }
 }
@@ -146,7 +165,7 @@ enum Step<'v> {
     Forward(Route<'v>, Terms<'v>),
     Preflight(&'v RulePlan),
     Redirect(&'v RulePlan, u16, Vec<u8>),
-    Refuse(Option<&'v RulePlan>, Refusal),
+    Refuse(Option<&'v RulePlan>, Turned<'v>),
 }
 
 impl<'v> Step<'v> {
@@ -174,17 +193,29 @@ fn plan<'v, C: Client>(
     let memory = (&mut *host, normal, &mut *told);
     let decided = match decide(view, connection, request, memory, &mut matching) {
         Ok(decided) => decided,
-        Err(refusal) => return Step::Refuse(None, refusal),
+        Err(turned) => {
+            let turned = closed(turned.answers, Caller { connection, told: *told }, additions)
+                .unwrap_or(turned);
+            return Step::Refuse(None, turned);
+        }
     };
     let (rule, caller) = (decided.rule, Caller { connection, told: *told });
+    let answers = rule.answers.as_deref();
+    let turn = |refusal| Step::Refuse(Some(rule), Turned { refusal, answers });
     if rule.policy.as_ref().is_some_and(|policy| caller::is_refused(policy, caller)) {
-        return Step::Refuse(Some(rule), Refusal::Edge(Cause::SourceRefused));
+        return turn(Refusal::Edge(Cause::SourceRefused));
+    }
+    if let Some(turned) = closed(answers, caller, additions) {
+        return Step::Refuse(Some(rule), turned);
+    }
+    if is_too_long(head, answers) {
+        return turn(Refusal::Edge(Cause::BodyTooLarge));
     }
     if rule.cors.as_ref().is_some_and(|cors| cors.judge(request, additions)) {
         return Step::Preflight(rule);
     }
     match &rule.action {
-        RuleAction::Fail { status } => Step::Refuse(Some(rule), Refusal::Rule { status: *status }),
+        RuleAction::Fail { status } => turn(Refusal::Rule { status: *status }),
         RuleAction::Redirect(redirect) => {
             let location = location(received, (request, caller), &decided, (redirect, host));
             Step::Redirect(rule, redirect.status, location)
@@ -222,9 +253,39 @@ fn plan<'v, C: Client>(
                 Picked::InvalidBackend => Cause::InvalidBackend,
                 Picked::NoWeight => Cause::NoWeight,
             };
-            Step::Refuse(Some(rule), Refusal::Edge(cause))
+            turn(Refusal::Edge(cause))
         }
     }
+}
+
+/// Maintenance comes before everything else that a rule says.
+fn closed<'v>(
+    answers: Option<&'v Answers>,
+    caller: Caller<'_>,
+    additions: &mut Additions,
+) -> Option<Turned<'v>> {
+    let (refusal, retry_after) = answers?.turns_away(caller.ip())?;
+    if let Some(seconds) = retry_after {
+        additions.set(b"retry-after", &[seconds.as_bytes()]);
+    }
+    Some(Turned { refusal, answers })
+}
+
+/// What the attempts of a request are to mind.
+fn care<'v, C: Client>(
+    answers: &'v Answers,
+    received: Received<'_>,
+    client: &C,
+    scratch: &Scratch,
+) -> Option<Box<Care<'v>>> {
+    let request = Head { bytes: client.request(), head: received.head, list: &scratch.request };
+    Care::of(answers, page::takes_pages(request))
+}
+
+/// Of a body whose length is announced.
+fn is_too_long(head: &RequestHead, answers: Option<&Answers>) -> bool {
+    let limit = answers.and_then(|answers| answers.limits.body_bytes);
+    matches!(head.framing, Framing::Length(length) if length > limit.unwrap_or(REQUEST_BODY_BYTES))
 }
 
 /// Where the session of a request is, if it is anywhere: the backend, and the endpoint's place in it.
@@ -250,6 +311,7 @@ fn terms<'v>(request: Head<'_>, id: &'v RequestId) -> Terms<'v> {
         asks_upgrade: request_head::upgrade(request).is_some(),
         response_edits: None,
         again_on: None,
+        care: None,
         id,
     }
 }
@@ -288,11 +350,6 @@ fn location(
     let mut location = Vec::new();
     routing::redirect_location(redirect, &request, public_port, &mut location);
     location
-}
-
-fn media<C: Client>(received: Received<'_>, client: &C, scratch: &Scratch) -> Media {
-    let request = Head { bytes: client.request(), head: received.head, list: &scratch.request };
-    Media::of(request.find(Known::Accept).unwrap_or_default())
 }
 
 /// Counters and, where it is on, the access log.

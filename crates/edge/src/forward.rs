@@ -194,6 +194,9 @@ impl<'a> Run<'a> {
             self.observe(&mut load, if is_error { Outcome::ServerError } else { Outcome::Success });
             return Ok(Ended::Whole);
         };
+        if aftermath.reusable {
+            worker.pool.put(peer, upstream);
+        }
         // A connection that was kept may end at any moment: that says nothing about the endpoint.
         if blames_endpoint(fault) && !(was_reused && fault == Fault::NoResponse) {
             self.observe(&mut load, outcome(fault));
@@ -250,6 +253,11 @@ impl<'a> Run<'a> {
         let Some(refusal) = refusal.filter(|_| !aftermath.head_sent) else {
             trace.refusal = Some(match fault {
                 Fault::Client(_) => "client-gone",
+                Fault::Slow(slow) => {
+                    let refusal = Refusal::Edge(slow.cause());
+                    self.received.site.worker.counters().refusal(refusal);
+                    refusal.slug()
+                }
                 _ => failure.map_or("client-gone", UpstreamFailure::slug),
             });
             client.abort();
@@ -470,13 +478,13 @@ fn is_idempotent(method: Method) -> bool {
 }
 
 fn blames_endpoint(fault: Fault) -> bool {
-    !matches!(fault, Fault::Client(_) | Fault::ClientTimeout | Fault::NotProcessed)
+    !matches!(fault, Fault::Client(_) | Fault::ClientTimeout | Fault::Slow(_) | Fault::NotProcessed)
 }
 
 fn outcome(fault: Fault) -> Outcome {
     match fault {
-        Fault::Status(500..) => Outcome::ServerError,
-        Fault::Status(_) => Outcome::Success,
+        Fault::Status(500..) | Fault::Replaced(500..) => Outcome::ServerError,
+        Fault::Status(_) | Fault::Replaced(_) => Outcome::Success,
         _ => Outcome::Failure,
     }
 }
@@ -491,6 +499,8 @@ fn verdict(fault: Fault) -> (Option<UpstreamFailure>, Option<Refusal>) {
         Fault::Timeout(Passed::Cap) => (UpstreamFailure::Timeout, Cause::RouteTimeout),
         Fault::Timeout(Passed::Stall) => (UpstreamFailure::Timeout, Cause::BackendTimeout),
         Fault::Status(_) => return (None, Some(Refusal::Edge(Cause::BadResponse))),
+        Fault::Replaced(status) => return (None, Some(Refusal::Replaced { status })),
+        Fault::Slow(slow) => return (None, Some(Refusal::Edge(slow.cause()))),
         Fault::ClientTimeout => return (None, Some(Refusal::Edge(Cause::RequestTimeout))),
         Fault::Client(ClientFault::Gone) => return (None, None),
         Fault::Client(ClientFault::TooLarge) => {

@@ -51,7 +51,8 @@ pub(crate) struct Http1<'w, S> {
     decoder: BodyDecoder,
     /// Decoded bytes of the body, by their place in `input`.
     window: Range<usize>,
-    body_bytes: u64,
+    /// What may still come of the body.
+    body_left: u64,
     output: Vec<u8>,
     sent: usize,
     outgoing: Outgoing,
@@ -109,7 +110,7 @@ impl<'w, S: Io> Http1<'w, S> {
             head_len: 0,
             decoder: BodyDecoder::new(Framing::None),
             window: 0..0,
-            body_bytes: 0,
+            body_left: 0,
             output: Vec::new(),
             sent: 0,
             outgoing: Outgoing::Plain,
@@ -129,7 +130,7 @@ impl<'w, S: Io> Http1<'w, S> {
 
     pub async fn serve(&mut self) -> Next {
         // The first head has to come as soon as the connection is there.
-        self.deadline.stall_after(limits::HEAD_TIMEOUT_MS);
+        self.deadline.stall_after(self.connection.limits().head_timeout_ms);
         loop {
             let mut scratch = None;
             let arrival = poll_fn(|cx| self.poll_head(&mut scratch, cx)).await;
@@ -157,8 +158,8 @@ impl<'w, S: Io> Http1<'w, S> {
             }
             // What is left is the beginning of the next head.
             let limit = match self.input {
-                Some(_) => limits::HEAD_TIMEOUT_MS,
-                None => limits::IDLE_TIMEOUT_MS,
+                Some(_) => self.connection.limits().head_timeout_ms,
+                None => self.connection.limits().idle_timeout_ms,
             };
             self.deadline.stall_after(limit);
         }
@@ -183,7 +184,7 @@ impl<'w, S: Io> Http1<'w, S> {
         self.head_len = head.len;
         self.decoder = BodyDecoder::new(head.framing);
         self.window = 0..0;
-        self.body_bytes = 0;
+        self.body_left = limits::REQUEST_BODY_BYTES;
         self.version = head.version;
         self.keep_alive = head.keep_alive;
         self.awaits_continue = head.expect_continue;
@@ -208,8 +209,10 @@ impl<'w, S: Io> Http1<'w, S> {
     ) -> Poll<Arrival> {
         loop {
             if let Some(input) = &self.input {
+                let limits = &self.connection.limits().head;
                 let scratch = scratch.get_or_insert_with(|| self.worker.scratch());
-                if let Some(arrival) = first_look(self.may_be_http2, input.data(), scratch) {
+                if let Some(arrival) = first_look(self.may_be_http2, input.data(), scratch, limits)
+                {
                     self.may_be_http2 &= matches!(arrival, Arrival::Http2);
                     return Poll::Ready(arrival);
                 }
@@ -217,7 +220,7 @@ impl<'w, S: Io> Http1<'w, S> {
             let is_new = self.input.is_none();
             match poll_fill(&mut self.io, &mut self.input, &self.worker.buffers, cx) {
                 Poll::Ready(Ok(1..)) if is_new => {
-                    self.deadline.stall_after(limits::HEAD_TIMEOUT_MS)
+                    self.deadline.stall_after(self.connection.limits().head_timeout_ms)
                 }
                 Poll::Ready(Ok(1..)) => {}
                 Poll::Ready(Ok(0)) if !is_new => {
@@ -331,7 +334,11 @@ impl<'w, S: Io> Http1<'w, S> {
         let step = self.decoder.decode(data, &LIMITS).map_err(ClientFault::Message)?;
         let found = match step.event {
             Event::Data(range) => {
-                self.body_bytes += range.len() as u64;
+                match self.body_left.checked_sub(range.len() as u64) {
+                    Some(left) => self.body_left = left,
+                    None if self.tunnel => {}
+                    None => return Err(ClientFault::TooLarge),
+                }
                 self.window = start + range.start..start + range.end;
                 Some(Body::Data)
             }
@@ -340,9 +347,6 @@ impl<'w, S: Io> Http1<'w, S> {
         };
         if let Some(input) = &mut self.input {
             input.consume(step.consumed);
-        }
-        if self.body_bytes > limits::REQUEST_BODY_BYTES && !self.tunnel {
-            return Err(ClientFault::TooLarge);
         }
         Ok(found)
     }
@@ -434,7 +438,12 @@ impl Lines for Written<'_> {
 }
 
 /// What the bytes so far are; none when more are needed.
-fn first_look(may_be_http2: bool, data: &[u8], scratch: &mut Scratch) -> Option<Arrival> {
+fn first_look(
+    may_be_http2: bool,
+    data: &[u8],
+    scratch: &mut Scratch,
+    limits: &h1::Limits,
+) -> Option<Arrival> {
     if may_be_http2 {
         match h1::is_http2_preface(data) {
             Preface::Yes => return Some(Arrival::Http2),
@@ -442,7 +451,7 @@ fn first_look(may_be_http2: bool, data: &[u8], scratch: &mut Scratch) -> Option<
             Preface::No => {}
         }
     }
-    match h1::parse_request(data, &mut scratch.request, &LIMITS) {
+    match h1::parse_request(data, &mut scratch.request, limits) {
         Ok(None) => None,
         Ok(Some(head)) => Some(Arrival::Head(head)),
         Err(refusal) => Some(Arrival::Refused(Refusal::Message(refusal.reason))),
@@ -471,6 +480,10 @@ impl<S: Io> Client for Http1<'_, S> {
 
     fn body(&self) -> &[u8] {
         self.input.as_ref().map(|input| input.at(self.window.clone())).unwrap_or_default()
+    }
+
+    fn limit_body(&mut self, bytes: u64) {
+        self.body_left = bytes;
     }
 
     fn consume(&mut self, count: usize) {

@@ -7,6 +7,7 @@ use crate::deadline::Deadline;
 use crate::http2_budget::Budget;
 use crate::http2_io::{Drain, gather};
 use crate::http2_stream;
+use crate::port_limits::PortLimits;
 use crate::transport::Io;
 use crate::worker::Worker;
 use bytes::Bytes;
@@ -21,16 +22,9 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-/// Streams that a client may have open at once: all of them may be given up together.
-const STREAMS: u32 = 100;
-/// Streams that a client opened and reset before they were looked at: beyond it is an attack (CVE-2023-44487).
-const PENDING_RESETS: usize = 50;
 /// Streams that we remember after a reset of ours, and resets that a client's faults may provoke.
 const RESETS: usize = 50;
 const FAULT_RESETS: usize = 50;
-const STREAM_WINDOW_BYTES: u32 = 256 << 10;
-const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
-const SEND_BUFFER_BYTES: usize = 64 << 10;
 /// What a client gets to say goodbye.
 const FAREWELL_MS: u64 = 1_000;
 
@@ -42,6 +36,7 @@ pub(crate) struct Load {
     streams: Cell<usize>,
     deadline: Deadline,
     budget: Rc<Budget>,
+    idle_timeout_ms: u64,
 }
 
 impl Load {
@@ -53,7 +48,7 @@ impl Load {
     pub fn end(&self) {
         self.streams.set(self.streams.get() - 1);
         if self.streams.get() == 0 {
-            self.deadline.stall_after(limits::IDLE_TIMEOUT_MS);
+            self.deadline.stall_after(self.idle_timeout_ms);
         }
     }
 }
@@ -68,12 +63,13 @@ pub(crate) async fn serve<S: Io>(
 ) {
     // The first request has to be whole in this time, as in HTTP/1.1. A header block without its end is not seen from
     // outside of `h2`: one that comes later ends with the connection's idle time.
-    deadline.stall_after(limits::HEAD_TIMEOUT_MS);
-    let budget = Rc::new(Budget::new(Instant::now()));
+    let PortLimits { head_timeout_ms, idle_timeout_ms, streams, .. } = *connection.limits();
+    deadline.stall_after(head_timeout_ms);
+    let budget = Rc::new(Budget::new(Instant::now(), streams));
     let (io, drain) = gather(io, first, Some(Rc::clone(&budget)));
-    let load = Rc::new(Load { streams: Cell::new(0), deadline, budget });
+    let load = Rc::new(Load { streams: Cell::new(0), deadline, budget, idle_timeout_ms });
     let handshake = {
-        let mut handshake = pin!(settings().handshake(io));
+        let mut handshake = pin!(settings(streams).handshake(io));
         poll_fn(|cx| {
             let polled = handshake.as_mut().poll(cx);
             let drained = drain.poll(cx);
@@ -91,17 +87,17 @@ pub(crate) async fn serve<S: Io>(
     }
 }
 
-fn settings() -> Builder {
+fn settings(streams: u32) -> Builder {
     let mut builder = Builder::new();
     builder
-        .max_concurrent_streams(STREAMS)
+        .max_concurrent_streams(streams)
         .max_header_list_size(limits::HTTP2_HEADER_LIST_BYTES as u32)
-        .max_pending_accept_reset_streams(PENDING_RESETS)
+        .max_pending_accept_reset_streams(limits::HTTP2_PENDING_RESETS)
         .max_concurrent_reset_streams(RESETS)
         .max_local_error_reset_streams(Some(FAULT_RESETS))
-        .initial_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .max_send_buffer_size(SEND_BUFFER_BYTES);
+        .initial_window_size(limits::HTTP2_STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(limits::HTTP2_CONNECTION_WINDOW_BYTES)
+        .max_send_buffer_size(limits::HTTP2_SEND_BUFFER_BYTES);
     builder
 }
 

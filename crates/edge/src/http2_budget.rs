@@ -20,6 +20,8 @@ const DATA: u8 = 0;
 const RST_STREAM: u8 = 3;
 
 pub(crate) struct Budget {
+    /// Resets that are forgiven.
+    most: u32,
     /// Frames that say so: streams that nobody has looked at yet count too.
     resets: Cell<u32>,
     /// Requests that were given up, whoever reset their stream.
@@ -38,10 +40,13 @@ struct Meter {
 }
 
 impl Budget {
-    pub fn new(now: Instant) -> Budget {
+    /// All streams that may be open may be given up together.
+    pub fn new(now: Instant, streams: u32) -> Budget {
+        let most = RESETS.max(streams);
         Budget {
-            resets: Cell::new(RESETS),
-            given_up: Cell::new(RESETS),
+            most,
+            resets: Cell::new(most),
+            given_up: Cell::new(most),
             overhead: Cell::new(OVERHEAD_BYTES),
             since: Cell::new(now),
             meter: RefCell::new(Meter { head: [0; 9], held: 0, skip: PREFACE_BYTES }),
@@ -70,7 +75,7 @@ impl Budget {
     /// A request was answered to its end.
     pub fn answered(&self) {
         for left in [&self.resets, &self.given_up] {
-            left.set((left.get() + 1).min(RESETS));
+            left.set((left.get() + 1).min(self.most));
         }
         self.give_back(REQUEST_BYTES);
     }
@@ -153,7 +158,7 @@ mod tests {
     #[test]
     fn resets_use_it_up_and_answers_give_back() {
         let now = Instant::now();
-        let budget = Budget::new(now);
+        let budget = Budget::new(now, 1);
         budget.received(PREFACE);
         for _ in 0..RESETS - 1 {
             budget.received(&frame(RST_STREAM, 4));
@@ -169,7 +174,7 @@ mod tests {
     #[test]
     fn requests_that_were_given_up_use_it_up_whoever_reset_them() {
         let now = Instant::now();
-        let budget = Budget::new(now);
+        let budget = Budget::new(now, 1);
         (0..RESETS - 1).for_each(|_| budget.given_up());
         assert!(!budget.is_used_up(|| now));
         budget.given_up();
@@ -181,7 +186,7 @@ mod tests {
     #[test]
     fn content_costs_nothing_and_time_gives_back() {
         let now = Instant::now();
-        let budget = Budget::new(now);
+        let budget = Budget::new(now, 1);
         budget.received(PREFACE);
         (0..1_000).for_each(|_| budget.received(&frame(DATA, 16_384)));
         assert!(!budget.is_used_up(|| now));

@@ -150,10 +150,27 @@ impl<C: Client> Http2Pump<'_, C> {
         if self.poll_down(cx)?.is_ready() {
             return Poll::Ready(Ok(()));
         }
+        self.keep_pace();
         self.deadline.poll(cx).map(|passed| Err(self.timeout(passed)))
     }
 
+    /// Where the client is to keep a rate, its deadline is when it is below.
+    fn keep_pace(&self) {
+        let Some(care) = self.terms.care else { return };
+        let sends = self.up.state == UpState::Read && self.up.waits_for_client;
+        let is_offered = !self.down.piece.is_empty() || self.down.state == DownState::Finish;
+        let upload = (self.trace.bytes_in, sends);
+        let download = (self.trace.bytes_out, self.down.head_sent && is_offered);
+        if let Some(at_ms) = care.pace(self.worker.deadlines.now_ms(), upload, download) {
+            self.deadline.hasten(at_ms);
+        }
+    }
+
     fn timeout(&self, passed: Passed) -> Fault {
+        let slow = self.terms.care.filter(|_| passed == Passed::Stall);
+        if let Some(slow) = slow.and_then(|care| care.slow(self.worker.deadlines.now_ms())) {
+            return Fault::Slow(slow);
+        }
         match passed {
             // The origin has spoken, and the client does not read it.
             Passed::Stall if self.down.state == DownState::Interim => {
@@ -170,7 +187,13 @@ impl<C: Client> Http2Pump<'_, C> {
     }
 
     fn progress(&self) {
-        self.deadline.stall_after(BODY_STALL_TIMEOUT_MS);
+        self.deadline.stall_after(self.body_timeout().unwrap_or(BODY_STALL_TIMEOUT_MS));
+    }
+
+    /// What a policy says of a body that is under way. How long an origin thinks is another matter.
+    fn body_timeout(&self) -> Option<u64> {
+        let is_body = self.up.state == UpState::Read || self.down.state == DownState::Body;
+        self.terms.care.filter(|_| is_body)?.body_timeout_ms
     }
 
     fn poll_up(&mut self, cx: &mut Context<'_>) -> Result<(), Fault> {
@@ -296,7 +319,12 @@ impl<C: Client> Http2Pump<'_, C> {
         self.down.list.clear();
         let parsed = h1::parse_response(bytes, self.down.list, self.terms.method, &LIMITS);
         let head = parsed.ok().flatten().ok_or(Fault::Malformed)?;
-        self.terms.pass(head.status, self.up.took_body)?;
+        if let Err(fault) = self.terms.pass(head.status, self.up.took_body) {
+            if let Some(care) = self.terms.care {
+                care.keep(bytes, self.down.list);
+            }
+            return Err(fault);
+        }
         let response = Response {
             status: head.status,
             reason: encode::reason_phrase(head.status).as_bytes(),

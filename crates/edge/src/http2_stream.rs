@@ -12,7 +12,7 @@ use crate::connection::Connection;
 use crate::exchange::{self, Site};
 use crate::http2_budget::Budget;
 use crate::refusal::Refusal;
-use crate::worker::{LIMITS, Worker};
+use crate::worker::Worker;
 use bytes::{Buf, Bytes};
 use h1::{Framing, Known, Trailers, encode};
 use h2::server::SendResponse;
@@ -39,7 +39,7 @@ pub(crate) async fn serve(
     let faults = write_head(&parts, body.is_end_stream(), &mut bytes);
     let mut scratch = worker.scratch();
     let parsed = match faults {
-        Ok(()) => h1::parse_request(&bytes, &mut scratch.request, &LIMITS),
+        Ok(()) => h1::parse_request(&bytes, &mut scratch.request, &connection.limits().head),
         Err(reason) => Err(reason.in_request()),
     };
     let deadline = worker.deadlines.register();
@@ -132,7 +132,8 @@ struct Http2Stream {
     bytes: Vec<u8>,
     body: RecvStream,
     piece: Bytes,
-    body_bytes: u64,
+    /// What may still come of the body.
+    body_left: u64,
     trailers: Option<HeaderMap>,
     respond: SendResponse<Bytes>,
     send: Option<SendStream<Bytes>>,
@@ -155,7 +156,7 @@ impl Http2Stream {
             bytes,
             body,
             piece: Bytes::new(),
-            body_bytes: 0,
+            body_left: REQUEST_BODY_BYTES,
             trailers: None,
             respond,
             send: None,
@@ -213,9 +214,9 @@ impl Client for Http2Stream {
                     return Poll::Ready(Ok(Body::End));
                 }
             }
-            self.body_bytes += self.piece.len() as u64;
-            if self.body_bytes > REQUEST_BODY_BYTES {
-                return Poll::Ready(Err(ClientFault::TooLarge));
+            match self.body_left.checked_sub(self.piece.len() as u64) {
+                Some(left) => self.body_left = left,
+                None => return Poll::Ready(Err(ClientFault::TooLarge)),
             }
         }
         Poll::Ready(Ok(Body::Data))
@@ -223,6 +224,10 @@ impl Client for Http2Stream {
 
     fn body(&self) -> &[u8] {
         &self.piece
+    }
+
+    fn limit_body(&mut self, bytes: u64) {
+        self.body_left = bytes;
     }
 
     fn consume(&mut self, count: usize) {

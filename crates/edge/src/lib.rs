@@ -13,9 +13,11 @@
 
 mod access;
 mod additions;
+mod answers;
 mod balance;
 mod buffers;
 mod caller;
+mod care;
 mod changes;
 mod client;
 mod client_certificate;
@@ -44,6 +46,8 @@ mod listen;
 mod live;
 mod metrics;
 mod mirror;
+mod page;
+mod port_limits;
 mod proxy_protocol;
 mod pump;
 mod refusal;

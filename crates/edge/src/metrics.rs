@@ -163,6 +163,7 @@ impl WorkerCounters {
         match refusal {
             Refusal::Edge(cause) => self.causes[cause as usize].add(1),
             Refusal::Rule { .. } => self.causes[Cause::RuleFails as usize].add(1),
+            Refusal::Replaced { .. } => self.causes[Cause::Replaced as usize].add(1),
             Refusal::Message(reason) => {
                 if let Some(counter) = self.messages.get(reason as usize) {
                     counter.add(1);

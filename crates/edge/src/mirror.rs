@@ -266,6 +266,10 @@ impl<C: Client> Client for Tee<'_, C> {
         self.client.body()
     }
 
+    fn limit_body(&mut self, bytes: u64) {
+        self.client.limit_body(bytes);
+    }
+
     fn consume(&mut self, count: usize) {
         self.keep(count);
         self.client.consume(count);
@@ -354,6 +358,7 @@ async fn send(worker: &Worker, peer: Peer<'_>, head: &mut Vec<u8>, whole: &Whole
         asks_upgrade: false,
         response_edits: None,
         again_on: None,
+        care: None,
         id: &whole.id,
     };
     let (mut copy, mut list) = (Copied { whole, taken: 0 }, HeaderList::new());
@@ -385,6 +390,9 @@ impl Client for Copied<'_> {
     fn body(&self) -> &[u8] {
         &self.whole.body[self.taken..]
     }
+
+    /// The copy is of what was taken.
+    fn limit_body(&mut self, _: u64) {}
 
     fn consume(&mut self, count: usize) {
         self.taken += count;

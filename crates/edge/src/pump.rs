@@ -9,6 +9,7 @@
 use crate::access::Trace;
 use crate::additions::ResponseEdits;
 use crate::buffers::Buffer;
+use crate::care::{Care, Slow};
 use crate::client::{Body, Client, ClientFault, Fields, Follow, Response};
 use crate::deadline::{Deadline, Passed};
 use crate::ids::RequestId;
@@ -36,11 +37,15 @@ pub(crate) enum Fault {
     Malformed,
     /// A response that is not passed on, because another attempt is to be made.
     Status(u16),
+    /// A response that is not passed on, because a page is to be sent instead.
+    Replaced(u16),
     /// The body of the response ended early or is malformed.
     Truncated,
     Timeout(Passed),
     /// The body of the request did not come in time.
     ClientTimeout,
+    /// The client is below the rate that it is to keep.
+    Slow(Slow),
     Client(ClientFault),
 }
 
@@ -53,6 +58,8 @@ pub(crate) struct Terms<'a> {
     /// Says of the status of a response whether another attempt is to be made instead of passing it on.
     pub again_on: Option<&'a dyn Fn(u16) -> bool>,
     pub response_edits: Option<ResponseEdits<'a>>,
+    /// What a policy asks beside that.
+    pub care: Option<&'a Care<'a>>,
     pub id: &'a RequestId,
 }
 
@@ -61,6 +68,9 @@ impl Terms<'_> {
     pub fn pass(&self, status: u16, took_body: bool) -> Result<(), Fault> {
         match self.again_on.filter(|_| !took_body) {
             Some(again_on) if again_on(status) => Err(Fault::Status(status)),
+            _ if self.care.is_some_and(|care| care.gives_way(status)) => {
+                Err(Fault::Replaced(status))
+            }
             _ => Ok(()),
         }
     }
@@ -207,6 +217,7 @@ impl<'a, C: Client> Pump<'a, C> {
             // The client's bytes behind the head are to be read now.
             return self.poll(cx);
         }
+        self.keep_pace();
         match (self.deadline.poll(cx), self.tunnel) {
             (Poll::Pending, _) => Poll::Pending,
             (Poll::Ready(passed), false) => Poll::Ready(Err(self.timeout(passed))),
@@ -239,7 +250,23 @@ impl<'a, C: Client> Pump<'a, C> {
         !self.tunnel || matches!(self.up.state, UpState::Ended | UpState::Broken)
     }
 
+    /// Where the client is to keep a rate, its deadline is when it is below.
+    fn keep_pace(&self) {
+        let Some(care) = self.terms.care.filter(|_| !self.tunnel) else { return };
+        let sends = self.up.state == UpState::Read && self.client.body().is_empty();
+        let is_offered = !self.down.window.is_empty() || self.down.state == DownState::Finish;
+        let upload = (self.trace.bytes_in, sends);
+        let download = (self.trace.bytes_out, self.down.head_sent && is_offered);
+        if let Some(at_ms) = care.pace(self.worker.deadlines.now_ms(), upload, download) {
+            self.deadline.hasten(at_ms);
+        }
+    }
+
     fn timeout(&self, passed: Passed) -> Fault {
+        let slow = self.terms.care.filter(|_| passed == Passed::Stall && !self.tunnel);
+        if let Some(slow) = slow.and_then(|care| care.slow(self.worker.deadlines.now_ms())) {
+            return Fault::Slow(slow);
+        }
         match passed {
             // The origin has spoken, and the client does not read it.
             Passed::Stall if self.down.state == DownState::Interim => {
@@ -255,9 +282,15 @@ impl<'a, C: Client> Pump<'a, C> {
     fn progress(&self) {
         let limit = match self.tunnel && self.draining {
             true => TUNNEL_DRAIN_IDLE_MS,
-            false => BODY_STALL_TIMEOUT_MS,
+            false => self.body_timeout().unwrap_or(BODY_STALL_TIMEOUT_MS),
         };
         self.deadline.stall_after(limit);
+    }
+
+    /// What a policy says of a body that is under way. How long an origin thinks is another matter.
+    fn body_timeout(&self) -> Option<u64> {
+        let is_body = self.up.state == UpState::Read || self.down.state == DownState::Body;
+        self.terms.care.filter(|_| is_body && !self.tunnel)?.body_timeout_ms
     }
 
     fn notice_drain(&mut self) {
@@ -307,8 +340,8 @@ impl<'a, C: Client> Pump<'a, C> {
     }
 
     fn sent(&mut self) {
-        self.progress();
         self.up.state = if self.up.ended { UpState::Ended } else { UpState::Read };
+        self.progress();
     }
 
     /// Room for the next piece. What was sent stays until then: a request whose body was not touched may be tried again.
@@ -383,6 +416,7 @@ impl<'a, C: Client> Pump<'a, C> {
             (Poll::Ready(Ok(_)), Body::End) => {
                 self.up.ended = true;
                 self.up.state = UpState::Ended;
+                self.progress();
             }
             (Poll::Ready(Ok(count)), Body::Data) => self.took(count),
         }
@@ -424,7 +458,10 @@ impl<'a, C: Client> Pump<'a, C> {
         };
         let parsed = h1::parse_response(input.data(), self.down.list, self.terms.method, &LIMITS);
         let Some(head) = parsed.map_err(|_| Fault::Malformed)? else { return Ok(false) };
-        self.terms.pass(head.status, self.up.took_body)?;
+        if let Err(fault) = self.terms.pass(head.status, self.up.took_body) {
+            self.give_way(&head);
+            return Err(fault);
+        }
         if head.is_interim() {
             self.down.interims.take(&head)?;
             self.down.state = DownState::Interim;
@@ -453,6 +490,23 @@ impl<'a, C: Client> Pump<'a, C> {
             self.begin_body(&head);
         }
         Ok(true)
+    }
+
+    /// A response that is not passed on. One whose body has come with its head leaves the connection as it should be.
+    fn give_way(&mut self, head: &ResponseHead) {
+        let (Some(care), Some(input)) = (self.terms.care, &mut self.down.input) else { return };
+        care.keep(input.data(), self.down.list);
+        let rest = input.data().len() - head.len;
+        let is_whole = match head.framing {
+            Framing::None => rest == 0,
+            Framing::Length(length) => length == rest as u64,
+            Framing::Chunked | Framing::UntilClose => false,
+        };
+        if is_whole {
+            input.consume(head.len + rest);
+            self.down.keep_alive = head.keep_alive;
+            self.down.state = DownState::Done;
+        }
     }
 
     fn begin_body(&mut self, head: &ResponseHead) {

@@ -46,7 +46,11 @@ causes! {
     BadResponse 502 "bad-response" "The backend sent no usable response.",
     RouteTimeout 504 "route-timeout" "The request took longer than its route allows.",
     BackendTimeout 504 "backend-timeout" "The backend did not answer in time.",
+    Maintenance 503 "maintenance" "This site is closed for maintenance.",
+    Replaced 502 "replaced" "The backend answered with an error.",
     RequestTimeout 408 "request-timeout" "The request did not arrive in time.",
+    RequestRate 408 "request-rate" "The body of the request came more slowly than is allowed.",
+    ResponseRate 408 "response-rate" "The response was taken more slowly than is allowed.",
     BodyTooLarge 413 "body-too-large" "The body of the request is larger than the limit.",
     ConnectMethod 501 "connect-method" "This server is no forward proxy: CONNECT is not served.",
 }
@@ -61,6 +65,10 @@ pub enum Refusal {
     Rule {
         status: u16,
     },
+    /// A response of an origin with this status gives way to a page.
+    Replaced {
+        status: u16,
+    },
 }
 
 impl Refusal {
@@ -68,7 +76,7 @@ impl Refusal {
         match self {
             Refusal::Edge(cause) => cause.status(),
             Refusal::Message(reason) => reason.status(),
-            Refusal::Rule { status } => status,
+            Refusal::Rule { status } | Refusal::Replaced { status } => status,
         }
     }
 
@@ -77,6 +85,7 @@ impl Refusal {
             Refusal::Edge(cause) => cause.slug(),
             Refusal::Message(reason) => reason.slug(),
             Refusal::Rule { .. } => Cause::RuleFails.slug(),
+            Refusal::Replaced { .. } => Cause::Replaced.slug(),
         }
     }
 
@@ -85,6 +94,7 @@ impl Refusal {
             Refusal::Edge(cause) => cause.sentence(),
             Refusal::Message(reason) => reason.sentence(),
             Refusal::Rule { .. } => Cause::RuleFails.sentence(),
+            Refusal::Replaced { .. } => Cause::Replaced.sentence(),
         }
     }
 
@@ -93,10 +103,16 @@ impl Refusal {
         match self {
             Refusal::Message(_) => true,
             Refusal::Edge(cause) => {
-                use Cause::{BodyTooLarge, ConnectMethod, PeerRefused, RequestTimeout};
-                matches!(cause, RequestTimeout | BodyTooLarge | ConnectMethod | PeerRefused)
+                matches!(
+                    cause,
+                    Cause::RequestTimeout
+                        | Cause::RequestRate
+                        | Cause::BodyTooLarge
+                        | Cause::ConnectMethod
+                        | Cause::PeerRefused
+                )
             }
-            Refusal::Rule { .. } => false,
+            Refusal::Rule { .. } | Refusal::Replaced { .. } => false,
         }
     }
 }
@@ -141,7 +157,7 @@ impl Media {
 }
 
 /// `q=0`, `q=0.000`
-fn is_weight_zero(parameter: &[u8]) -> bool {
+pub(crate) fn is_weight_zero(parameter: &[u8]) -> bool {
     match parameter {
         [b'q' | b'Q', b'=', b'0', rest @ ..] => rest.iter().all(|b| matches!(b, b'.' | b'0')),
         _ => false,

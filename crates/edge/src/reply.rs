@@ -2,6 +2,7 @@
 
 use crate::access::Trace;
 use crate::additions::{Additions, ResponseEdits};
+use crate::answers::Template;
 use crate::client::{Client, ClientFault, Fields, Follow, Response};
 use crate::deadline::Deadline;
 use crate::ids::RequestId;
@@ -30,16 +31,52 @@ impl Reply<'_> {
         media: Media,
         trace: &mut Trace,
     ) {
-        self.worker.counters().refusal(refusal);
-        trace.refusal = Some(refusal.slug());
-        if refusal.closes() {
-            client.close_after();
-        }
+        self.note(client, refusal, trace);
+        self.plain(client, refusal, media, trace).await;
+    }
+
+    /// The edge's own answer to a refusal that was noted.
+    pub async fn plain<C: Client>(
+        &self,
+        client: &mut C,
+        refusal: Refusal,
+        media: Media,
+        trace: &mut Trace,
+    ) {
         let status = refusal.status();
         let body = refusal::body(media, status, refusal.sentence(), self.id);
         let own: [(&[u8], &[u8]); 2] =
             [(b"content-type", media.content_type()), (b"cache-control", b"no-store")];
         self.answer(client, (None, status), &own, &body, trace).await;
+    }
+
+    /// A page of a policy's instead of the edge's own, for a refusal that was noted.
+    pub async fn page<C: Client>(
+        &self,
+        client: &mut C,
+        refusal: Refusal,
+        page: &Template,
+        trace: &mut Trace,
+    ) {
+        let status = refusal.status();
+        let own: [(&[u8], &[u8]); 2] =
+            [(b"content-type", page.content_type.as_bytes()), (b"cache-control", b"no-store")];
+        match page.plain() {
+            Some(body) => self.answer(client, (None, status), &own, body, trace).await,
+            None => {
+                let body = page.filled(self.id.as_str(), status);
+                self.answer(client, (None, status), &own, &body, trace).await;
+            }
+        }
+    }
+
+    /// Counts it, and ends the connection where no further request could follow.
+    pub fn note<C: Client>(&self, client: &mut C, refusal: Refusal, trace: &mut Trace) {
+        self.worker.counters().refusal(refusal);
+        trace.refusal = Some(refusal.slug());
+        if refusal.closes() {
+            client.close_after();
+        }
     }
 
     pub async fn redirect<C: Client>(

@@ -3,6 +3,7 @@
 //! endpoints.
 
 use crate::access::TlsFacts;
+use crate::answers::{Answers, Asked};
 use crate::changes::Changes;
 use crate::cors::Cors;
 use crate::dial::{Dial, Dials};
@@ -10,19 +11,22 @@ use crate::entry::PortEntry;
 use crate::live::{Live, default_policy};
 use crate::metrics::{Metrics, RouteMetrics};
 use crate::mirror::Mirror;
+use crate::port_limits::PortLimits;
 use crate::sticky::{SESSION_KEY_BYTES, Sealer, ServiceTag, Sticky};
 use crate::strict_transport;
 use crate::tls::{KeyTable, PortTls};
+use model::answers::{ConnectionLimits, PageService};
 use model::edge::{Action, Protocol, Redirect, Rule, Target, Timeouts};
 use model::facts::EndpointSet;
 use model::front::RulePolicy;
 use model::id::{RuleId, ServicePort};
 use model::traffic::{BackendPolicy, HealthCheck, Retry};
-use model::{Digest, Facts, Node, Snapshot};
+use model::{Digest, Facts, Node, Snapshot, limits};
 use routing::{ListenerTable, Router, RuleSlot};
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use traffic::{Balancer, Endpoint, Members};
 
 /// What outlives views: counters, and the numbers by which live state is kept.
@@ -104,6 +108,7 @@ pub(crate) struct PortPlan {
     pub tls: Option<Arc<PortTls>>,
     /// None where a connection is taken as it comes.
     pub entry: Option<Arc<PortEntry>>,
+    pub limits: Option<Arc<PortLimits>>,
 }
 
 #[derive(Clone)]
@@ -118,6 +123,8 @@ struct ListenerPlan {
     rules: Box<[RulePlan]>,
     /// Whose certificates a client may show; none where it is not asked.
     client_trust: Option<Digest>,
+    /// For requests that no rule takes.
+    unmatched: Option<Arc<Answers>>,
 }
 
 /// A rule made ready to be served.
@@ -134,6 +141,7 @@ pub(crate) struct RulePlan {
     pub retry: Option<Box<Retry>>,
     /// What the entry asks of clients beside what the route says.
     pub policy: Option<Node<RulePolicy>>,
+    pub answers: Option<Arc<Answers>>,
     pub action: RuleAction,
 }
 
@@ -200,7 +208,13 @@ impl EdgeView {
         let mut dials = registry.dials.lock().unwrap_or_else(PoisonError::into_inner);
         let metrics = &registry.metrics;
         let sealer = &registry.sealer;
-        let mut builder = Builder { metrics, numbers: &mut numbers, dials: &mut dials, sealer };
+        let mut builder = Builder {
+            metrics,
+            numbers: &mut numbers,
+            dials: &mut dials,
+            sealer,
+            answers: HashMap::new(),
+        };
         let listeners = router
             .listeners()
             .map(|table| {
@@ -268,8 +282,18 @@ impl EdgeView {
         plan.is_some_and(|plan| plan.client_trust == made.trust)
     }
 
+    /// What a listener has for requests that no rule takes.
+    pub(crate) fn unmatched(&self, listener: &ListenerTable) -> Option<&Answers> {
+        let key = std::ptr::from_ref(listener) as usize;
+        self.plan.listeners.get(&key)?.unmatched.as_deref()
+    }
+
     pub(crate) fn backend(&self, number: u32) -> Option<Backend<'_>> {
         self.endpoints.get(number as usize).map(Endpoints::backend)
+    }
+
+    pub(crate) fn port_of(&self, number: u32) -> Option<&ServicePort> {
+        self.endpoints.get(number as usize).map(|endpoints| &endpoints.plan.port)
     }
 
     /// Of the backend at that place among those of a rule.
@@ -354,10 +378,19 @@ fn ports(router: &Arc<Router>, snapshot: &Snapshot, keys: &KeyTable) -> Vec<Port
                 Arc::new(PortTls::new(router, table.port(), &snapshot.certificates, keys))
             });
             let entry = PortEntry::of(table.listeners()).map(Arc::new);
-            ports.push(PortPlan { port: table.port(), protocol: table.protocol(), tls, entry });
+            let limits = limits_of(table.listeners()).map(Arc::new);
+            let (port, protocol) = (table.port(), table.protocol());
+            ports.push(PortPlan { port, protocol, tls, entry, limits });
         }
     }
     ports
+}
+
+/// The first listener that says a limit says it for all of the port.
+fn limits_of(listeners: &[Arc<ListenerTable>]) -> Option<PortLimits> {
+    let said = listeners.iter().filter_map(|table| table.listener().policy.as_ref());
+    let limits = said.fold(ConnectionLimits::default(), |counts, policy| counts.or(policy.limits));
+    PortLimits::of(limits)
 }
 
 struct Builder<'r> {
@@ -365,6 +398,7 @@ struct Builder<'r> {
     numbers: &'r mut Numbers,
     dials: &'r mut Dials,
     sealer: &'r Arc<Sealer>,
+    answers: HashMap<Digest, Arc<Answers>>,
 }
 
 impl Builder<'_> {
@@ -374,6 +408,7 @@ impl Builder<'_> {
         ListenerPlan {
             rules: table.rules().map(|slot| self.rule(&slot, table.listener().protocol)).collect(),
             client_trust: client_trust.map(Digest::of),
+            unmatched: self.answers(table.listener().unmatched.as_ref()),
         }
     }
 
@@ -399,6 +434,7 @@ impl Builder<'_> {
             sticky: self.sticky(slot.rule),
             mirrors: self.mirrors(slot.rule, &changes),
             cors: slot.rule.cors.as_deref().map(|cors| Box::new(Cors::new(cors))),
+            answers: self.answers(slot.rule.policy.as_ref()),
             changes,
         }
     }
@@ -414,6 +450,40 @@ impl Builder<'_> {
                 RuleAction::Forward(Backends::new(shares).with_changes(changes))
             }
         }
+    }
+
+    /// Once for all rules that share a policy.
+    fn answers(&mut self, policy: Option<&Node<RulePolicy>>) -> Option<Arc<Answers>> {
+        let (node, plan) = policy.and_then(|node| Some((node, node.answers.as_deref()?)))?;
+        if let Some(known) = self.answers.get(&node.digest()) {
+            return Some(Arc::clone(known));
+        }
+        let answers = Arc::new(Answers::new(plan, |service| self.asked(service)));
+        self.answers.insert(node.digest(), Arc::clone(&answers));
+        Some(answers)
+    }
+
+    /// The rule of a Service that gives pages: one attempt in bounded time, counted by the policy that names it.
+    fn asked(&mut self, service: &PageService) -> Option<Box<Asked>> {
+        let share = self.share(&service.backend);
+        share.backend?;
+        let id = RuleId { object: service.policy.clone(), index: 0, name: None };
+        let timeout = Duration::from_millis(limits::ERROR_PAGE_TIMEOUT_MS);
+        let rule = RulePlan {
+            number: number(&mut self.numbers.rules, id.clone()),
+            metrics: self.metrics.route(&service.policy),
+            timeouts: Timeouts { request: None, backend_request: Some(timeout) },
+            policy: None,
+            retry: None,
+            action: RuleAction::Forward(Backends::new(vec![share])),
+            sticky: None,
+            mirrors: Box::default(),
+            cors: None,
+            answers: None,
+            changes: Changes::default(),
+            id,
+        };
+        Some(Box::new(Asked { rule, path: service.path.clone() }))
     }
 
     /// Those that have a backend.

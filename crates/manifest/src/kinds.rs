@@ -2,7 +2,9 @@
 
 pub mod cutwater;
 pub mod edge_policy;
+pub mod edge_policy_answers;
 pub mod edge_policy_entry;
+pub mod edge_policy_limits;
 pub mod edge_policy_tls;
 pub mod gateway;
 pub mod gateway_tls;

@@ -1,6 +1,7 @@
 //! What an entry asks of its clients, and gives them beside what routes say: by listener, before a request is known,
 //! and by rule. Pure data of the plan; `edge` carries it out.
 
+use crate::answers::{Answers, ConnectionLimits};
 use crate::network::Networks;
 use crate::{ObjectId, Text};
 use std::net::IpAddr;
@@ -21,6 +22,7 @@ pub struct ListenerPolicy {
     pub tls: TlsTerms,
     /// None: no client is asked for a certificate.
     pub client_trust: Option<Box<ClientTrust>>,
+    pub limits: ConnectionLimits,
 }
 
 /// What a handshake with a client may come to.
@@ -73,6 +75,8 @@ pub struct RulePolicy {
     /// Value of Strict-Transport-Security (RFC 6797) in responses over TLS.
     pub strict_transport_security: Option<Text>,
     pub client_certificate: ForwardedCertificate,
+    /// None is the default.
+    pub answers: Option<Box<Answers>>,
 }
 
 /// What the backend is told of the client's certificate (RFC 9440).
@@ -190,7 +194,8 @@ mod tests {
     use crate::network::Network;
 
     fn lists(texts: &[&str]) -> Vec<AddressList> {
-        let networks = texts.iter().map(|text| Network::parse(text).expect("a network")).collect();
+        let networks = texts.iter().map(|text| Network::parse(text).expect("a network"));
+        let networks = Arc::new(networks.collect());
         vec![AddressList { origin: ListOrigin::Field("spec".into()), networks }]
     }
 

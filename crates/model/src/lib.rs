@@ -4,6 +4,7 @@
 //! Not here: any outside format (`manifest`), any decision (`compile`), any clock, socket or file.
 #![forbid(unsafe_code)]
 
+pub mod answers;
 pub mod certificates;
 pub mod chain;
 pub mod diagnostic;

@@ -67,10 +67,23 @@ pub const DNS_TCP_IDLE_MS: u64 = 10_000;
 /// Names of one certificate of the local CA; beyond it siblings share a wildcard.
 pub const LOCAL_CERTIFICATE_NAMES: usize = 100;
 
+/// From the request for an error page to the end of it; then the edge's own answer is sent.
+pub const ERROR_PAGE_TIMEOUT_MS: u64 = 5_000;
 /// Interim responses (1xx) to one request; their heads together may have [`HEAD_BYTES`].
 pub const INTERIM_RESPONSES: usize = 16;
 /// What HTTP/2 decodes of a header list before it gives up; what is longer than [`HEAD_BYTES`] is refused with a body.
 pub const HTTP2_HEADER_LIST_BYTES: usize = 4 * HEAD_BYTES;
+/// Streams that a client of HTTP/2 may have open at once, unless a policy says otherwise: all of them may be given up
+/// together.
+pub const HTTP2_STREAMS: u32 = 100;
+/// Streams that a client of HTTP/2 opened and reset before they were looked at: beyond it is an attack (CVE-2023-44487).
+pub const HTTP2_PENDING_RESETS: usize = 50;
+/// What a client of HTTP/2 may send on one stream before it is given room.
+pub const HTTP2_STREAM_WINDOW_BYTES: u32 = 256 << 10;
+/// The same of all streams of a connection.
+pub const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
+/// What one stream of HTTP/2 keeps of an answer that its client has not taken.
+pub const HTTP2_SEND_BUFFER_BYTES: usize = 64 << 10;
 /// Streams of one HTTP/2 connection that are reset, by its client or for a fault of its client, beyond those that are
 /// answered; then the connection ends.
 pub const HTTP2_RESETS: u32 = 100;

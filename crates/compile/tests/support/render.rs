@@ -1,5 +1,6 @@
 //! A stable text of a compile's results, for people to review. Without digests: they are compared elsewhere.
 
+mod answers;
 mod entry;
 mod front;
 mod traffic;
@@ -85,6 +86,7 @@ fn listener(listener: &Listener, seen: &mut HashSet<usize>) -> Vec<String> {
     let mut lines = vec![head];
     lines.extend(entry::of_listener(listener));
     lines.extend(front::of_listener(listener).into_iter().map(|line| format!("  {line}")));
+    lines.extend(answers::of_listener(listener).into_iter().map(|line| format!("  {line}")));
     for attachment in &listener.attachments {
         lines.extend(self::attachment(attachment, seen));
     }
@@ -126,6 +128,7 @@ fn rule(rule: &Rule) -> Vec<String> {
     }
     parts.extend(entry::of_rule(rule).into_iter().map(|line| format!("      {line}")));
     parts.extend(front::of_rule(rule.policy.as_deref()).into_iter().map(|l| format!("      {l}")));
+    parts.extend(answers::of_policy(rule.policy.as_ref()).map(|line| format!("      {line}")));
     parts.extend(traffic::of_rule(rule).into_iter().map(|line| format!("      {line}")));
     parts
 }

@@ -2,9 +2,11 @@
 
 use crate::codes;
 use crate::decode::{Decode, Decoder, choice, integer, object};
+use crate::kinds::edge_policy_answers::{DefaultBackendRef, ErrorPages, MaintenanceSection};
 use crate::kinds::edge_policy_entry::{
-    AcceptProxySection, AddressesSection, ClientAddressSection, Whole, check_targets,
+    AcceptProxySection, AddressesSection, ClientAddressSection, Whole,
 };
+use crate::kinds::edge_policy_limits::LimitsSection;
 use crate::kinds::edge_policy_tls::{
     ClientCertificateSection, StrictTransportSecurity, TlsSection,
 };
@@ -52,6 +54,16 @@ section! {
         "clientCertificate" => client_certificate: ClientCertificateSection,
         /// Strict-Transport-Security (RFC 6797) in every response over TLS. Without the section the edge says nothing.
         "strictTransportSecurity" => strict_transport_security: StrictTransportSecurity,
+        /// Answers of one's own to requests that are refused. For Gateways and HTTPRoutes; the nearest list counts as a
+        /// whole, and in it the first page for a status.
+        "errorPages" => error_pages: ErrorPages,
+        /// The Service for requests that no rule takes. For Gateways. Without it, they are answered 404.
+        "defaultBackend" => default_backend: DefaultBackendRef,
+        /// Requests are answered 503 for a while. For Gateways and HTTPRoutes.
+        "maintenance" => maintenance: MaintenanceSection,
+        /// What is taken of clients. For Gateways; what a body may be for HTTPRoutes too. What has to be known before
+        /// the name is, is of a port: of its listeners the first that says it counts.
+        "limits" => limits: LimitsSection,
     }
     checked by edge_policy
 }
@@ -360,7 +372,6 @@ impl Field for HashOn {
 
 fn edge_policy(policy: &EdgePolicy, node: &Node, decoder: &mut Decoder) {
     super::policy::check_count(policy.target_refs(), node, decoder);
-    check_targets(policy, node, decoder);
     decoder.field(node, "targetRefs", |list, decoder| {
         let mut targets = policy.target_refs().iter();
         decoder.items(list, |item, decoder| {

@@ -1,7 +1,7 @@
 //! EdgePolicy, what concerns clients: whose word about their addresses is believed, the PROXY protocol from a load
 //! balancer, and who is let in.
 
-use super::edge_policy::{Count, EdgePolicy};
+use super::edge_policy::Count;
 use crate::codes;
 use crate::decode::{Decode, Decoder, choice, object};
 use crate::node::{Node, Value};
@@ -122,6 +122,10 @@ impl Field for Cidr {
     fn words() -> String {
         "network or address".to_owned()
     }
+
+    fn shown(&self) -> String {
+        self.0.to_string()
+    }
 }
 
 /// The name of a header field.
@@ -216,32 +220,5 @@ fn addresses(section: &AddressesSection, node: &Node, decoder: &mut Decoder) {
         let message = format!("{network} is let in and kept out; it is kept out");
         let help = "remove it from `allow`, or what covers it from `deny`";
         decoder.report_field(node, "allow", &codes::NETWORK_IDLE, message, help);
-    }
-}
-
-/// What is decided before a route is known belongs to a Gateway; what backends do with addresses is theirs.
-pub(super) fn check_targets(policy: &EdgePolicy, node: &Node, decoder: &mut Decoder) {
-    let has_other =
-        |kinds: &[&str]| policy.target_refs().iter().find(|target| !kinds.contains(&&*target.kind));
-    let of_gateway = [
-        ("clientAddress", policy.client_address.is_some()),
-        ("acceptProxyProtocol", policy.accept_proxy_protocol.is_some()),
-        ("peers", policy.peers.is_some()),
-    ];
-    for (field, _) in of_gateway.iter().filter(|(_, is_written)| *is_written) {
-        if let Some(target) = has_other(&["Gateway"]) {
-            let message =
-                format!("`{field}` is decided before a route is known, not for a {}", target.kind);
-            let help = "move it to a policy for the Gateway or one of its listeners";
-            decoder.report_field(node, field, &codes::CONTRADICTION, message, help);
-        }
-    }
-    if policy.sources.is_some()
-        && let Some(target) = has_other(&["Gateway", "HTTPRoute", "Ingress"])
-    {
-        let message =
-            format!("`sources` is decided before a backend is known, not for a {}", target.kind);
-        let help = "move it to a policy for the Gateway, the HTTPRoute or the Ingress";
-        decoder.report_field(node, "sources", &codes::CONTRADICTION, message, help);
     }
 }

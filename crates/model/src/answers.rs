@@ -1,0 +1,129 @@
+//! What the edge answers itself instead of an origin: pages for its refusals, maintenance; and what it takes of a
+//! request before it refuses. Pure data of the plan; `edge` carries it out.
+
+use crate::edge::Backend;
+use crate::network::Networks;
+use crate::{ObjectId, Text};
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+/// Of one rule, or of requests that no rule takes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Answers {
+    /// The first that names a status and has the media type counts.
+    pub pages: Vec<ErrorPage>,
+    pub maintenance: Option<Maintenance>,
+    pub limits: RequestLimits,
+}
+
+/// An answer to requests that are refused with one of the statuses.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ErrorPage {
+    /// Within 400 to 599.
+    pub statuses: Vec<RangeInclusive<u16>>,
+    /// Responses of origins with these statuses are replaced too.
+    pub intercept: bool,
+    pub content: PageContent,
+}
+
+impl ErrorPage {
+    pub fn is_for(&self, status: u16) -> bool {
+        self.statuses.iter().any(|range| range.contains(&status))
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum PageContent {
+    Body(PageBody),
+    /// Asked for the page by a request that says what happened.
+    Service(Box<PageService>),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PageBody {
+    /// A field value.
+    pub content_type: Text,
+    /// Holds `{request-id}` and `{status}` where these are to stand.
+    pub text: Text,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PageService {
+    pub backend: Backend,
+    /// In origin form.
+    pub path: Text,
+    /// The policy that names it.
+    pub policy: ObjectId,
+}
+
+/// Requests are answered 503.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Maintenance {
+    pub retry_after: Option<Duration>,
+    /// Clients that are served all the same.
+    pub allow: Networks,
+    /// Instead of an error page for 503.
+    pub body: Option<PageBody>,
+    /// The policy that switches it on.
+    pub policy: ObjectId,
+}
+
+impl Maintenance {
+    pub fn is_for(&self, client: IpAddr) -> bool {
+        !self.allow.contains(client)
+    }
+}
+
+/// What is taken of one request. None is the edge's own limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct RequestLimits {
+    /// See [`crate::limits::REQUEST_BODY_BYTES`].
+    pub body_bytes: Option<u64>,
+    /// See [`crate::limits::BODY_STALL_TIMEOUT_MS`].
+    pub body_timeout: Option<Duration>,
+    pub rates: Option<Rates>,
+}
+
+/// The least bytes a second, counted while the edge waits for the client and for nobody else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Rates {
+    /// At which a client sends the body of its request.
+    pub request: Option<NonZeroU32>,
+    /// At which a client takes the body of its response.
+    pub response: Option<NonZeroU32>,
+    /// Waiting that is not counted.
+    pub grace: Duration,
+}
+
+/// Of a connection, before a name is known. None is the edge's own limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ConnectionLimits {
+    /// See [`crate::limits::HEAD_HEADERS`].
+    pub headers: Option<u16>,
+    /// See [`crate::limits::HEAD_BYTES`].
+    pub head_bytes: Option<u32>,
+    /// See [`crate::limits::TARGET_BYTES`].
+    pub target_bytes: Option<u32>,
+    /// See [`crate::limits::HEAD_TIMEOUT_MS`].
+    pub head_timeout: Option<Duration>,
+    /// See [`crate::limits::IDLE_TIMEOUT_MS`].
+    pub idle_timeout: Option<Duration>,
+    /// See [`crate::limits::HTTP2_STREAMS`].
+    pub streams: Option<u32>,
+}
+
+impl ConnectionLimits {
+    /// What is said here, and of `other` what is not.
+    pub fn or(self, other: ConnectionLimits) -> ConnectionLimits {
+        ConnectionLimits {
+            headers: self.headers.or(other.headers),
+            head_bytes: self.head_bytes.or(other.head_bytes),
+            target_bytes: self.target_bytes.or(other.target_bytes),
+            head_timeout: self.head_timeout.or(other.head_timeout),
+            idle_timeout: self.idle_timeout.or(other.idle_timeout),
+            streams: self.streams.or(other.streams),
+        }
+    }
+}
