@@ -168,10 +168,14 @@ impl Outcome {
         let spec = &policy.validation;
         let trust = trust(id, spec, inputs, &mut problems);
         let unresolved = problems.first().cloned();
-        let names = names(spec, &mut problems);
-        let tls = trust.and_then(|trust| {
-            let hostname = spec.hostname.text();
-            Ok(BackendTls { hostname, names: names?, trust, client_certificate: None })
+        let (names, uris) = names(spec);
+        let hostname = spec.hostname.text();
+        let tls = trust.map(|trust| BackendTls {
+            hostname,
+            names,
+            uris,
+            trust,
+            client_certificate: None,
         });
         Outcome { tls, unresolved, problems }
     }
@@ -254,24 +258,10 @@ pub(crate) fn authorities_of(reference: Named, inputs: &Inputs) -> Result<Vec<Ve
     Err(bad("InvalidCACertificateRef", field, message).help(help))
 }
 
-/// Names of which the certificate has to have one. URIs are not compared: leaving them out takes fewer certificates,
-/// but where they are all there is, none could be taken rightly.
-fn names(spec: &BackendTlsValidation, problems: &mut Vec<Problem>) -> Result<Vec<Text>, Problem> {
-    let mut names = Vec::new();
-    for (index, name) in spec.names.iter().enumerate() {
-        match (name.kind, &name.hostname) {
-            (SubjectAltNameType::Hostname, Some(host)) => names.push(host.to_string().into()),
-            _ => {
-                let message =
-                    "names of type URI are not served; the certificate cannot be taken by it";
-                let field = format!("spec.validation.subjectAltNames[{index}].type");
-                let problem = Problem::new(&codes::NAME_NOT_SERVED, "Invalid", field, message);
-                problems.push(problem.help("use a name of type Hostname"));
-            }
-        }
-    }
-    match problems.last().filter(|_| names.is_empty() && !spec.names.is_empty()) {
-        Some(problem) => Err(problem.clone()),
-        None => Ok(names),
-    }
+/// Names and URIs of which the certificate has to have one.
+fn names(spec: &BackendTlsValidation) -> (Vec<Text>, Vec<Text>) {
+    let of = |kind| spec.names.iter().filter(move |name| name.kind == kind);
+    let names = of(SubjectAltNameType::Hostname).filter_map(|name| name.hostname.as_ref());
+    let uris = of(SubjectAltNameType::Uri).filter_map(|name| name.uri.clone());
+    (names.map(|host| host.to_string().into()).collect(), uris.collect())
 }

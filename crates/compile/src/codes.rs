@@ -131,8 +131,6 @@ codes! {
         "The Gateway's `tls.frontend.perPort` speaks of a port on which it has no HTTPS listener, so the entry has no effect.");
     INSECURE_FALLBACK = warning("client-certificate-not-required",
         "AllowInsecureFallback lets clients in whose certificate is missing or bad; whether to answer them is left to backends. Use AllowValidOnly to turn them away.");
-    NAME_NOT_SERVED = error("backend-name-not-served",
-        "A BackendTLSPolicy takes certificates by a name of a type that is not compared here. Where there is no other name, requests to its backends answer 500.");
     TLS_WITHOUT_POLICY = warning("backend-tls-without-policy",
         "The Service's port announces TLS and no BackendTLSPolicy says whom to trust. The system's authorities are, for the name that the Service has in its cluster; few certificates hold that.");
     DISTRIBUTION_IDLE = note("traffic-distribution-without-effect",

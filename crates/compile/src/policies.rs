@@ -262,6 +262,7 @@ impl<'a> Policies<'a> {
         Ok(reached.announces_tls.then(|| BackendTls {
             hostname: reached.cluster_name(),
             names: Vec::new(),
+            uris: Vec::new(),
             trust: Trust::System,
             client_certificate: None,
         }))

@@ -56,10 +56,23 @@ pub struct TlsFacts {
     pub cipher: &'static str,
     /// In lower case.
     pub server_name: Option<String>,
-    /// Of the client, where its listener asks for one.
-    pub client: Option<Box<ClientCertificate>>,
+    /// Where the listener asks clients for certificates.
+    pub(crate) asked: Option<Box<Asked>>,
+}
+
+/// What asking a client for its certificate came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Asked {
     /// Whose certificates counted when the connection was made.
-    pub(crate) trust: Option<Digest>,
+    pub trust: Digest,
+    pub certificate: Option<ClientCertificate>,
+}
+
+impl TlsFacts {
+    /// That was found valid.
+    pub fn client(&self) -> Option<&ClientCertificate> {
+        self.asked.as_ref()?.certificate.as_ref()
+    }
 }
 
 /// Takes records on the worker's own thread: it must neither block nor take long.

@@ -30,16 +30,16 @@ pub struct ClientCertificate {
 }
 
 impl ClientCertificate {
-    fn of(chain: &[CertificateDer<'_>]) -> Option<Box<ClientCertificate>> {
+    fn of(chain: &[CertificateDer<'_>]) -> Option<ClientCertificate> {
         let (leaf, above) = chain.split_first()?;
         let (_, parsed) = X509Certificate::from_der(leaf).ok()?;
         let above: Vec<String> = above.iter().map(|der| byte_sequence(der)).collect();
-        Some(Box::new(ClientCertificate {
+        Some(ClientCertificate {
             subject: parsed.subject().to_string(),
             fingerprint: Digest::of_bytes(leaf).to_string(),
             header: byte_sequence(leaf).into_bytes().into(),
             chain: above.join(", ").into_bytes().into(),
-        }))
+        })
     }
 
     /// The field lines for a backend.
@@ -111,7 +111,7 @@ impl Clients {
     pub fn judge(
         &self,
         session: &ServerConnection,
-    ) -> Result<Option<Box<ClientCertificate>>, NotBelieved> {
+    ) -> Result<Option<ClientCertificate>, NotBelieved> {
         let was_verified =
             self.is_required && session.handshake_kind() != Some(HandshakeKind::Resumed);
         let chain = session.peer_certificates().unwrap_or_default();

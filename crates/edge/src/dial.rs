@@ -162,6 +162,7 @@ mod tests {
         let tls = |hostname: &str, names: &[&str], authorities: &[&[u8]]| BackendTls {
             hostname: hostname.into(),
             names: names.iter().map(|name| (*name).into()).collect(),
+            uris: Vec::new(),
             trust: Trust::Authorities(authorities.iter().map(|der| der.to_vec()).collect()),
             client_certificate: None,
         };

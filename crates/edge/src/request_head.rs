@@ -1,6 +1,7 @@
 //! Writes the head that the origin gets: the client's lines without what is about its connection or may not be
 //! believed, then the edge's own.
 
+use crate::access::TlsFacts;
 use crate::caller::Caller;
 use crate::changes::Changes;
 use crate::client_certificate::is_certificate_field;
@@ -147,7 +148,7 @@ fn certificate_lines(
     connection: &Connection,
     edits: Option<&Edits>,
 ) {
-    let client = connection.tls.as_ref().and_then(|tls| tls.client.as_ref());
+    let client = connection.tls.as_ref().and_then(TlsFacts::client);
     let lines = client.into_iter().flat_map(|client| client.lines(forwarded));
     for (name, value) in lines.filter(|(name, _)| edits.is_none_or(|edits| !edits.drops(name))) {
         encode::header(out, name, value);

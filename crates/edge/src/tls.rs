@@ -1,7 +1,7 @@
 //! TLS to clients: keys, the choice of a certificate, the handshake. With `tls_client`, which is TLS to backends, the
 //! only module that knows rustls.
 
-use crate::access::TlsFacts;
+use crate::access::{Asked, TlsFacts};
 use crate::client_certificate::NotBelieved;
 use crate::served_key::ServedKey;
 use crate::tls_terms::{Terms, TermsTable};
@@ -19,7 +19,8 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::sync::{Arc, OnceLock};
-use tokio::io::AsyncWriteExt;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -269,14 +270,40 @@ pub(crate) async fn accept<S: Io>(io: S, tls: &PortTls) -> Result<Accepted<S>, H
         let _ = start.io.shutdown().await;
         return Err(HandshakeFault::NoCertificate);
     };
-    let accepting = start.into_stream(Arc::clone(&terms.config));
-    let mut stream = accepting.await.map_err(|_| HandshakeFault::Failed)?;
+    let accepting = start.into_stream(Arc::clone(&terms.config)).into_fallible();
+    let stream = match accepting.await {
+        Ok(stream) => stream,
+        Err((_, io)) => {
+            // A client without a good certificate has sent its first request by now.
+            if terms.clients.is_some() {
+                Box::pin(part(io)).await;
+            }
+            return Err(HandshakeFault::Failed);
+        }
+    };
     let Ok(facts) = facts(stream.get_ref().1, terms, server_name) else {
-        let _ = stream.shutdown().await;
+        Box::pin(part(stream)).await;
         return Err(HandshakeFault::Failed);
     };
     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     Ok(Accepted { io: Box::new(stream), facts, is_http2 })
+}
+
+/// Ends the writing side and reads on for a moment: a close with unread bytes would be a reset, which can take the
+/// alert from the client.
+async fn part(mut io: impl AsyncRead + AsyncWrite + Unpin) {
+    const MOMENT: Duration = Duration::from_secs(1);
+    let _ = io.shutdown().await;
+    let reading = async {
+        let mut room = [0; 512];
+        for _ in 0..64 {
+            if !matches!(io.read(&mut room).await, Ok(1..)) {
+                break;
+            }
+        }
+    };
+    // A client that goes on is cut off.
+    let _ = tokio::time::timeout(MOMENT, reading).await;
 }
 
 fn facts(
@@ -284,9 +311,11 @@ fn facts(
     terms: &Terms,
     server_name: Option<String>,
 ) -> Result<TlsFacts, NotBelieved> {
-    let clients = terms.clients.as_ref();
-    let client = match clients {
-        Some(clients) => clients.judge(session)?,
+    let asked = match &terms.clients {
+        Some(clients) => {
+            let certificate = clients.judge(session)?;
+            Some(Box::new(Asked { trust: clients.trust, certificate }))
+        }
         None => None,
     };
     Ok(TlsFacts {
@@ -300,7 +329,6 @@ fn facts(
             .and_then(|suite| suite.suite().as_str())
             .unwrap_or("unknown"),
         server_name,
-        client,
-        trust: clients.map(|clients| clients.trust),
+        asked,
     })
 }

@@ -2,9 +2,14 @@
 //! clients, is `tls`; no other module knows rustls.
 
 use crate::tls::provider;
+use model::Text;
 use model::traffic::{BackendProtocol, BackendTls, Trust};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{ResolvesClientCert, WebPkiServerVerifier};
+use rustls::client::{
+    ResolvesClientCert, WebPkiServerVerifier, verify_server_cert_signed_by_trust_anchor,
+    verify_server_name,
+};
+use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
@@ -17,6 +22,7 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 /// A handshake made ready. Sessions are resumed among the connections that are made by it.
 pub(crate) struct TlsDial {
@@ -102,21 +108,39 @@ fn verifier(tls: &BackendTls) -> Option<Arc<dyn ServerCertVerifier>> {
             Arc::new(roots)
         }
     };
-    let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider()).build().ok()?;
-    if tls.names.is_empty() {
+    let builder = WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), provider());
+    let verifier = builder.build().ok()?;
+    if tls.names.is_empty() && tls.uris.is_empty() {
         return Some(verifier);
     }
     let names: Vec<_> =
         tls.names.iter().filter_map(|name| ServerName::try_from(name.to_string()).ok()).collect();
-    let named = AnyName { verifier, names };
-    (!named.names.is_empty()).then(|| Arc::new(named) as Arc<dyn ServerCertVerifier>)
+    let named = AnyName { roots, verifier, names, uris: tls.uris.clone() };
+    let can_hold = !named.names.is_empty() || !named.uris.is_empty();
+    can_hold.then(|| Arc::new(named) as Arc<dyn ServerCertVerifier>)
 }
 
-/// Verifies that the certificate has one of some names, whatever the name that was asked for.
+/// Verifies that the certificate has one of some names or URIs, whatever the name that was asked for.
 #[derive(Debug)]
 struct AnyName {
+    roots: Arc<RootCertStore>,
+    /// For signatures.
     verifier: Arc<WebPkiServerVerifier>,
     names: Vec<ServerName<'static>>,
+    uris: Vec<Text>,
+}
+
+impl AnyName {
+    fn has_uri(&self, certificate: &CertificateDer<'_>) -> bool {
+        let parsed = X509Certificate::from_der(certificate);
+        let names =
+            parsed.as_ref().ok().and_then(|(_, parsed)| parsed.subject_alternative_name().ok());
+        let names = names.flatten().map(|extension| &extension.value.general_names);
+        names.into_iter().flatten().any(|name| match name {
+            GeneralName::URI(uri) => self.uris.iter().any(|wanted| **wanted == **uri),
+            _ => false,
+        })
+    }
 }
 
 impl ServerCertVerifier for AnyName {
@@ -125,20 +149,23 @@ impl ServerCertVerifier for AnyName {
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         _: &ServerName<'_>,
-        ocsp_response: &[u8],
+        _: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let verify = |name| {
-            self.verifier.verify_server_cert(end_entity, intermediates, name, ocsp_response, now)
-        };
-        let mut last = Err(Error::InvalidCertificate(CertificateError::NotValidForName));
-        for name in &self.names {
-            last = verify(name);
-            if last.is_ok() {
-                break;
-            }
+        let parsed = ParsedCertificate::try_from(end_entity)?;
+        let algorithms = provider().signature_verification_algorithms.all;
+        verify_server_cert_signed_by_trust_anchor(
+            &parsed,
+            &self.roots,
+            intermediates,
+            now,
+            algorithms,
+        )?;
+        let has_name = self.names.iter().any(|name| verify_server_name(&parsed, name).is_ok());
+        match has_name || (!self.uris.is_empty() && self.has_uri(end_entity)) {
+            true => Ok(ServerCertVerified::assertion()),
+            false => Err(Error::InvalidCertificate(CertificateError::NotValidForName)),
         }
-        last
     }
 
     fn verify_tls12_signature(

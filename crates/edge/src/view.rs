@@ -275,11 +275,12 @@ impl EdgeView {
 
     /// Whether a connection was made as the listener wants it: to be refused with 421 where the plan has changed since.
     pub(crate) fn is_trusted_alike(&self, listener: &ListenerTable, made: &TlsFacts) -> bool {
-        if made.trust.is_none() && listener.listener().policy.is_none() {
+        if made.asked.is_none() && listener.listener().policy.is_none() {
             return true;
         }
         let plan = self.plan.listeners.get(&(std::ptr::from_ref(listener) as usize));
-        plan.is_some_and(|plan| plan.client_trust == made.trust)
+        let trust = made.asked.as_ref().map(|asked| asked.trust);
+        plan.is_some_and(|plan| plan.client_trust == trust)
     }
 
     /// What a listener has for requests that no rule takes.

@@ -13,10 +13,12 @@ use model::edge::*;
 use model::front::*;
 use model::{Digest, Kind, Node, ObjectId, Snapshot};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::version::{TLS12, TLS13};
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion,
 };
+use rustls::{DigitallySignedStruct, SignatureScheme};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -215,7 +217,9 @@ fn a_listener_that_wants_certificates_lets_in_who_has_one_and_says_who_it_is() {
         assert_eq!(header(told, "client-cert-chain"), None);
         for refused in [None, Some(&others.leaf("Eve")), Some(&ours.ended_leaf("Old"))] {
             let config = fixture.client(refused, &[version]);
-            assert!(ask(&mut connect(&config, port, HOST), HOST, "").is_err());
+            let error = ask(&mut connect(&config, port, HOST), HOST, "").unwrap_err();
+            // The alert is heard: no reset is faster than it.
+            assert!(error.to_string().contains("alert"), "{error}");
         }
     }
     let deep = ours.deep_leaf("Bert");
@@ -399,6 +403,65 @@ fn head(stream: &mut Stream) -> String {
         bytes.push(byte[0]);
     }
     text(bytes)
+}
+
+/// The next handshakes show what the key was given last; the connection that is there goes on.
+#[test]
+fn a_staple_is_shown_from_the_next_handshake_on() {
+    let port = free_port();
+    let fixture = Fixture::start(vec![secured(port, HOST, None)]);
+    let secret = ObjectId::new(Kind::SECRET, "test", "served");
+    let key = Arc::clone(fixture.running.keys.served(&secret).unwrap());
+    let seen = Arc::new(SeenStaple::default());
+    let mut config = ClientConfig::clone(&fixture.client(None, &[&TLS13]));
+    config.resumption = rustls::client::Resumption::disabled();
+    config.dangerous().set_certificate_verifier(Arc::clone(&seen) as Arc<_>);
+    let config = Arc::new(config);
+    for staple in [None, Some(b"good".to_vec()), Some(b"better".to_vec()), None] {
+        key.staple(staple.clone());
+        let mut stream = connect(&config, port, HOST);
+        assert_eq!(status(&ask(&mut stream, HOST, "").unwrap()), 200);
+        assert_eq!(*seen.0.lock().unwrap(), staple.unwrap_or_default());
+    }
+}
+
+#[derive(Debug, Default)]
+struct SeenStaple(std::sync::Mutex<Vec<u8>>);
+
+impl ServerCertVerifier for SeenStaple {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &rustls_pki_types::ServerName<'_>,
+        ocsp_response: &[u8],
+        _: rustls_pki_types::UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        *self.0.lock().unwrap() = ocsp_response.to_vec();
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        vec![SignatureScheme::ECDSA_NISTP256_SHA256]
+    }
 }
 
 #[test]

@@ -40,7 +40,12 @@ impl Authority {
     }
 
     fn issue(&self, name: &str, last_year: i32) -> (rcgen::Certificate, KeyPair) {
-        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let (names, uri) = match name.contains("://") {
+            true => (vec![], Some(rcgen::SanType::URI(name.try_into().unwrap()))),
+            false => (vec![name.to_owned()], None),
+        };
+        let mut params = CertificateParams::new(names).unwrap();
+        params.subject_alt_names.extend(uri);
         params.not_after = rcgen::date_time_ymd(last_year, 1, 1);
         let key = KeyPair::generate().unwrap();
         (params.signed_by(&key, &self.issuer).unwrap(), key)
@@ -149,6 +154,7 @@ fn policy(hostname: &str, trust: Trust) -> BackendPolicy {
     let tls = BackendTls {
         hostname: hostname.into(),
         names: Vec::new(),
+        uris: Vec::new(),
         trust,
         client_certificate: None,
     };
@@ -217,7 +223,10 @@ fn whom_the_edge_believes() {
     let (ours, others) = (Authority::new(), Authority::new());
     let named = |names: &[&str], mut policy: BackendPolicy| {
         let tls = policy.tls.as_mut().unwrap();
-        tls.names = names.iter().map(|name| (*name).into()).collect();
+        let (uris, names): (Vec<&str>, Vec<&str>) =
+            names.iter().partition(|name| name.contains("://"));
+        tls.names = names.into_iter().map(Into::into).collect();
+        tls.uris = uris.into_iter().map(Into::into).collect();
         policy
     };
     for (name, last_year, policy, refusal) in [
@@ -229,6 +238,36 @@ fn whom_the_edge_believes() {
             2999,
             named(&["b.test"], policy("a.test", ours.trust())),
             Some("upstream-tls-name"),
+        ),
+        (
+            "spiffe://s.test/w",
+            2999,
+            named(&["spiffe://s.test/w"], policy("a.test", ours.trust())),
+            None,
+        ),
+        (
+            "b.test",
+            2999,
+            named(&["spiffe://s.test/w", "b.test"], policy("a.test", ours.trust())),
+            None,
+        ),
+        (
+            "spiffe://s.test/x",
+            2999,
+            named(&["spiffe://s.test/w"], policy("a.test", ours.trust())),
+            Some("upstream-tls-name"),
+        ),
+        (
+            "spiffe://s.test/w",
+            2001,
+            named(&["spiffe://s.test/w"], policy("a.test", ours.trust())),
+            Some("upstream-tls-expired"),
+        ),
+        (
+            "spiffe://s.test/w",
+            2999,
+            named(&["spiffe://s.test/w"], policy("a.test", others.trust())),
+            Some("upstream-tls-authority"),
         ),
         ("b.test", 2999, policy("a.test", ours.trust()), Some("upstream-tls-name")),
         ("a.test", 2001, policy("a.test", ours.trust()), Some("upstream-tls-expired")),

@@ -17,7 +17,9 @@ pub fn judge(subject: &Subject<'_>, evidence: &Evidence, now: i64) -> Finding {
     let object = certificate_object(subject, listener);
     match &evidence.tls {
         Probed::Seen(Ok(handshake)) => {
-            handshake_finding(subject, handshake, now).about(subject, &object, "")
+            let mut finding = handshake_finding(subject, handshake, now);
+            finding.detail += wanted_of_clients(listener);
+            finding.about(subject, &object, "")
         }
         Probed::Seen(Err(why)) => found(State::Broken, &format!("the handshake failed: {why}"))
             .help("see the certificate that the listener names")
@@ -34,6 +36,15 @@ fn listener<'a>(subject: &Subject<'a>) -> Option<&'a Node<Listener>> {
         .listeners()
         .filter(|listener| listener.port == subject.port && listener.host.matches(subject.host));
     of_port.max_by_key(|listener| listener.host.specificity())
+}
+
+fn wanted_of_clients(listener: &Listener) -> &'static str {
+    let policy = listener.policy.as_ref();
+    match policy.and_then(|policy| policy.client_trust.as_ref()) {
+        Some(trust) if trust.is_required => "; clients need a certificate",
+        Some(_) => "; clients are asked for a certificate",
+        None => "",
+    }
 }
 
 /// The Secret, where a file holds it; else the Gateway or Ingress whose listener names it.
@@ -53,8 +64,11 @@ fn no_listener(subject: &Subject<'_>) -> Finding {
     )
     .help("add a HTTPS listener for the host");
     for gateway in subject.gateways() {
+        let is_of_tls = |field: &str| {
+            field.starts_with("spec.listeners") || field.starts_with("spec.tls.frontend")
+        };
         if let Some(diagnostic) =
-            subject.diagnostic(&gateway, |d| d.field.starts_with("spec.listeners") && d.is_error())
+            subject.diagnostic(&gateway, |d| is_of_tls(&d.field) && d.is_error())
         {
             finding.detail = diagnostic.message.clone();
             finding.help = diagnostic.help.clone();

@@ -32,10 +32,12 @@ pub enum BackendProtocol {
 /// BackendTLSPolicy, `validation` and `options`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct BackendTls {
-    /// Sent as SNI; the certificate has to have it unless `names` says otherwise.
+    /// Sent as SNI; the certificate has to have it unless `names` or `uris` say otherwise.
     pub hostname: Text,
-    /// Names of which the certificate has to have one, instead of `hostname`.
+    /// Of these and of `uris` the certificate has to have one, instead of `hostname`.
     pub names: Vec<Text>,
+    /// Such as `spiffe://shop.test/web`, compared as they are written.
+    pub uris: Vec<Text>,
     pub trust: Trust,
     /// The Secret with the client's certificate, where the Gateway names one.
     pub client_certificate: Option<ObjectId>,

@@ -92,6 +92,7 @@ fn tls(tls: &BackendTls) -> Value {
     sparse([
         ("hostname", json!(&*tls.hostname)),
         ("names", texts(&tls.names)),
+        ("uris", texts(&tls.uris)),
         ("authorities", trust),
         ("clientCertificate", client.into()),
     ])

@@ -187,7 +187,7 @@ pub fn format(record: &AccessRecord<'_>, out: &mut Vec<u8>) {
         if let Some(name) = &tls.server_name {
             line.text("tlsServerName", name.as_bytes());
         }
-        if let Some(client) = &tls.client {
+        if let Some(client) = tls.client() {
             line.text("tlsClientSubject", client.subject.as_bytes());
             line.text("tlsClientFingerprint", client.fingerprint.as_bytes());
         }

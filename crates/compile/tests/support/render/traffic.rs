@@ -61,6 +61,7 @@ fn of_tls(tls: &BackendTls) -> String {
         Trust::Authorities(authorities) => format!("{} authorities", authorities.len()),
     };
     let shown = tls.client_certificate.as_ref().map(|secret| format!(" showing {secret}"));
-    let names = tls.names.join(" ");
+    let names: Vec<&str> = tls.names.iter().chain(&tls.uris).map(|name| &**name).collect();
+    let names = names.join(" ");
     format!("TLS as {} names [{names}] trusting {trust}{}", tls.hostname, shown.unwrap_or_default())
 }
