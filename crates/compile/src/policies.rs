@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-const KINDS: &[Kind] = &[Kind::GATEWAY, Kind::HTTP_ROUTE, Kind::SERVICE];
+const KINDS: &[Kind] = &[Kind::GATEWAY, Kind::HTTP_ROUTE, Kind::GRPC_ROUTE, Kind::SERVICE];
 
 /// Number of the claims that hold for one listener of one Gateway; 0 where there are none.
 pub(crate) type Layer = u32;

@@ -3,6 +3,7 @@
 pub mod cutwater;
 pub mod edge_policy;
 pub mod gateway;
+pub mod grpc;
 pub mod kubernetes;
 pub mod policy;
 mod rules;
@@ -37,6 +38,7 @@ pub enum Spec {
     GatewayClass(gateway::GatewayClass),
     Gateway(gateway::Gateway),
     HttpRoute(gateway::HttpRoute),
+    GrpcRoute(grpc::GrpcRoute),
     ReferenceGrant(gateway::ReferenceGrant),
     BackendTlsPolicy(policy::BackendTlsPolicy),
     Ingress(kubernetes::Ingress),

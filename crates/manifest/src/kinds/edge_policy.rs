@@ -12,7 +12,7 @@ use std::time::Duration;
 
 section! {
     pub struct EdgePolicy {
-        /// What the policy is for: Gateways (with `sectionName`, one listener), HTTPRoutes and Services of its own
+        /// What the policy is for: Gateways (with `sectionName`, one listener), HTTPRoutes, GRPCRoutes and Services of its own
         /// namespace; 1 to 16 of them.
         "targetRefs" => targets: Targets,
         /// How requests are spread over the endpoints of a backend.
@@ -350,13 +350,14 @@ fn edge_policy(policy: &EdgePolicy, node: &Node, decoder: &mut Decoder) {
 const KINDS: &[(&str, &str)] = &[
     ("Gateway", "gateway.networking.k8s.io"),
     ("HTTPRoute", "gateway.networking.k8s.io"),
+    ("GRPCRoute", "gateway.networking.k8s.io"),
     ("Service", ""),
 ];
 
 fn check_target(target: &PolicyTarget, node: &Node, decoder: &mut Decoder) {
     let Some((kind, group)) = KINDS.iter().find(|(kind, _)| *kind == &*target.kind) else {
         let message = format!("an EdgePolicy cannot be for kind {}", target.kind);
-        let help = "allowed: Gateway, HTTPRoute, Service";
+        let help = "allowed: Gateway, HTTPRoute, GRPCRoute, Service";
         return decoder.report_field(node, "kind", &codes::BAD_VALUE, message, help);
     };
     if target.group.as_deref().is_some_and(|written| written != *group) {
