@@ -10,6 +10,7 @@ use crate::connection::Connection;
 use crate::deadline::Deadline;
 use crate::decide::{Decided, Head, decide};
 use crate::forward::{Route, Run};
+use crate::grpc;
 use crate::ids::RequestId;
 use crate::mirror::{Draft, Tee};
 use crate::pump::Terms;
@@ -21,6 +22,7 @@ use crate::view::{Backends, EdgeView, RuleAction, RulePlan};
 use crate::worker::Worker;
 use h1::{HeaderList, Known, Method, RequestHead};
 use model::edge::Redirect;
+use model::traffic::BackendProtocol;
 use routing::RedirectRequest;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -72,8 +74,7 @@ pub(crate) async fn serve<C: Client>(
     let rule = step.rule();
     match step {
         Step::Forward(route, terms) => {
-            let limits = route.rule.timeouts.request;
-            deadline.cap_at(trace.started, limits);
+            deadline.cap_at(trace.started, route.limit);
             let run = Run::new(received, &view, route, terms);
             let lines = additions.len();
             let drafts = std::mem::take(&mut scratch.drafts);
@@ -201,7 +202,12 @@ fn plan<'v, C: Client>(
                     }
                     let algorithm = &backend.policy.balance.algorithm;
                     let key = balance::key(algorithm, request, decided.path.query, connection);
-                    let route = Route { rule, changes, backend, held, visit, key };
+                    // gRPC is not spoken to others.
+                    let is_call = backend.dial.protocol == BackendProtocol::Http2
+                        && grpc::is_request(request);
+                    let own_limit = if is_call { grpc::limit(request) } else { None };
+                    let limit = shorter(rule.timeouts.request, own_limit);
+                    let route = Route { rule, changes, backend, held, visit, key, limit, is_call };
                     return Step::Forward(route, terms(request, id));
                 }
                 Picked::NoEndpoint => Cause::NoEndpoint,
@@ -210,6 +216,13 @@ fn plan<'v, C: Client>(
             };
             Step::Refuse(Some(rule), Refusal::Edge(cause))
         }
+    }
+}
+
+fn shorter(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
     }
 }
 
@@ -269,7 +282,10 @@ fn location(
 
 fn media<C: Client>(received: Received<'_>, client: &C, scratch: &Scratch) -> Media {
     let request = Head { bytes: client.request(), head: received.head, list: &scratch.request };
-    Media::of(request.find(Known::Accept).unwrap_or_default())
+    match grpc::is_request(request) {
+        true => Media::Grpc,
+        false => Media::of(request.find(Known::Accept).unwrap_or_default()),
+    }
 }
 
 /// Counters and, where it is on, the access log.

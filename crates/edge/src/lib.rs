@@ -28,6 +28,7 @@ mod edits;
 mod exchange;
 mod exposition;
 mod forward;
+mod grpc;
 mod http1;
 mod http2;
 mod http2_budget;
