@@ -41,6 +41,9 @@ pub(crate) struct Scratch {
     drafts: Vec<Draft>,
 }
 
+/// As the access log calls it.
+pub(crate) const HTTP2: &str = "HTTP/2";
+
 /// Where a request is served.
 #[derive(Clone, Copy)]
 pub(crate) struct Site<'a> {
@@ -208,7 +211,7 @@ fn plan<'v, C: Client>(
                     let own_limit = if is_call { grpc::limit(request) } else { None };
                     let limit = shorter(rule.timeouts.request, own_limit);
                     let route = Route { rule, changes, backend, held, visit, key, limit, is_call };
-                    return Step::Forward(route, terms(request, id));
+                    return Step::Forward(route, terms(received, request, id));
                 }
                 Picked::NoEndpoint => Cause::NoEndpoint,
                 Picked::InvalidBackend => Cause::InvalidBackend,
@@ -242,11 +245,13 @@ fn held<'v>(
 }
 
 /// Without what changes the response: that is settled with each attempt.
-fn terms<'v>(request: Head<'_>, id: &'v RequestId) -> Terms<'v> {
+fn terms<'v>(received: Received<'_>, request: Head<'_>, id: &'v RequestId) -> Terms<'v> {
+    let asks_upgrade = request_head::upgrade(request).is_some();
     Terms {
         method: request.head.method,
         framing: request.head.framing,
-        asks_upgrade: request_head::upgrade(request).is_some(),
+        asks_upgrade,
+        needs_upgrade: asks_upgrade && received.site.protocol == HTTP2,
         response_edits: None,
         again_on: None,
         id,

@@ -249,7 +249,8 @@ impl<'a> Run<'a> {
         if let Some(failure) = failure {
             self.count(failure);
         }
-        let Some(refusal) = refusal.filter(|_| !aftermath.head_sent) else {
+        let is_begun = aftermath.head_sent && !(fault == Fault::Truncated && client.retract());
+        let Some(refusal) = refusal.filter(|_| !is_begun) else {
             trace.refusal = Some(match fault {
                 Fault::Client(_) => "client-gone",
                 _ => failure.map_or("client-gone", UpstreamFailure::slug),
@@ -262,7 +263,8 @@ impl<'a> Run<'a> {
         let failure = match fault {
             Fault::NoResponse => Failure::NoResponse,
             Fault::NotProcessed => Failure::Declined,
-            Fault::Malformed => Failure::Malformed,
+            // The latter's head was taken back.
+            Fault::Malformed | Fault::Truncated => Failure::Malformed,
             Fault::Status(status) => Failure::Status(status),
             Fault::Timeout(_) if !self.is_out_of_time(trace) => Failure::TimedOut,
             _ => return Ok(Ended::Refused(refusal)),

@@ -101,7 +101,8 @@ fn settings() -> Builder {
         .max_local_error_reset_streams(Some(FAULT_RESETS))
         .initial_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .max_send_buffer_size(SEND_BUFFER_BYTES);
+        .max_send_buffer_size(SEND_BUFFER_BYTES)
+        .enable_connect_protocol();
     builder
 }
 

@@ -52,6 +52,7 @@ mod tls_client;
 mod transport;
 mod upstream;
 mod view;
+mod websocket;
 mod worker;
 
 pub use access::{AccessRecord, Recorder, TlsFacts};
