@@ -155,6 +155,7 @@ fn take<'a>(
     let mut served = false;
     let mut unserved: Option<&Text> = None;
     let mut refusal: Option<(String, String)> = None;
+    let mut contested: Option<Problem> = None;
     for listener in listeners.iter_mut() {
         let named = reference.section_name.as_ref().is_none_or(|name| *name == listener.spec.name)
             && reference.port.is_none_or(|port| port == listener.spec.port);
@@ -162,7 +163,7 @@ fn take<'a>(
             continue;
         }
         furthest = furthest.max(Step::Kind);
-        if !listener.takes_routes {
+        if !listener.route_kinds().any(|kind| kind == route.object.id.kind) {
             continue;
         }
         furthest = furthest.max(Step::Namespace);
@@ -174,6 +175,10 @@ fn take<'a>(
         furthest = furthest.max(Step::Hosts);
         let attachments = attachments(listener, route);
         if attachments.is_empty() {
+            continue;
+        }
+        if let Some(held) = held_by_other_kind(listener, &attachments, &route.object.id) {
+            contested.get_or_insert(held);
             continue;
         }
         // Two parentRefs of a route may meet one listener.
@@ -201,8 +206,27 @@ fn take<'a>(
             format!("its listener {name} is not served"),
         )
         .help("mend the listener")),
+        (false, None) if contested.is_some() => contested.map_or(Ok(()), Err),
         (false, None) => Err(furthest.problem(listeners, route, reference, refusal)),
     }
+}
+
+/// A hostname of a listener is an HTTPRoute's or a GRPCRoute's: the older route keeps it, and the other one does not
+/// attach at all (GRPCRouteSpec, hostnames).
+fn held_by_other_kind(
+    listener: &ListenerDraft,
+    wanted: &[Attachment],
+    route: &ObjectId,
+) -> Option<Problem> {
+    let mut held = listener.attachments.iter().filter(|held| held.route.id.kind != route.kind);
+    let meets = |held: &&Attachment| wanted.iter().any(|w| w.host.intersect(&held.host).is_some());
+    let held = held.find(meets)?;
+    let message = format!(
+        "its listener {} serves {} to {}, and a hostname is of one kind of route",
+        listener.spec.name, held.host, held.route.id
+    );
+    let problem = Problem::new(&codes::ROUTE_KINDS_CONFLICT, "HostnameConflict", "", message);
+    Some(problem.help("give the calls of gRPC a hostname or a listener of their own, or write them as rules of an HTTPRoute"))
 }
 
 /// How far the judgement of a parentRef came.
@@ -226,7 +250,8 @@ impl Step {
             listeners.iter().map(text).collect::<Vec<_>>().join(", ")
         };
         let named = |l: &&ListenerDraft| {
-            !l.takes_routes && reference.section_name.as_ref().is_none_or(|n| *n == l.spec.name)
+            !l.route_kinds().any(|kind| kind == route.object.id.kind)
+                && reference.section_name.as_ref().is_none_or(|n| *n == l.spec.name)
         };
         let refusing: Vec<String> = listeners.iter().filter(named).map(kinds).collect();
         let (reason, field, message, help) = match self {
@@ -248,8 +273,11 @@ impl Step {
             Step::Kind => (
                 "NotAllowedByListeners",
                 "",
-                format!("no listener takes HTTPRoutes ({})", refusing.join(", ")),
-                "use a listener of protocol HTTP or HTTPS that allows kind HTTPRoute".to_owned(),
+                format!("no listener takes {}s ({})", route.object.id.kind, refusing.join(", ")),
+                format!(
+                    "use a listener of protocol HTTP or HTTPS that allows kind {}",
+                    route.object.id.kind
+                ),
             ),
             Step::Namespace => {
                 let (message, help) = refusal.unwrap_or_default();
@@ -266,7 +294,7 @@ impl Step {
     }
 }
 
-/// What a listener takes instead of HTTPRoutes.
+/// What a listener takes instead.
 fn kinds(listener: &ListenerDraft) -> String {
     let allowed = listener.spec.allowed_routes.as_ref().map_or(&[][..], |routes| &routes.kinds);
     let kinds: Vec<&str> = allowed.iter().map(|kind| &*kind.kind).collect();

@@ -36,7 +36,7 @@ codes! {
     LISTENER_CONFLICT = error("listener-conflict",
         "Two listeners cannot be told apart: equal hostname on equal port, or HTTP and HTTPS on one port. Change hostname or port of one. Between two Gateways the older is served, then the first by namespace and name; within one Gateway neither is.");
     ROUTE_KIND_NOT_SERVED = error("route-kind-not-served",
-        "The listener allows a kind of route that this protocol does not take here. Allow HTTPRoute.");
+        "The listener allows a kind of route that this protocol does not take here. Allow HTTPRoute or GRPCRoute.");
     REFERENCE_NOT_PERMITTED = error("reference-not-permitted",
         "A reference into another namespace needs a ReferenceGrant in that namespace. Add one, or move the object.");
     BAD_CERTIFICATE_REFERENCE = error("bad-certificate-reference",
@@ -57,8 +57,10 @@ codes! {
         "The route's parent is no Gateway. Only Gateways are served as parents.");
     ATTACHED_NOWHERE = error("route-attached-nowhere",
         "No listener takes the route from this parentRef, so it serves nothing there. The message says what does not fit.");
+    ROUTE_KINDS_CONFLICT = error("route-kinds-conflict",
+        "An HTTPRoute and a GRPCRoute want the same hostname of one listener. The older is served, then the first by namespace and name; the other is not.");
     NO_PARENT = warning("route-without-parent",
-        "The HTTPRoute has no parentRefs, so no Gateway serves it.");
+        "The route has no parentRefs, so no Gateway serves it.");
     LISTENER_NOT_SERVED = error("listener-not-served",
         "The route fits a listener that is itself not served. Mend the listener.");
     FILTER_NOT_SERVED = error("filter-not-served",

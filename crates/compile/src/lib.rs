@@ -31,6 +31,7 @@ mod facts;
 mod filters;
 mod front_settings;
 mod grants;
+mod grpc;
 mod ingress;
 mod lint;
 mod listeners;
@@ -156,7 +157,7 @@ fn attach_routes(
     earlier: &Earlier,
     report: &mut Report,
 ) -> Vec<ObjectStatus> {
-    let mut routes: Vec<_> = references.inputs.http_routes().collect();
+    let mut routes: Vec<_> = references.inputs.routes().collect();
     routes.sort_by(|a, b| classes::age(a.0).cmp(&classes::age(b.0)));
     let policies = references.policies;
     let mut uses = Uses::default();

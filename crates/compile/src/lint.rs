@@ -140,7 +140,7 @@ fn match_field(place: Place, inputs: &Inputs) -> String {
 /// Where a rule of the plan is written: `spec.rules[N]` of an HTTPRoute, of an Ingress the entry of its path or
 /// `spec.defaultBackend`, as of an EdgePolicy; the whole object where it is no longer there.
 pub fn field_of_rule(inputs: &Inputs, id: &RuleId) -> String {
-    if id.object.kind == Kind::HTTP_ROUTE {
+    if matches!(id.object.kind, Kind::HTTP_ROUTE | Kind::GRPC_ROUTE) {
         return format!("spec.rules[{}]", id.index);
     }
     if id.object.kind == Kind::EDGE_POLICY {

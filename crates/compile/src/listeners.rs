@@ -15,7 +15,7 @@ use model::edge::{Attachment, Protocol};
 use model::front::{ListenerPolicy, RulePolicy};
 use model::hash::HashMap;
 use model::id::ListenerId;
-use model::{HostPattern, Node, ObjectId};
+use model::{HostPattern, Kind, Node, ObjectId};
 use std::sync::Arc;
 
 pub(crate) struct GatewayDraft<'a> {
@@ -33,7 +33,7 @@ pub(crate) struct ListenerDraft<'a> {
     /// None for one that is not served.
     pub protocol: Option<Protocol>,
     pub host: HostPattern,
-    /// HTTPRoutes may attach, as far as kinds go.
+    /// HTTPRoutes or GRPCRoutes may attach, as far as kinds go.
     pub takes_routes: bool,
     pub rejected: Option<Problem>,
     pub conflict: Option<Conflict>,
@@ -57,6 +57,16 @@ pub(crate) struct Conflict {
 }
 
 impl ListenerDraft<'_> {
+    /// Kinds of routes that may attach.
+    pub fn route_kinds(&self) -> impl Iterator<Item = Kind> {
+        let kinds = self.spec.allowed_routes.as_ref().map_or(&[][..], |allowed| &allowed.kinds);
+        let is_named = move |kind: &Kind| {
+            kinds.is_empty() || kinds.iter().any(|written| *written.kind == *kind.0)
+        };
+        let takes = self.takes_routes;
+        ROUTE_KINDS.into_iter().filter(move |kind| takes && is_named(kind))
+    }
+
     /// The protocol it is served with; none when it is not served.
     pub fn served(&self) -> Option<Protocol> {
         let protocol = self.protocol?;
@@ -194,10 +204,14 @@ fn protocol(spec: &gateway::Listener) -> Result<Protocol, Problem> {
     }
 }
 
+/// Kinds of routes that listeners of HTTP and HTTPS take.
+const ROUTE_KINDS: [Kind; 2] = [Kind::HTTP_ROUTE, Kind::GRPC_ROUTE];
+
 fn check_kinds(draft: &mut ListenerDraft, report: &mut Report) {
     let kinds = draft.spec.allowed_routes.as_ref().map_or(&[][..], |allowed| &allowed.kinds);
     let is_served = |kind: &gateway::RouteGroupKind| {
-        &*kind.group == "gateway.networking.k8s.io" && &*kind.kind == "HTTPRoute"
+        &*kind.group == "gateway.networking.k8s.io"
+            && ROUTE_KINDS.iter().any(|k| k.0 == &*kind.kind)
     };
     draft.takes_routes = kinds.is_empty() || kinds.iter().any(is_served);
     if let Some((index, kind)) = kinds.iter().enumerate().find(|(_, kind)| !is_served(kind)) {
@@ -207,7 +221,7 @@ fn check_kinds(draft: &mut ListenerDraft, report: &mut Report) {
             format!("{}.allowedRoutes.kinds[{index}]", draft.field),
             format!("routes of kind {} are not served by this listener", kind.kind),
         )
-        .help("HTTPRoute is served");
+        .help("HTTPRoute and GRPCRoute are served");
         report.problem(&draft.id.object, &problem);
         draft.unresolved = Some(problem);
     }

@@ -62,16 +62,8 @@ fn of_match(spec: &HttpRouteMatch) -> Result<Match, Problem> {
     };
     let mut conditions = Vec::new();
     conditions.extend(spec.method.map(|method| Condition::Method(method.name().into())));
+    conditions.extend(header_conditions(&spec.headers)?);
     let mut seen = HashSet::default();
-    for (index, header) in spec.headers.iter().enumerate() {
-        let name: Text = header.name.to_ascii_lowercase().into();
-        // Of equivalent names only the first counts (HTTPRouteMatch, headers).
-        if seen.insert(name.clone()) {
-            let value = value(header).map_err(|p| p.within(&format!("headers[{index}]")))?;
-            conditions.push(Condition::Header { name, value });
-        }
-    }
-    seen.clear();
     for (index, parameter) in spec.query_params.iter().enumerate() {
         if seen.insert(parameter.name.clone()) {
             let value = value(parameter).map_err(|p| p.within(&format!("queryParams[{index}]")))?;
@@ -79,6 +71,20 @@ fn of_match(spec: &HttpRouteMatch) -> Result<Match, Problem> {
         }
     }
     Ok(ranked(path, conditions))
+}
+
+pub(crate) fn header_conditions(specs: &[HttpValueMatch]) -> Result<Vec<Condition>, Problem> {
+    let mut conditions = Vec::with_capacity(specs.len());
+    let mut seen = HashSet::default();
+    for (index, header) in specs.iter().enumerate() {
+        let name: Text = header.name.to_ascii_lowercase().into();
+        // Of equivalent names only the first counts (HTTPRouteMatch, headers).
+        if seen.insert(name.clone()) {
+            let value = value(header).map_err(|p| p.within(&format!("headers[{index}]")))?;
+            conditions.push(Condition::Header { name, value });
+        }
+    }
+    Ok(conditions)
 }
 
 fn path_match(spec: &HttpPathMatch) -> Result<PathMatch, Problem> {
@@ -103,10 +109,19 @@ fn value(spec: &HttpValueMatch) -> Result<ValueMatch, Problem> {
 }
 
 fn checked_regex(pattern: &str) -> Result<(), Problem> {
+    regex_of(pattern, "value")
+}
+
+pub(crate) fn regex_of(pattern: &str, field: &str) -> Result<(), Problem> {
     routing::check_regex(pattern).map_err(|why| {
-        Problem::new(&codes::BAD_MATCH, UNSUPPORTED, "value", why)
+        Problem::new(&codes::BAD_MATCH, UNSUPPORTED, field, why)
             .help("write the regular expression in RE2 syntax")
     })
+}
+
+/// By the rules of another kind of route.
+pub(crate) fn ranked_as(path: PathMatch, conditions: Vec<Condition>, rank: Rank) -> Match {
+    Match { path, conditions, rank }
 }
 
 fn ranked(path: PathMatch, conditions: Vec<Condition>) -> Match {

@@ -28,7 +28,8 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-const KINDS: &[Kind] = &[Kind::GATEWAY, Kind::HTTP_ROUTE, Kind::INGRESS, Kind::SERVICE];
+const KINDS: &[Kind] =
+    &[Kind::GATEWAY, Kind::HTTP_ROUTE, Kind::GRPC_ROUTE, Kind::INGRESS, Kind::SERVICE];
 
 /// Number of what holds for one listener of one Gateway; 0 where nothing does.
 pub(crate) type Layer = u32;

@@ -13,7 +13,7 @@ use model::answers::ConnectionLimits;
 type Section = (&'static str, fn(&EdgePolicy) -> bool, &'static [Kind]);
 
 const ENTRY: &[Kind] = &[Kind::GATEWAY];
-const FRONT: &[Kind] = &[Kind::GATEWAY, Kind::HTTP_ROUTE, Kind::INGRESS];
+const FRONT: &[Kind] = &[Kind::GATEWAY, Kind::HTTP_ROUTE, Kind::GRPC_ROUTE, Kind::INGRESS];
 
 const SECTIONS: &[Section] = &[
     ("clientAddress", |policy| policy.client_address.is_some(), ENTRY),

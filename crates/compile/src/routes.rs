@@ -3,19 +3,21 @@
 use crate::backends::{Reference, References, Resolved};
 use crate::codes;
 use crate::filters;
+use crate::grpc;
 use crate::matches;
 use crate::policies::{Layer, Scope};
 use crate::report::{Problem, Report};
 use crate::reuse::Earlier;
 use crate::settings;
 use crate::traffic;
-use manifest::Object;
 use manifest::kinds::gateway::{HttpBackendRef, HttpRoute, HttpRouteRule, HttpRouteTimeouts};
+use manifest::kinds::grpc::GrpcRouteMatch;
 use manifest::kinds::traffic::{HttpRouteRetry, RequestMirror};
+use manifest::{Object, Spec};
 use model::edge::{Action, Backend, BackendEdits, FrontEnd, Match, Route, Rule, Target, Timeouts};
 use model::id::RuleId;
-use model::traffic::{Mirror, Retry};
-use model::{Node, ObjectId};
+use model::traffic::{BackendProtocol, Mirror, Retry};
+use model::{Kind, Node, ObjectId};
 use std::time::Duration;
 
 /// What a route comes to by itself, before anybody asks where it attaches.
@@ -66,7 +68,7 @@ pub(crate) fn draft(
     let mut said = None;
     let variants = layers.into_iter().map(|layer| {
         let scope = references.policies.scope(&object.id, layer);
-        let (rules, verdict, report) = rules(&object.id, spec, references, scope);
+        let (rules, verdict, report) = rules(object, spec, references, scope);
         // Findings are the same in every layer.
         said.get_or_insert((verdict, report));
         let id = object.id.clone();
@@ -78,7 +80,7 @@ pub(crate) fn draft(
 }
 
 fn rules(
-    route: &ObjectId,
+    object: &Object,
     spec: &HttpRoute,
     references: References,
     scope: Scope,
@@ -87,12 +89,22 @@ fn rules(
     let mut rules = Vec::with_capacity(spec.rules.len());
     let default = [RULE_FOR_EVERYTHING];
     let specs = if spec.rules.is_empty() { &default } else { spec.rules.as_slice() };
+    let route = &object.id;
     for (index, rule) in specs.iter().enumerate() {
         let (report, verdict) = (&mut report, &mut verdict);
         let mut draft = RuleDraft { route, index, references, scope, report, verdict };
-        rules.extend(draft.rule(rule));
+        let matches = match &object.spec {
+            Spec::GrpcRoute(grpc) => grpc::of_rule(grpc_matches(&grpc.matches, index)),
+            _ => matches::of_rule(rule),
+        };
+        rules.extend(draft.rule(rule, matches));
     }
     (rules, verdict, report)
+}
+
+/// A route without rules has none.
+fn grpc_matches(matches: &[Vec<GrpcRouteMatch>], rule: usize) -> &[GrpcRouteMatch] {
+    matches.get(rule).map_or(&[], Vec::as_slice)
 }
 
 /// One rule on its way into the plan.
@@ -107,9 +119,12 @@ struct RuleDraft<'a> {
 
 impl<'a> RuleDraft<'a> {
     /// None when not one of its matches can be served.
-    fn rule(&mut self, spec: &HttpRouteRule) -> Option<Rule> {
+    fn rule(
+        &mut self,
+        spec: &HttpRouteRule,
+        (found, mut problems): (Vec<Match>, Vec<Problem>),
+    ) -> Option<Rule> {
         self.verdict.rules += 1;
-        let (found, mut problems) = matches::of_rule(spec);
         let filters = match filters::of_rule(&spec.filters, &found) {
             Ok(filters) => filters,
             Err(problem) => {
@@ -216,8 +231,12 @@ impl<'a> RuleDraft<'a> {
 
     fn resolve(&mut self, spec: Reference, field: &str) -> Resolved<'a> {
         let field = format!("{}.{field}", self.field());
-        let resolved =
+        let mut resolved =
             self.references.of_route(self.route, spec).map_err(|problem| problem.within(&field));
+        if let (Kind::GRPC_ROUTE, Ok(reached)) = (self.route.kind, &mut resolved) {
+            // gRPC is spoken over HTTP/2 alone: its Services need not say so.
+            reached.protocol = BackendProtocol::Http2;
+        }
         match &resolved {
             Ok(reached) => {
                 if let Some(remark) = self.references.remark(reached) {

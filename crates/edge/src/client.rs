@@ -62,8 +62,9 @@ pub(crate) trait Client {
     /// Takes the head of the final response; it is sent with what follows, or by a flush.
     fn head(&mut self, response: &Response<'_>);
 
-    /// The response was 101: the bytes behind both heads are a tunnel from here on.
-    fn switch_protocols(&mut self, response: &Response<'_>, protocol: &[u8]);
+    /// The response was 101: the bytes behind both heads are a tunnel from here on. False when it does not answer what
+    /// was asked in the client's name; then nothing was sent.
+    fn switch_protocols(&mut self, response: &Response<'_>, protocol: &[u8]) -> bool;
 
     /// Takes bytes of the response's body; fewer than given when the client is slow.
     fn poll_send(
@@ -89,6 +90,11 @@ pub(crate) trait Client {
     /// Looks whether the client is gone while nothing is to be sent to it, and has itself woken when it goes. A client
     /// that only ended its side still waits for the response (RFC 9112 section 9.6).
     fn watch(&mut self, cx: &mut Context<'_>) -> Result<(), ClientFault>;
+
+    /// Takes back what was handed over of a response while none of it was sent; false when some was.
+    fn retract(&mut self) -> bool {
+        false
+    }
 
     /// The response cannot be finished: the client must be able to tell (RFC 9112 section 8).
     fn abort(&mut self);

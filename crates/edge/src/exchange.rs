@@ -13,6 +13,7 @@ use crate::connection::Connection;
 use crate::deadline::Deadline;
 use crate::decide::{Decided, Head, decide};
 use crate::forward::{Route, Run};
+use crate::grpc;
 use crate::ids::RequestId;
 use crate::mirror::{Draft, Tee};
 use crate::page::{self, Scene, Turned};
@@ -27,6 +28,7 @@ use crate::worker::Worker;
 use h1::{Framing, HeaderList, Method, RequestHead};
 use model::edge::Redirect;
 use model::limits::REQUEST_BODY_BYTES;
+use model::traffic::BackendProtocol;
 use routing::RedirectRequest;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -46,6 +48,9 @@ pub(crate) struct Scratch {
     /// Copies for mirrors.
     drafts: Vec<Draft>,
 }
+
+/// As the access log calls it.
+pub(crate) const HTTP2: &str = "HTTP/2";
 
 /// Where a request is served.
 #[derive(Clone, Copy)]
@@ -88,8 +93,7 @@ pub(crate) async fn serve<C: Client>(
             let scene = Scene { view: &view, rule, backend };
             let care = answers.and_then(|answers| care(answers, received, client, scratch));
             let terms = Terms { care: care.as_deref(), ..terms };
-            let limits = route.rule.timeouts.request;
-            deadline.cap_at(trace.started, limits);
+            deadline.cap_at(trace.started, route.limit);
             let run = Run::new(received, &view, route, terms);
             let lines = additions.len();
             let drafts = std::mem::take(&mut scratch.drafts);
@@ -246,8 +250,13 @@ fn plan<'v, C: Client>(
                     }
                     let algorithm = &backend.policy.balance.algorithm;
                     let key = balance::key(algorithm, request, decided.path.query, caller);
-                    let route = Route { rule, changes, backend, held, visit, key };
-                    return Step::Forward(route, terms(request, id));
+                    // gRPC is not spoken to others.
+                    let is_call = backend.dial.protocol == BackendProtocol::Http2
+                        && grpc::is_request(request);
+                    let own_limit = if is_call { grpc::limit(request) } else { None };
+                    let limit = shorter(rule.timeouts.request, own_limit);
+                    let route = Route { rule, changes, backend, held, visit, key, limit, is_call };
+                    return Step::Forward(route, terms(received, request, id));
                 }
                 Picked::NoEndpoint => Cause::NoEndpoint,
                 Picked::InvalidBackend => Cause::InvalidBackend,
@@ -288,6 +297,13 @@ fn is_too_long(head: &RequestHead, answers: Option<&Answers>) -> bool {
     matches!(head.framing, Framing::Length(length) if length > limit.unwrap_or(REQUEST_BODY_BYTES))
 }
 
+fn shorter(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
+
 /// Where the session of a request is, if it is anywhere: the backend, and the endpoint's place in it.
 fn held<'v>(
     visit: &Visit<'_>,
@@ -304,11 +320,13 @@ fn held<'v>(
 }
 
 /// Without what changes the response: that is settled with each attempt.
-fn terms<'v>(request: Head<'_>, id: &'v RequestId) -> Terms<'v> {
+fn terms<'v>(received: Received<'_>, request: Head<'_>, id: &'v RequestId) -> Terms<'v> {
+    let asks_upgrade = request_head::upgrade(request).is_some();
     Terms {
         method: request.head.method,
         framing: request.head.framing,
-        asks_upgrade: request_head::upgrade(request).is_some(),
+        asks_upgrade,
+        needs_upgrade: asks_upgrade && received.site.protocol == HTTP2,
         response_edits: None,
         again_on: None,
         care: None,

@@ -8,6 +8,7 @@ use crate::changes::Changes;
 use crate::client::{Client, ClientFault};
 use crate::deadline::Passed;
 use crate::exchange::{Received, Scratch, Site};
+use crate::grpc;
 use crate::metrics::{RouteCounters, UpstreamFailure};
 use crate::pump::{Aftermath, Fault, Terms};
 use crate::refusal::{Cause, Refusal};
@@ -18,6 +19,7 @@ use crate::worker::Worker;
 use h1::Method;
 use model::edge::Protocol;
 use std::cell::Cell;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 use traffic::{Attempt, Choice, Endpoint, Failure, Outcome, Random, Repeat};
 
@@ -31,6 +33,10 @@ pub(crate) struct Route<'v> {
     pub visit: Option<Box<Visit<'v>>>,
     /// For consistent hashing.
     pub key: Option<u64>,
+    /// Of the whole request: the rule's, or the client's of a call of gRPC where it is shorter.
+    pub limit: Option<Duration>,
+    /// Of gRPC.
+    pub is_call: bool,
 }
 
 pub(crate) struct Run<'a> {
@@ -250,7 +256,8 @@ impl<'a> Run<'a> {
         if let Some(failure) = failure {
             self.count(failure);
         }
-        let Some(refusal) = refusal.filter(|_| !aftermath.head_sent) else {
+        let is_begun = aftermath.head_sent && !(fault == Fault::Truncated && client.retract());
+        let Some(refusal) = refusal.filter(|_| !is_begun) else {
             trace.refusal = Some(match fault {
                 Fault::Client(_) => "client-gone",
                 Fault::Slow(slow) => {
@@ -260,13 +267,16 @@ impl<'a> Run<'a> {
                 }
                 _ => failure.map_or("client-gone", UpstreamFailure::slug),
             });
-            client.abort();
+            if !(fault == Fault::Timeout(Passed::Cap) && self.route.is_call && end_call(client)) {
+                client.abort();
+            }
             return Ok(Ended::Cut);
         };
         let failure = match fault {
             Fault::NoResponse => Failure::NoResponse,
             Fault::NotProcessed => Failure::Declined,
-            Fault::Malformed => Failure::Malformed,
+            // The latter's head was taken back.
+            Fault::Malformed | Fault::Truncated => Failure::Malformed,
             Fault::Status(status) => Failure::Status(status),
             Fault::Timeout(_) if !self.is_out_of_time(trace) => Failure::TimedOut,
             _ => return Ok(Ended::Refused(refusal)),
@@ -335,8 +345,7 @@ impl<'a> Run<'a> {
 
     /// The route's time lasts longer than the longest pause before the next attempt.
     fn has_time(&self, tried: &Tried, started: Instant) -> bool {
-        let (Some(all), Some(least)) = (self.route.rule.timeouts.request, self.least_pause(tried))
-        else {
+        let (Some(all), Some(least)) = (self.route.limit, self.least_pause(tried)) else {
             return true;
         };
         all.saturating_sub(started.elapsed()) > least.saturating_mul(2)
@@ -348,17 +357,17 @@ impl<'a> Run<'a> {
         let per_try = rule.retry.as_deref().and_then(|retry| retry.per_try_timeout);
         let Some(limit) = per_try.or(rule.timeouts.backend_request) else {
             if attempts > 1 {
-                self.received.site.deadline.cap_at(trace.started, rule.timeouts.request);
+                self.received.site.deadline.cap_at(trace.started, self.route.limit);
             }
             return;
         };
         let limit = trace.elapsed(Instant::now()) + limit;
-        let limit = rule.timeouts.request.map_or(limit, |request| request.min(limit));
+        let limit = self.route.limit.map_or(limit, |request| request.min(limit));
         self.received.site.deadline.cap_at(trace.started, Some(limit));
     }
 
     fn is_out_of_time(&self, trace: &Trace) -> bool {
-        self.route.rule.timeouts.request.is_some_and(|all| trace.started.elapsed() >= all)
+        self.route.limit.is_some_and(|all| trace.started.elapsed() >= all)
     }
 
     /// A connection, or what comes of the attempt without one.
@@ -475,6 +484,13 @@ impl Drop for Place<'_> {
 fn is_idempotent(method: Method) -> bool {
     use Method::{Delete, Get, Head, Options, Put, Trace};
     matches!(method, Get | Head | Options | Put | Delete | Trace)
+}
+
+/// Ends the response of a call whose time is over, where that needs no waiting.
+fn end_call<C: Client>(client: &mut C) -> bool {
+    let section = grpc::deadline_trailers();
+    let mut cx = Context::from_waker(Waker::noop());
+    matches!(client.poll_finish(&mut cx, section.trailers()), Poll::Ready(Ok(())))
 }
 
 fn blames_endpoint(fault: Fault) -> bool {

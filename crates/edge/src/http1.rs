@@ -536,7 +536,7 @@ impl<S: Io> Client for Http1<'_, S> {
         encode::end(&mut self.output);
     }
 
-    fn switch_protocols(&mut self, response: &Response<'_>, protocol: &[u8]) {
+    fn switch_protocols(&mut self, response: &Response<'_>, protocol: &[u8]) -> bool {
         self.write_head(response);
         encode::header(&mut self.output, b"connection", b"upgrade");
         encode::header(&mut self.output, b"upgrade", protocol);
@@ -545,6 +545,7 @@ impl<S: Io> Client for Http1<'_, S> {
         self.decoder = BodyDecoder::UntilClose;
         self.keep_alive = false;
         self.tunnel = true;
+        true
     }
 
     fn poll_send(
@@ -609,6 +610,16 @@ impl<S: Io> Client for Http1<'_, S> {
             }
         }
         Ok(())
+    }
+
+    /// What waits begins with a status line only while its head waits whole: once a head has left, what follows it is
+    /// a chunk or is sent from where it lies.
+    fn retract(&mut self) -> bool {
+        let is_whole = self.sent == 0 && !self.tunnel && self.output.starts_with(b"HTTP/1.1 ");
+        if is_whole {
+            self.output.clear();
+        }
+        is_whole
     }
 
     fn abort(&mut self) {

@@ -97,7 +97,8 @@ fn settings(streams: u32) -> Builder {
         .max_local_error_reset_streams(Some(FAULT_RESETS))
         .initial_window_size(limits::HTTP2_STREAM_WINDOW_BYTES)
         .initial_connection_window_size(limits::HTTP2_CONNECTION_WINDOW_BYTES)
-        .max_send_buffer_size(limits::HTTP2_SEND_BUFFER_BYTES);
+        .max_send_buffer_size(limits::HTTP2_SEND_BUFFER_BYTES)
+        .enable_connect_protocol();
     builder
 }
 

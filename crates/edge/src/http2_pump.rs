@@ -1,26 +1,32 @@
 //! One attempt at an origin that speaks HTTP/2, over a stream of its own: the request goes up while the response comes
 //! down, in one task, as fast as the slower end takes it. Heads are translated by way of HTTP/1.1, so that its strict
-//! codec judges them and the client's side sees one form. HTTP/2 has no Upgrade (RFC 9113 section 8.6): a request that
-//! asks for one goes without.
+//! codec judges them and the client's side sees one form. HTTP/2 has no Upgrade (RFC 9113 section 8.6): a request for a
+//! WebSocket becomes an extended CONNECT where the origin takes it (RFC 8441), and any other goes without.
 //!
 //! ```text
-//! up:    Read -> Ended          (Broken: the origin takes no more)
+//! up:    [Wait ->] Read -> Ended          (Broken: the origin takes no more)
 //! down:  Head -> [Interim -> Head ...] -> Body -> Finish -> Done
 //! ```
+//!
+//! A WebSocket waits for the head of the response; after it the same two directions are a tunnel.
 
 use crate::access::Trace;
 use crate::client::{Body, Client, ClientFault, Fields, Follow, Response};
 use crate::deadline::{Deadline, Passed};
 use crate::http2_upstream::Lease;
 use crate::pump::{Aftermath, Fault, Interims, Terms};
+use crate::websocket;
 use crate::worker::{LIMITS, Worker};
 use bytes::{Buf, Bytes};
 use h1::{BodyDecoder, Event, Framing, HeaderList, Known, Method, ResponseHead, encode};
 use h2::client::ResponseFuture;
+use h2::ext::Protocol;
 use h2::{Reason, RecvStream, SendStream};
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Request, Uri};
-use model::limits::{BODY_STALL_TIMEOUT_MS, HEAD_BYTES, HEAD_HEADERS, TARGET_BYTES};
+use model::limits::{
+    BODY_STALL_TIMEOUT_MS, HEAD_BYTES, HEAD_HEADERS, TARGET_BYTES, TUNNEL_DRAIN_IDLE_MS,
+};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -44,12 +50,20 @@ pub(crate) async fn attempt<C: Client>(
     trace: &mut Trace,
     (request, list): (&[u8], &mut HeaderList),
 ) -> (Result<(), Fault>, Aftermath) {
-    let Some(message) = message(request, list, lease.scheme()) else {
+    if terms.asks_upgrade
+        && let Err(fault) = settle(lease, deadline).await
+    {
+        return (Err(fault), Aftermath::default());
+    }
+    let takes_sockets = terms.asks_upgrade && lease.takes_sockets();
+    let Some(Message { message, socket }) = message(request, list, lease.scheme(), takes_sockets)
+    else {
         let fault = Fault::Client(ClientFault::Message(h1::Reason::TargetBytes));
         return (Err(fault), Aftermath::default());
     };
     let has_body = !matches!(terms.framing, Framing::None | Framing::Length(0));
-    let Ok((response, send)) = lease.send().send_request(message, !has_body) else {
+    let is_whole = !has_body && socket.is_none();
+    let Ok((response, send)) = lease.send().send_request(message, is_whole) else {
         // Closed, going away, or out of streams.
         lease.retire();
         return (Err(Fault::NotProcessed), Aftermath::default());
@@ -57,7 +71,11 @@ pub(crate) async fn attempt<C: Client>(
     list.clear();
     deadline.stall_after(BODY_STALL_TIMEOUT_MS);
     let began_ms = worker.deadlines.now_ms();
-    let state = if has_body { UpState::Read } else { UpState::Ended };
+    let state = match &socket {
+        Some(_) => UpState::Wait,
+        None if has_body => UpState::Read,
+        None => UpState::Ended,
+    };
     let mut pump = Http2Pump {
         client,
         lease,
@@ -66,6 +84,8 @@ pub(crate) async fn attempt<C: Client>(
         terms,
         trace,
         began_ms,
+        socket,
+        tunnel: Tunnel::No,
         up: Up { state, send, took_body: false, waits_for_client: false },
         down: Down {
             state: DownState::Head,
@@ -80,7 +100,7 @@ pub(crate) async fn attempt<C: Client>(
             head_sent: false,
         },
     };
-    if has_body {
+    if state == UpState::Read {
         pump.client.want_body();
     }
     let result = poll_fn(|cx| pump.poll(cx)).await;
@@ -98,6 +118,9 @@ struct Http2Pump<'a, C> {
     terms: Terms<'a>,
     trace: &'a mut Trace,
     began_ms: u64,
+    /// What the client's key is answered by, where it asks for a WebSocket.
+    socket: Option<Box<str>>,
+    tunnel: Tunnel,
     up: Up,
     down: Down<'a>,
 }
@@ -111,7 +134,17 @@ struct Up {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
+enum Tunnel {
+    No,
+    Open,
+    /// Draining has begun: one that is not used ends early.
+    Draining,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum UpState {
+    /// What a client of a WebSocket sends is for the tunnel.
+    Wait,
     Read,
     Ended,
     Broken,
@@ -146,12 +179,38 @@ enum DownState {
 impl<C: Client> Http2Pump<'_, C> {
     /// A response that is over ends the exchange, even when the request's body is not: the stream is then reset.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        self.notice_drain();
+        let was_tunnel = self.tunnel != Tunnel::No;
         self.poll_up(cx)?;
         if self.poll_down(cx)?.is_ready() {
             return Poll::Ready(Ok(()));
         }
+        if self.tunnel != Tunnel::No && !was_tunnel {
+            // The client's bytes are to be read now.
+            return self.poll(cx);
+        }
         self.keep_pace();
-        self.deadline.poll(cx).map(|passed| Err(self.timeout(passed)))
+        match self.deadline.poll(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(_) if was_tunnel => {
+                self.end_tunnel(cx);
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(passed) => Poll::Ready(Err(self.timeout(passed))),
+        }
+    }
+
+    fn notice_drain(&mut self) {
+        if self.tunnel == Tunnel::Open && self.worker.deadlines.is_draining() {
+            self.tunnel = Tunnel::Draining;
+            self.progress();
+        }
+    }
+
+    /// A tunnel whose time is over is nobody's fault: both ends are told that nothing follows.
+    fn end_tunnel(&mut self, cx: &mut Context<'_>) {
+        let _ = self.client.poll_finish(cx, None);
+        let _ = self.up.send.send_data(Bytes::new(), true);
     }
 
     /// Where the client is to keep a rate, its deadline is when it is below.
@@ -187,7 +246,10 @@ impl<C: Client> Http2Pump<'_, C> {
     }
 
     fn progress(&self) {
-        self.deadline.stall_after(self.body_timeout().unwrap_or(BODY_STALL_TIMEOUT_MS));
+        self.deadline.stall_after(match self.tunnel {
+            Tunnel::Draining => TUNNEL_DRAIN_IDLE_MS,
+            Tunnel::No | Tunnel::Open => self.body_timeout().unwrap_or(BODY_STALL_TIMEOUT_MS),
+        });
     }
 
     /// What a policy says of a body that is under way. How long an origin thinks is another matter.
@@ -315,7 +377,12 @@ impl<C: Client> Http2Pump<'_, C> {
         is_end: bool,
         bytes: &mut Vec<u8>,
     ) -> Result<(), Fault> {
-        write_head(parts, is_end, self.terms.method, bytes).ok_or(Fault::Malformed)?;
+        let opens = if parts.status.is_success() { self.socket.take() } else { None };
+        match &opens {
+            Some(accept) => write_switch(parts, accept, bytes),
+            None => write_head(parts, is_end, self.terms.method, bytes),
+        }
+        .ok_or(Fault::Malformed)?;
         self.down.list.clear();
         let parsed = h1::parse_response(bytes, self.down.list, self.terms.method, &LIMITS);
         let head = parsed.ok().flatten().ok_or(Fault::Malformed)?;
@@ -335,6 +402,14 @@ impl<C: Client> Http2Pump<'_, C> {
             date: &self.worker.date.get(),
         };
         match head.status {
+            101 if opens.is_some() => {
+                if !self.client.switch_protocols(&response, websocket::NAME.as_bytes()) {
+                    return Err(Fault::Malformed);
+                }
+                self.begin_body(&head);
+                self.begin_tunnel();
+                return Ok(());
+            }
             // RFC 9113 section 8.6: there is no 101.
             101 => return Err(Fault::Malformed),
             100 => {}
@@ -353,6 +428,15 @@ impl<C: Client> Http2Pump<'_, C> {
         self.trace.status = head.status;
         self.down.head_sent = true;
         self.down.framing = head.framing;
+        self.progress();
+    }
+
+    fn begin_tunnel(&mut self) {
+        self.tunnel = Tunnel::Open;
+        self.up.state = UpState::Read;
+        self.down.framing = Framing::UntilClose;
+        // The route's time is for requests; a tunnel lasts while it is used.
+        self.deadline.cap_at(self.trace.started, None);
         self.progress();
     }
 
@@ -418,16 +502,34 @@ impl<C: Client> Http2Pump<'_, C> {
     }
 }
 
+struct Message {
+    message: Request<()>,
+    /// What its key is answered by, where it opens a WebSocket.
+    socket: Option<Box<str>>,
+}
+
 /// The request as HTTP/2 has it (RFC 9113 section 8.3.1): what is hop-by-hop is left out but `te: trailers` (section
 /// 8.2.2). None where the target cannot stand in HTTP/2.
-fn message(bytes: &[u8], list: &mut HeaderList, scheme: &str) -> Option<Request<()>> {
+fn message(
+    bytes: &[u8],
+    list: &mut HeaderList,
+    scheme: &str,
+    takes_sockets: bool,
+) -> Option<Message> {
     list.clear();
     let head = h1::parse_request(bytes, list, &REQUEST_LIMITS).ok().flatten()?;
     let mut uri = Uri::builder().scheme(scheme).path_and_query(head.path_and_query(bytes));
     uri = uri.authority(head.host.map(|host| host.of(bytes)).unwrap_or_default());
     let mut message = Request::new(());
     *message.uri_mut() = uri.build().ok()?;
-    *message.method_mut() = http::Method::from_bytes(head.method_span.of(bytes)).ok()?;
+    let key = head.upgrade.filter(|asked| takes_sockets && websocket::is_asked(asked.of(bytes)));
+    let key = key.and_then(|_| {
+        list.iter().find(|header| is_of_key(header.name(bytes))).map(|h| h.value(bytes))
+    });
+    *message.method_mut() = match key {
+        Some(_) => http::Method::CONNECT,
+        None => http::Method::from_bytes(head.method_span.of(bytes)).ok()?,
+    };
     *message.version_mut() = http::Version::HTTP_2;
     let headers = message.headers_mut();
     for header in list.iter() {
@@ -437,10 +539,30 @@ fn message(bytes: &[u8], list: &mut HeaderList, scheme: &str) -> Option<Request<
                 drop(headers.insert(http::header::TE, HeaderValue::from_static("trailers")))
             }
             _ if list.is_hop_by_hop(bytes, *header) => {}
+            // RFC 8441 section 5.
+            Known::Other if key.is_some() && is_of_key(header.name(bytes)) => {}
             _ => push(headers, header.name(bytes), header.value(bytes)),
         }
     }
-    Some(message)
+    if key.is_some() {
+        message.extensions_mut().insert(Protocol::from_static(websocket::NAME));
+    }
+    Some(Message { message, socket: key.map(|key| websocket::accept(key).into()) })
+}
+
+fn is_of_key(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(websocket::KEY.as_bytes())
+}
+
+/// Waits until the origin has said whether it takes WebSockets.
+async fn settle(lease: &Lease, deadline: &Deadline) -> Result<(), Fault> {
+    deadline.stall_after(BODY_STALL_TIMEOUT_MS);
+    let mut settled = std::pin::pin!(lease.settled());
+    poll_fn(|cx| match settled.as_mut().poll(cx) {
+        Poll::Ready(()) => Poll::Ready(Ok(())),
+        Poll::Pending => deadline.poll(cx).map(|passed| Err(Fault::Timeout(passed))),
+    })
+    .await
 }
 
 /// Leaves out what HTTP/2 cannot carry.
@@ -484,6 +606,17 @@ fn write_head(
     Some(())
 }
 
+/// The answer of an origin that has opened a WebSocket, as one of HTTP/1.1 would have given it.
+fn write_switch(parts: &http::response::Parts, accept: &str, out: &mut Vec<u8>) -> Option<()> {
+    encode::status_line(out, 101, b"");
+    write_fields(&parts.headers, out)?;
+    encode::header(out, b"connection", b"upgrade");
+    encode::header(out, b"upgrade", websocket::NAME.as_bytes());
+    encode::header(out, websocket::ACCEPT.as_bytes(), accept.as_bytes());
+    encode::end(out);
+    Some(())
+}
+
 fn write_fields(headers: &HeaderMap, out: &mut Vec<u8>) -> Option<()> {
     for (name, value) in headers {
         let value = value.as_bytes();
@@ -512,7 +645,8 @@ mod tests {
     fn a_request_without_what_is_hop_by_hop() {
         let head = b"OPTIONS /a?b=%20 HTTP/1.1\r\nhost: a.test:8080\r\nte: trailers\r\nconnection: te, x-own\r\n\
             x-own: 1\r\nkeep-alive: 5\r\ntransfer-encoding: chunked\r\naccept: a\r\naccept: b\r\n\r\n";
-        let message = message(head, &mut HeaderList::new(), "https").expect("a request");
+        let message =
+            message(head, &mut HeaderList::new(), "https", true).expect("a request").message;
         assert_eq!(message.uri(), "https://a.test:8080/a?b=%20");
         assert_eq!(message.method(), "OPTIONS");
         let lines: Vec<_> =

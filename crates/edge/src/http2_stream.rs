@@ -9,17 +9,19 @@
 use crate::client::{Body, Client, ClientFault, Follow, Lines, Response, forwarded_trailers};
 use crate::client_certificate::is_certificate_field;
 use crate::connection::Connection;
-use crate::exchange::{self, Site};
+use crate::exchange::{self, HTTP2, Site};
 use crate::http2_budget::Budget;
-use crate::refusal::Refusal;
+use crate::refusal::{Cause, Refusal};
+use crate::websocket;
 use crate::worker::Worker;
 use bytes::{Buf, Bytes};
 use h1::{Framing, Known, Trailers, encode};
+use h2::ext::Protocol;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
-use http::{Request, StatusCode};
+use http::{Method, Request, StatusCode};
 use model::limits::REQUEST_BODY_BYTES;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -36,15 +38,17 @@ pub(crate) async fn serve(
 ) {
     let (parts, body) = request.into_parts();
     let mut bytes = worker.buffers.output();
-    let faults = write_head(&parts, body.is_end_stream(), &mut bytes);
+    let socket = is_websocket(&parts).then(websocket::key);
+    let faults = write_head(&parts, body.is_end_stream(), socket.as_deref(), &mut bytes);
     let mut scratch = worker.scratch();
-    let parsed = match faults {
-        Ok(()) => h1::parse_request(&bytes, &mut scratch.request, &connection.limits().head),
-        Err(reason) => Err(reason.in_request()),
-    };
+    let parsed = faults.and_then(|()| {
+        h1::parse_request(&bytes, &mut scratch.request, &connection.limits().head)
+            .map_err(|refusal| Refusal::Message(refusal.reason))
+    });
     let deadline = worker.deadlines.register();
     let mut client = Http2Stream::new(bytes, body, respond, budget);
-    let site = Site { worker, connection, deadline: &deadline, protocol: "HTTP/2" };
+    client.socket = socket.map(|key| websocket::accept(key.as_bytes()).into());
+    let site = Site { worker, connection, deadline: &deadline, protocol: HTTP2 };
     match parsed {
         Ok(Some(head)) => {
             client.awaits_continue = head.expect_continue;
@@ -58,30 +62,50 @@ pub(crate) async fn serve(
         // A head without its end cannot be: `write_head` writes it.
         Ok(None) => client.abort(),
         Err(refusal) => {
-            exchange::refuse_message(site, &mut client, Refusal::Message(refusal.reason)).await;
+            exchange::refuse_message(site, &mut client, refusal).await;
         }
     }
     worker.buffers.give_back_output(client.bytes);
     worker.give_back_scratch(scratch);
 }
 
+/// Extended CONNECT (RFC 8441 section 4). One for another protocol is refused as every CONNECT is.
+fn is_websocket(parts: &Parts) -> bool {
+    let protocol = parts.extensions.get::<Protocol>();
+    parts.method == Method::CONNECT
+        && protocol.is_some_and(|protocol| websocket::is_asked(protocol.as_ref()))
+}
+
 /// Writes the request as HTTP/1.1 would have it (RFC 9113 section 8.3.1): the authority as Host, crumbs of Cookie
-/// joined (section 8.2.3), chunked where the length is not known.
-fn write_head(parts: &Parts, is_end: bool, out: &mut Vec<u8>) -> Result<(), h1::Reason> {
-    let host = host(parts)?;
+/// joined (section 8.2.3), chunked where the length is not known. `socket` is the key of a WebSocket.
+fn write_head(
+    parts: &Parts,
+    is_end: bool,
+    socket: Option<&str>,
+    out: &mut Vec<u8>,
+) -> Result<(), Refusal> {
+    if parts.method == Method::CONNECT && socket.is_none() {
+        return Err(Refusal::Edge(Cause::ConnectMethod));
+    }
+    let host = host(parts).map_err(Refusal::Message)?;
     let target = match (parts.uri.path_and_query(), parts.uri.authority()) {
         (Some(path), _) => path.as_str(),
         (None, Some(authority)) => authority.as_str(),
-        (None, None) => return Err(h1::Reason::TargetForm),
+        (None, None) => return Err(Refusal::Message(h1::Reason::TargetForm)),
     };
     if !target.bytes().all(|b| b > b' ' && b != 0x7f) {
-        return Err(h1::Reason::TargetBytes);
+        return Err(Refusal::Message(h1::Reason::TargetBytes));
     }
-    encode::request_line(out, parts.method.as_str().as_bytes(), target.as_bytes());
+    let method = if socket.is_some() { "GET" } else { parts.method.as_str() };
+    encode::request_line(out, method.as_bytes(), target.as_bytes());
     encode::header(out, b"host", host);
     let mut has_length = false;
     for (name, value) in &parts.headers {
         match *name {
+            // Of the message that a tunnel has not, and of HTTP/1.1 (RFC 8441 section 5).
+            http::header::CONTENT_LENGTH | http::header::SEC_WEBSOCKET_KEY if socket.is_some() => {
+                continue;
+            }
             http::header::HOST | http::header::COOKIE => continue,
             http::header::CONTENT_LENGTH => has_length = true,
             _ => {}
@@ -89,6 +113,13 @@ fn write_head(parts: &Parts, is_end: bool, out: &mut Vec<u8>) -> Result<(), h1::
         encode::header(out, name.as_str().as_bytes(), value.as_bytes());
     }
     write_cookie(&parts.headers, out);
+    if let Some(key) = socket {
+        encode::header(out, b"connection", b"upgrade");
+        encode::header(out, b"upgrade", websocket::NAME.as_bytes());
+        encode::header(out, websocket::KEY.as_bytes(), key.as_bytes());
+        encode::end(out);
+        return Ok(());
+    }
     match (has_length, is_end) {
         (true, _) => {}
         (false, false) => encode::transfer_encoding_chunked(out),
@@ -143,6 +174,8 @@ struct Http2Stream {
     /// Its stream was reset, and not by us for a fault of the origin.
     is_given_up: bool,
     budget: Rc<Budget>,
+    /// Of a WebSocket that was asked for by extended CONNECT: what an origin answers to the key that we sent.
+    socket: Option<Box<str>>,
 }
 
 impl Http2Stream {
@@ -164,6 +197,7 @@ impl Http2Stream {
             is_ended: false,
             is_given_up: false,
             budget,
+            socket: None,
         }
     }
 }
@@ -216,6 +250,7 @@ impl Client for Http2Stream {
             }
             match self.body_left.checked_sub(self.piece.len() as u64) {
                 Some(left) => self.body_left = left,
+                None if self.socket.is_some() => {}
                 None => return Poll::Ready(Err(ClientFault::TooLarge)),
             }
         }
@@ -266,9 +301,19 @@ impl Client for Http2Stream {
         self.send = self.respond.send_response(message(response), self.is_ended).ok();
     }
 
-    /// Never: HTTP/2 has no Upgrade (RFC 9113 section 8.6), so no request asks for it.
-    fn switch_protocols(&mut self, _: &Response<'_>, _: &[u8]) {
-        self.abort();
+    /// 200 is what says of extended CONNECT that there is a tunnel (RFC 8441 section 5).
+    fn switch_protocols(&mut self, response: &Response<'_>, protocol: &[u8]) -> bool {
+        let mut opened = message(response);
+        let accept = opened.headers_mut().remove(websocket::ACCEPT);
+        let is_answer = accept.is_some_and(|accept| {
+            self.socket.as_deref().is_some_and(|wanted| accept.as_bytes() == wanted.as_bytes())
+        });
+        let is_open = is_answer && websocket::is_asked(protocol);
+        if is_open {
+            *opened.status_mut() = StatusCode::OK;
+            self.send = self.respond.send_response(opened, false).ok();
+        }
+        is_open
     }
 
     fn poll_send(

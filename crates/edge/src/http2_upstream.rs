@@ -159,6 +159,19 @@ impl Lease {
         self.0.send.clone()
     }
 
+    /// Returns once the origin has said what it allows, or is gone.
+    pub async fn settled(&self) {
+        if !self.0.gate.is_open.get() {
+            // A fault is found by what follows.
+            let _ = self.0.gate.opened().await;
+        }
+    }
+
+    /// The origin takes extended CONNECT (RFC 8441 section 3).
+    pub fn takes_sockets(&self) -> bool {
+        self.0.send.is_extended_connect_protocol_enabled()
+    }
+
     pub fn scheme(&self) -> &'static str {
         if self.0.is_secure { "https" } else { "http" }
     }

@@ -34,6 +34,7 @@ mod exchange;
 mod exposition;
 mod forward;
 mod forwarded_lines;
+mod grpc;
 mod http1;
 mod http2;
 mod http2_budget;
@@ -63,6 +64,7 @@ mod tls_terms;
 mod transport;
 mod upstream;
 mod view;
+mod websocket;
 mod worker;
 
 pub use access::{AccessRecord, Recorder, TlsFacts};

@@ -291,8 +291,8 @@ impl<C: Client> Client for Tee<'_, C> {
         self.client.head(response);
     }
 
-    fn switch_protocols(&mut self, response: &Response<'_>, protocol: &[u8]) {
-        self.client.switch_protocols(response, protocol);
+    fn switch_protocols(&mut self, response: &Response<'_>, protocol: &[u8]) -> bool {
+        self.client.switch_protocols(response, protocol)
     }
 
     fn poll_send(
@@ -322,6 +322,10 @@ impl<C: Client> Client for Tee<'_, C> {
 
     fn watch(&mut self, cx: &mut Context<'_>) -> Result<(), ClientFault> {
         self.client.watch(cx)
+    }
+
+    fn retract(&mut self) -> bool {
+        self.client.retract()
     }
 
     fn abort(&mut self) {
@@ -356,6 +360,7 @@ async fn send(worker: &Worker, peer: Peer<'_>, head: &mut Vec<u8>, whole: &Whole
         method: whole.method,
         framing: whole.framing,
         asks_upgrade: false,
+        needs_upgrade: false,
         response_edits: None,
         again_on: None,
         care: None,
@@ -410,7 +415,9 @@ impl Client for Copied<'_> {
     fn head(&mut self, _: &Response<'_>) {}
 
     /// Never: a request that asks for it is not copied.
-    fn switch_protocols(&mut self, _: &Response<'_>, _: &[u8]) {}
+    fn switch_protocols(&mut self, _: &Response<'_>, _: &[u8]) -> bool {
+        false
+    }
 
     fn poll_send(
         &mut self,

@@ -13,6 +13,7 @@ use crate::client::{Body, Client, ClientFault, Follow, Response};
 use crate::decide::Head;
 use crate::exchange::{Received, Scratch, reply};
 use crate::forward::{Route, Run};
+use crate::grpc;
 use crate::ids::RequestId;
 use crate::pump::Terms;
 use crate::refusal::{Media, Refusal};
@@ -47,7 +48,7 @@ pub(crate) async fn refuse<C: Client>(
 ) {
     let request = Head { bytes: client.request(), head: received.head, list: &scratch.request };
     let accept = request.find(Known::Accept).unwrap_or_default();
-    let media = Media::of(accept);
+    let media = if grpc::is_request(request) { Media::Grpc } else { Media::of(accept) };
     let answers = turned.answers.filter(|_| takes_pages(request));
     let page = answers.and_then(|answers| answers.page(turned.refusal, accept));
     let content = page.map(|page| &page.content);
@@ -78,9 +79,7 @@ pub(crate) async fn refuse<C: Client>(
 
 /// Callers of gRPC read statuses and trailers.
 pub(crate) fn takes_pages(request: Head<'_>) -> bool {
-    const GRPC: &[u8] = b"application/grpc";
-    let written = request.find(Known::ContentType).unwrap_or_default();
-    !written.get(..GRPC.len()).is_some_and(|start| start.eq_ignore_ascii_case(GRPC))
+    !grpc::is_request(request)
 }
 
 /// None when there is no page, and the client still has no answer.
@@ -93,12 +92,22 @@ async fn ask<C: Client>(
 ) -> Option<Trace> {
     let backend = backend_of(asked, view)?;
     let rule = &asked.rule;
-    let route = Route { rule, changes: &rule.changes, backend, held: None, visit: None, key: None };
+    let route = Route {
+        rule,
+        changes: &rule.changes,
+        backend,
+        held: None,
+        visit: None,
+        key: None,
+        limit: None,
+        is_call: false,
+    };
     let care = Care::for_page(status);
     let terms = Terms {
         method: method(received),
         framing: Framing::None,
         asks_upgrade: false,
+        needs_upgrade: false,
         response_edits: None,
         again_on: None,
         care: Some(&care),
@@ -209,8 +218,8 @@ impl<C: Client> Client for Paged<'_, C> {
     }
 
     /// Never: the request for a page asks for no other protocol.
-    fn switch_protocols(&mut self, _: &Response<'_>, _: &[u8]) {
-        self.abort();
+    fn switch_protocols(&mut self, _: &Response<'_>, _: &[u8]) -> bool {
+        false
     }
 
     fn poll_send(

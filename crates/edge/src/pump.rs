@@ -55,6 +55,8 @@ pub(crate) struct Terms<'a> {
     pub method: Method,
     pub framing: Framing,
     pub asks_upgrade: bool,
+    /// Asked for by extended CONNECT: a response of success that is no 101 would be taken for a tunnel.
+    pub needs_upgrade: bool,
     /// Says of the status of a response whether another attempt is to be made instead of passing it on.
     pub again_on: Option<&'a dyn Fn(u16) -> bool>,
     pub response_edits: Option<ResponseEdits<'a>>,
@@ -66,6 +68,9 @@ pub(crate) struct Terms<'a> {
 impl Terms<'_> {
     /// An error for a response that gives way to another attempt; one whose request cannot be sent again does not.
     pub fn pass(&self, status: u16, took_body: bool) -> Result<(), Fault> {
+        if self.needs_upgrade && matches!(status, 200..=299) {
+            return Err(Fault::Malformed);
+        }
         match self.again_on.filter(|_| !took_body) {
             Some(again_on) if again_on(status) => Err(Fault::Status(status)),
             _ if self.care.is_some_and(|care| care.gives_way(status)) => {
@@ -480,7 +485,9 @@ impl<'a, C: Client> Pump<'a, C> {
             101 => {
                 let protocol = head.upgrade.filter(|_| self.terms.asks_upgrade);
                 let protocol = protocol.ok_or(Fault::Malformed)?.of(input.data());
-                self.client.switch_protocols(&response, protocol);
+                if !self.client.switch_protocols(&response, protocol) {
+                    return Err(Fault::Malformed);
+                }
             }
             _ if head.is_interim() => self.client.interim(&response),
             _ => self.client.head(&response),

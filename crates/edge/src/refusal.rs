@@ -123,6 +123,8 @@ pub(crate) enum Media {
     Text,
     Json,
     Html,
+    /// A status in the words of gRPC, and no body.
+    Grpc,
 }
 
 impl Media {
@@ -152,6 +154,7 @@ impl Media {
             Media::Text => b"text/plain; charset=utf-8",
             Media::Json => b"application/json",
             Media::Html => b"text/html; charset=utf-8",
+            Media::Grpc => crate::grpc::CONTENT_TYPE,
         }
     }
 }
@@ -176,6 +179,7 @@ pub(crate) fn body(media: Media, status: u16, sentence: &str, id: &RequestId) ->
             "<!doctype html><html lang=\"en\"><title>{status} {phrase}</title>\
              <h1>{status} {phrase}</h1><p>{sentence}</p><p>Request id: <code>{id}</code></p></html>\n"
         ),
+        Media::Grpc => String::new(),
     };
     text.into_bytes()
 }

@@ -5,6 +5,7 @@ use crate::additions::{Additions, ResponseEdits};
 use crate::answers::Template;
 use crate::client::{Client, ClientFault, Fields, Follow, Response};
 use crate::deadline::Deadline;
+use crate::grpc;
 use crate::ids::RequestId;
 use crate::refusal::{self, Media, Refusal};
 use crate::view::RulePlan;
@@ -43,6 +44,9 @@ impl Reply<'_> {
         media: Media,
         trace: &mut Trace,
     ) {
+        if media == Media::Grpc {
+            return self.refuse_call(client, refusal, trace).await;
+        }
         let status = refusal.status();
         let body = refusal::body(media, status, refusal.sentence(), self.id);
         let own: [(&[u8], &[u8]); 2] =
@@ -77,6 +81,17 @@ impl Reply<'_> {
         if refusal.closes() {
             client.close_after();
         }
+    }
+
+    /// A call's client reads its status from a response that is a head alone (gRPC over HTTP/2, Trailers-Only).
+    async fn refuse_call<C: Client>(&self, client: &mut C, refusal: Refusal, trace: &mut Trace) {
+        let mut status = itoa::Buffer::new();
+        let own: [(&[u8], &[u8]); 3] = [
+            (b"content-type", grpc::CONTENT_TYPE),
+            (b"grpc-status", status.format(grpc::status(refusal)).as_bytes()),
+            (b"grpc-message", refusal.sentence().as_bytes()),
+        ];
+        self.answer(client, (None, 200), &own, b"", trace).await;
     }
 
     pub async fn redirect<C: Client>(

@@ -180,6 +180,44 @@ fn without_time_for_another_attempt_the_answer_is_passed_on() {
     assert_eq!((status(&head), body.as_str()), (503, "busy"), "the origin's own, not the edge's");
 }
 
+/// The client has seen nothing of it: it gets an answer that says what happened, or that of another endpoint.
+#[test]
+fn a_malformed_body_behind_a_good_head_is_502_while_nothing_was_sent() {
+    let healthy = Origin::start(|peer| {
+        while !peer.head().is_empty() {
+            peer.send(ok("whole"));
+        }
+    });
+    for rest in [
+        "transfer-encoding: chunked\r\n\r\n5\r\nshort\r\nrubbish\r\n",
+        "transfer-encoding: chunked\r\n\r\nrubbish\r\n",
+    ] {
+        let bad = Origin::start(move |peer| {
+            peer.head();
+            peer.send(format!("HTTP/1.1 200 OK\r\n{rest}"));
+        });
+        let port = free_port();
+        let running = Running::start(at(port, forward("all", "/", "a")), &of(&[bad.address]));
+        let mut client = Peer::connect(port);
+        client.send(POST);
+        let (head, body) = client.response();
+        assert_eq!(status(&head), 502, "{head}");
+        assert!(body.contains("no usable response"), "{body}");
+        drop(running);
+        let port = free_port();
+        let _running = Running::start(
+            at(port, forward("all", "/", "a")),
+            &of(&[bad.address, healthy.address]),
+        );
+        for _ in 0..4 {
+            let mut client = Peer::connect(port);
+            client.send(GET);
+            let (head, body) = client.response();
+            assert_eq!((status(&head), body.as_str()), (200, "whole"));
+        }
+    }
+}
+
 #[test]
 fn a_cut_body_is_never_passed_off_as_whole() {
     for rest in
@@ -194,6 +232,10 @@ fn a_cut_body_is_never_passed_off_as_whole() {
         let head = client.head();
         if head.is_empty() {
             // Closed before anything was sent: nothing is taken for a response.
+            continue;
+        }
+        if status(&head) == 502 {
+            // Found before the head was sent.
             continue;
         }
         assert_eq!(status(&head), 200);

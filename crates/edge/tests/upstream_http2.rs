@@ -321,9 +321,11 @@ fn truncated_bodies_are_resets() {
     let (running, port, _origin) = start(Manner::default());
     for path in ["/truncate", "/short"] {
         let mut peer = Peer::connect(port);
-        peer.send(format!("GET {path} HTTP/1.1\r\nHost: a.test\r\n\r\n"));
+        peer.send(format!("GET {path} HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n"));
         let seen = peer.rest();
-        assert!(seen.is_empty() || !seen.ends_with("0\r\n\r\n"), "{seen}");
+        // Found before the head was sent, it is an answer of the edge's own.
+        let is_refusal = seen.starts_with("HTTP/1.1 502 ");
+        assert!(is_refusal || seen.is_empty() || !seen.ends_with("0\r\n\r\n"), "{seen}");
         client(port, async |mut send| {
             let request = Request::get(format!("http://a.test{path}")).body(()).unwrap();
             let response = send.send_request(request, true).unwrap().0;

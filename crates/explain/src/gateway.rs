@@ -129,7 +129,7 @@ fn route_at_fault(
 
 /// A route may be right and its Gateway wrong, or not ours.
 fn gateway_at_fault(subject: &Subject<'_>, route: &ObjectId) -> Option<Finding> {
-    let (_, spec) = subject.world.inputs.http_route(&route.namespace, &route.name)?;
+    let spec = subject.world.inputs.route(route)?;
     spec.parent_refs.iter().find_map(|parent| {
         let namespace = parent.namespace.clone().unwrap_or_else(|| route.namespace.clone());
         let (gateway, spec) = subject.world.inputs.gateway(&namespace, &parent.name)?;

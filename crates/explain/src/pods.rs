@@ -91,7 +91,7 @@ pub fn judge_services(subject: &Subject<'_>) -> Finding {
 /// Routes name their backends in lists; an Ingress has one a path.
 fn backend_field(inputs: &Inputs, rule: &RuleId, backend: usize) -> String {
     let field = compile::field_of_rule(inputs, rule);
-    if rule.object.kind == Kind::HTTP_ROUTE {
+    if matches!(rule.object.kind, Kind::HTTP_ROUTE | Kind::GRPC_ROUTE) {
         format!("{field}.backendRefs[{backend}]")
     } else {
         field

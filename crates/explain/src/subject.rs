@@ -110,7 +110,7 @@ impl<'a> Subject<'a> {
         let plan = &self.world.compiled.snapshot.edge;
         let attachments = plan.listeners.iter().flat_map(|listener| &listener.attachments);
         let attached = attachments.filter(|a| a.host.matches(self.host)).map(|a| &a.route.id);
-        let wanting = self.world.inputs.http_routes().filter(|(_, r)| r.hostnames.is_empty());
+        let wanting = self.world.inputs.routes().filter(|(_, r)| r.hostnames.is_empty());
         let wanting = wanting.filter(|(object, route)| {
             route.parent_refs.iter().any(|parent| self.gives_host(&object.id, parent))
         });
@@ -138,8 +138,7 @@ impl<'a> Subject<'a> {
     /// A Gateway that a route of the host names.
     pub fn is_parent(&self, gateway: &ObjectId) -> bool {
         self.answering().iter().any(|route| {
-            let spec = self.world.inputs.http_route(&route.namespace, &route.name);
-            spec.is_some_and(|(_, spec)| {
+            self.world.inputs.route(route).is_some_and(|spec| {
                 spec.parent_refs.iter().any(|parent| {
                     let namespace = parent.namespace.as_ref().unwrap_or(&route.namespace);
                     parent.name == gateway.name && *namespace == gateway.namespace
@@ -255,7 +254,7 @@ fn is_https_written(world: &World<'_>, host: &str) -> bool {
                 && listener.hostname.as_ref().is_none_or(|pattern| pattern.matches(host))
         })
     };
-    let of_gateway = world.inputs.http_routes().any(|(object, route)| {
+    let of_gateway = world.inputs.routes().any(|(object, route)| {
         route.hostnames.iter().any(|pattern| pattern.matches(host))
             && route.parent_refs.iter().any(|parent| {
                 let namespace = parent.namespace.as_ref().unwrap_or(&object.id.namespace);
@@ -300,10 +299,10 @@ fn port(world: &World<'_>, question: &Question, protocol: Protocol) -> u16 {
     }
 }
 
-/// HTTPRoutes first, then Ingresses.
+/// HTTPRoutes first, then GRPCRoutes and Ingresses.
 fn routes(world: &World<'_>, host: &str) -> Vec<ObjectId> {
     let names = |hosts: &[HostPattern]| hosts.iter().any(|pattern| pattern.matches(host));
-    let http = world.inputs.http_routes().filter(|(_, route)| names(&route.hostnames));
+    let http = world.inputs.routes().filter(|(_, route)| names(&route.hostnames));
     let ingress = world.inputs.ingresses().filter(|(_, ingress)| {
         ingress
             .rules

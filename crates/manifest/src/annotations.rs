@@ -18,7 +18,8 @@ enum Key {
     Prefix(&'static str),
 }
 
-const ENTRIES: &[Kind] = &[Kind::INGRESS, Kind::GATEWAY, Kind::HTTP_ROUTE, Kind::SERVICE];
+const ENTRIES: &[Kind] =
+    &[Kind::INGRESS, Kind::GATEWAY, Kind::HTTP_ROUTE, Kind::GRPC_ROUTE, Kind::SERVICE];
 
 const ROWS: &[Row] = &[
     Row { key: Key::Exact(INGRESS_CLASS), kinds: &[Kind::INGRESS], served: true },

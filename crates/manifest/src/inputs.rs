@@ -3,6 +3,7 @@
 use crate::kinds::cutwater::{EndpointContract, Zone};
 use crate::kinds::edge_policy::EdgePolicy;
 use crate::kinds::gateway::{Gateway, GatewayClass, HttpRoute, ReferenceGrant};
+use crate::kinds::grpc::GrpcRoute;
 use crate::kinds::kubernetes::{ConfigMap, EndpointSlice, Ingress, IngressClass, Secret, Service};
 use crate::kinds::policy::BackendTlsPolicy;
 use crate::{Object, Spec};
@@ -84,6 +85,7 @@ access! {
     gateway_classes, gateway_class: GATEWAY_CLASS => GatewayClass(GatewayClass);
     gateways, gateway: GATEWAY => Gateway(Gateway);
     http_routes, http_route: HTTP_ROUTE => HttpRoute(HttpRoute);
+    grpc_routes, grpc_route: GRPC_ROUTE => GrpcRoute(GrpcRoute);
     reference_grants, reference_grant: REFERENCE_GRANT => ReferenceGrant(ReferenceGrant);
     ingresses, ingress: INGRESS => Ingress(Ingress);
     ingress_classes, ingress_class: INGRESS_CLASS => IngressClass(IngressClass);
@@ -98,6 +100,21 @@ access! {
 }
 
 impl Inputs {
+    /// HTTPRoutes, then GRPCRoutes as what they say beside their matches.
+    pub fn routes(&self) -> impl Iterator<Item = (&Arc<Object>, &HttpRoute)> {
+        let grpc = self.grpc_routes().map(|(object, grpc)| (object, &grpc.route));
+        self.http_routes().chain(grpc)
+    }
+
+    /// One of them.
+    pub fn route(&self, id: &ObjectId) -> Option<&HttpRoute> {
+        match &self.objects.get(id)?.spec {
+            Spec::HttpRoute(route) => Some(route),
+            Spec::GrpcRoute(grpc) => Some(&grpc.route),
+            _ => None,
+        }
+    }
+
     pub fn namespace(&self, name: &Text) -> Option<&Arc<Object>> {
         self.objects.get(&ObjectId::new(Kind::NAMESPACE, "", name.clone()))
     }

@@ -8,6 +8,7 @@ pub mod edge_policy_limits;
 pub mod edge_policy_tls;
 pub mod gateway;
 pub mod gateway_tls;
+pub mod grpc;
 pub mod kubernetes;
 pub mod policy;
 mod rules;
@@ -42,6 +43,7 @@ pub enum Spec {
     GatewayClass(gateway::GatewayClass),
     Gateway(gateway::Gateway),
     HttpRoute(gateway::HttpRoute),
+    GrpcRoute(grpc::GrpcRoute),
     ReferenceGrant(gateway::ReferenceGrant),
     BackendTlsPolicy(policy::BackendTlsPolicy),
     Ingress(kubernetes::Ingress),

@@ -6,6 +6,7 @@ use crate::codes;
 use crate::decode::{Decode, Decoder, Keys, check_keys};
 use crate::kinds::cutwater::{EndpointContract, Zone};
 use crate::kinds::gateway::{Gateway, GatewayClass, HttpRoute, ReferenceGrant};
+use crate::kinds::grpc::GrpcRoute;
 use crate::kinds::kubernetes::{ConfigMap, EndpointSlice, Ingress, IngressClass, Secret, Service};
 use crate::kinds::policy::BackendTlsPolicy;
 use crate::metadata::Metadata;
@@ -79,7 +80,7 @@ pub const ROWS: &[Row] = &[
     row(Kind::GATEWAY, GATEWAY_API, &["v1", "v1beta1"], Namespaced, spec!(Gateway)),
     row(Kind::HTTP_ROUTE, GATEWAY_API, &["v1", "v1beta1"], Namespaced, spec!(HttpRoute)),
     row(Kind::REFERENCE_GRANT, GATEWAY_API, &["v1", "v1beta1"], Namespaced, spec!(ReferenceGrant)),
-    not_served("GRPCRoute", GATEWAY_API),
+    row(Kind::GRPC_ROUTE, GATEWAY_API, &["v1"], Namespaced, spec!(GrpcRoute)),
     not_served("TLSRoute", GATEWAY_API),
     not_served("TCPRoute", GATEWAY_API),
     not_served("UDPRoute", GATEWAY_API),

@@ -11,6 +11,7 @@ impl Kind {
     pub const GATEWAY_CLASS: Kind = Kind("GatewayClass");
     pub const GATEWAY: Kind = Kind("Gateway");
     pub const HTTP_ROUTE: Kind = Kind("HTTPRoute");
+    pub const GRPC_ROUTE: Kind = Kind("GRPCRoute");
     pub const REFERENCE_GRANT: Kind = Kind("ReferenceGrant");
     pub const INGRESS: Kind = Kind("Ingress");
     pub const INGRESS_CLASS: Kind = Kind("IngressClass");

@@ -125,6 +125,10 @@ async fn answer(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, 
             let response = Response::builder().header("grpc-status", "5").body(()).unwrap();
             respond.send_response(response, true).map(|_| ())
         }
+        "/unavailable" => {
+            let response = Response::builder().status(503).body(()).unwrap();
+            respond.send_response(response, true).map(|_| ())
+        }
         "/refuse" => {
             respond.send_reset(Reason::REFUSED_STREAM);
             Ok(())

@@ -155,7 +155,13 @@ pub fn label_expression(expression: &LabelExpression, node: &Node, decoder: &mut
     }
 }
 
-pub fn http_route(route: &HttpRoute, node: &Node, decoder: &mut Decoder) {
+pub fn http_route(http: &HttpRoute, node: &Node, decoder: &mut Decoder) {
+    let matches = http.rules.iter().map(|rule| rule.matches.len()).sum();
+    route(http, matches, node, decoder);
+}
+
+/// What holds for a route with that many matches.
+pub fn route(route: &HttpRoute, matches: usize, node: &Node, decoder: &mut Decoder) {
     count(node, "parentRefs", PARENT_REFS, decoder);
     count(node, "hostnames", HOSTNAMES, decoder);
     if node.field("rules").is_some() {
@@ -167,7 +173,6 @@ pub fn http_route(route: &HttpRoute, node: &Node, decoder: &mut Decoder) {
         (format!("a second rule is named `{name}`"), "name")
     };
     unique(node, "rules", decoder, names, message, &route.rules);
-    let matches: usize = route.rules.iter().map(|rule| rule.matches.len()).sum();
     if matches > MATCHES_OF_A_ROUTE {
         let message =
             format!("the route has {matches} matches, at most {MATCHES_OF_A_ROUTE} are allowed");
@@ -177,10 +182,7 @@ pub fn http_route(route: &HttpRoute, node: &Node, decoder: &mut Decoder) {
 }
 
 pub fn http_route_rule(rule: &HttpRouteRule, node: &Node, decoder: &mut Decoder) {
-    count(node, "matches", MATCHES, decoder);
-    count(node, "filters", SIXTEEN, decoder);
-    count(node, "backendRefs", SIXTEEN, decoder);
-    filters_together(&rule.filters, node, decoder);
+    parts_of_rule(&rule.filters, node, decoder);
     let redirects = rule.filters.iter().any(|filter| filter.kind == FilterType::RequestRedirect);
     if redirects && !rule.backend_refs.is_empty() {
         let message = "a rule that redirects sends nothing to a backend";
@@ -196,6 +198,14 @@ pub fn http_route_rule(rule: &HttpRouteRule, node: &Node, decoder: &mut Decoder)
         let field = if node.field("matches").is_some() { "matches" } else { "filters" };
         decoder.report_field(node, field, &codes::CONTRADICTION, message, help);
     }
+}
+
+/// Of every kind of route.
+pub fn parts_of_rule(filters: &[HttpRouteFilter], node: &Node, decoder: &mut Decoder) {
+    count(node, "matches", MATCHES, decoder);
+    count(node, "filters", SIXTEEN, decoder);
+    count(node, "backendRefs", SIXTEEN, decoder);
+    filters_together(filters, node, decoder);
 }
 
 fn modifier_of(filter: &HttpRouteFilter) -> Option<&PathModifier> {
