@@ -13,7 +13,7 @@ use manifest::kinds::traffic::MirrorBackendRef;
 use manifest::{Inputs, suggest};
 use model::edge::{Backend, Target};
 use model::id::ServicePort;
-use model::traffic::BackendProtocol;
+use model::traffic::{BackendProtocol, Nearest};
 use model::{Kind, ObjectId, Text};
 
 /// What resolving needs to know of the world.
@@ -61,18 +61,28 @@ pub(crate) struct Reached<'a> {
 impl Reached<'_> {
     /// Nothing about it is other than by default.
     pub fn is_plain(&self) -> bool {
-        self.protocol == BackendProtocol::Http1 && !self.announces_tls && !self.prefers_close()
+        self.protocol == BackendProtocol::Http1
+            && !self.announces_tls
+            && self.nearest() == Nearest::Any
     }
 
     /// Of the words of `trafficDistribution`, those that ask for near endpoints first.
-    pub fn prefers_close(&self) -> bool {
-        let word = self.service.traffic_distribution.as_deref();
-        matches!(word, Some("PreferClose" | "PreferSameZone" | "PreferSameNode"))
+    pub fn nearest(&self) -> Nearest {
+        self.service.traffic_distribution.as_deref().and_then(nearest).unwrap_or_default()
     }
 
     /// As the Service is called in a certificate of its cluster.
     pub fn cluster_name(&self) -> Text {
         format!("{}.{}.svc", self.port.name, self.port.namespace).into()
+    }
+}
+
+/// KEP-4444 and KEP-3015. PreferClose is the older word for PreferSameZone.
+pub(crate) fn nearest(distribution: &str) -> Option<Nearest> {
+    match distribution {
+        "PreferClose" | "PreferSameZone" => Some(Nearest::Zone),
+        "PreferSameNode" => Some(Nearest::Node),
+        _ => None,
     }
 }
 

@@ -123,8 +123,8 @@ codes! {
         "A BackendTLSPolicy takes certificates by a name of a type that is not compared here. Where there is no other name, requests to its backends answer 500.");
     TLS_WITHOUT_POLICY = warning("backend-tls-without-policy",
         "The Service's port announces TLS and no BackendTLSPolicy says whom to trust. The system's authorities are, for the name that the Service has in its cluster; few certificates hold that.");
-    DISTRIBUTION_IDLE = note("traffic-distribution-without-effect",
-        "The Service asks for endpoints of the edge's own zone first, and the edge does not know its zone yet: all are used alike.");
+    DISTRIBUTION_UNKNOWN = note("unknown-traffic-distribution",
+        "The word of the Service's `trafficDistribution` is not known: all endpoints are used alike.");
     NO_SLICE = warning("service-without-endpoints",
         "A rule leads to a Service for which there is no EndpointSlice; requests answer 503.");
     NO_PORT_ENDPOINT = warning("port-without-endpoint",

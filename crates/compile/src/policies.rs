@@ -140,7 +140,7 @@ impl<'a> Policies<'a> {
         }
         let mut policy = settings::backend_policy(&self.merged(claims));
         policy.protocol = reached.protocol;
-        policy.balance.prefers_close = reached.prefers_close();
+        policy.balance.nearest = reached.nearest();
         policy.tls = tls;
         Ok((policy != BackendPolicy::default()).then(|| self.node(policy)))
     }

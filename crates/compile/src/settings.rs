@@ -7,8 +7,8 @@ use manifest::kinds::edge_policy::{
 };
 use manifest::kinds::traffic::HttpRouteRetry;
 use model::traffic::{
-    Algorithm, BackendLimits, BackendPolicy, Balance, ConnectionPool, Ejection, HealthCheck, Probe,
-    ProxyProtocol, Retry, RetryBudget,
+    Algorithm, BackendLimits, BackendPolicy, Balance, ConnectionPool, Ejection, HealthCheck,
+    Nearest, Probe, ProxyProtocol, Retry, RetryBudget,
 };
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ fn balance(section: &LoadBalancing) -> Balance {
         },
         slow_start: section.slow_start.map(|period| period.0),
         panic_percent: section.panic_percent().0,
-        prefers_close: false,
+        nearest: Nearest::Any,
     }
 }
 

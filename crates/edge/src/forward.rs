@@ -43,7 +43,7 @@ pub(crate) struct Run<'a> {
 impl Drop for Run<'_> {
     fn drop(&mut self) {
         if self.retries.get() {
-            self.route.backend.shared.retries.leave();
+            self.route.backend.shared().retries.leave();
         }
     }
 }
@@ -102,7 +102,7 @@ impl<'a> Run<'a> {
     ) -> Result<(), Refusal> {
         let _place = match self.route.backend.policy.limits.requests {
             None => None,
-            Some(limit) => Some(Place::take(&self.route.backend.shared.requests, limit)?),
+            Some(limit) => Some(Place::take(&self.route.backend.shared().requests, limit)?),
         };
         let mut tried = Tried::default();
         loop {
@@ -138,9 +138,10 @@ impl<'a> Run<'a> {
         }
         let worker = self.received.site.worker;
         let choice = Choice {
-            group: backend.number,
+            group: backend.number(),
             now_ms: worker.deadlines.now_ms(),
             changes: self.view.live().changes(),
+            levels: backend.levels(),
             key: *key,
             tried: tried.members(),
         };
@@ -220,7 +221,7 @@ impl<'a> Run<'a> {
     fn peer(&self, endpoint: &Endpoint) -> Peer<'a> {
         let Route { backend, .. } = &self.route;
         let ends = self.received.site.connection.ends();
-        Peer { address: endpoint.address(), dial: backend.dial, ends }
+        Peer { address: endpoint.address(), dial: backend.dial(), ends }
     }
 
     /// A response with this status is not passed on: there will be another attempt. Takes it from the budget.
@@ -288,7 +289,7 @@ impl<'a> Run<'a> {
     }
 
     fn is_within_budget(&self) -> bool {
-        let Backend { shared, policy, .. } = &self.route.backend;
+        let (shared, policy) = (self.route.backend.shared(), self.route.backend.policy);
         let now_ms = self.received.site.worker.deadlines.now_ms();
         self.has_place(policy.limits.retries) && shared.budget.take(&policy.budget, now_ms)
     }
@@ -296,7 +297,7 @@ impl<'a> Run<'a> {
     /// Below the limit of retries under way, where there is one; a request counts once.
     fn has_place(&self, limit: Option<u32>) -> bool {
         let Some(limit) = limit.filter(|_| !self.retries.get()) else { return true };
-        let has_place = self.route.backend.shared.retries.enter(limit);
+        let has_place = self.route.backend.shared().retries.enter(limit);
         self.retries.set(has_place);
         has_place
     }
@@ -355,7 +356,7 @@ impl<'a> Run<'a> {
         load: &mut Load<'_>,
         trace: &mut Trace,
     ) -> Result<Upstream, Result<Ended, Failed>> {
-        let Backend { shared, policy, .. } = &self.route.backend;
+        let (shared, policy) = (self.route.backend.shared(), self.route.backend.policy);
         let _pending = match policy.limits.pending.map(|limit| Place::take(&shared.pending, limit))
         {
             None => None,

@@ -11,9 +11,9 @@ use crate::mirror::Mirror;
 use crate::sticky::{SESSION_KEY_BYTES, Sealer, ServiceTag, Sticky};
 use crate::tls::{KeyTable, PortTls};
 use model::edge::{Action, Protocol, Redirect, Rule, Target, Timeouts};
-use model::facts::EndpointSet;
+use model::facts::{EndpointSet, Locality};
 use model::id::{RuleId, ServicePort};
-use model::traffic::{BackendPolicy, HealthCheck, Retry};
+use model::traffic::{BackendPolicy, HealthCheck, Nearest, Retry};
 use model::{Digest, Facts, Node, Snapshot};
 use routing::{ListenerTable, Router, RuleSlot};
 use std::collections::HashMap;
@@ -28,6 +28,7 @@ pub struct Registry {
     numbers: Mutex<Numbers>,
     dials: Mutex<Dials>,
     sealer: Arc<Sealer>,
+    here: Arc<Locality>,
 }
 
 #[derive(Default)]
@@ -47,6 +48,7 @@ impl Registry {
             numbers: Mutex::default(),
             dials: Mutex::default(),
             sealer: Arc::new(Sealer::random()),
+            here: Arc::default(),
         }
     }
 
@@ -54,12 +56,18 @@ impl Registry {
     pub fn with_session_key(self, key: &[u8; SESSION_KEY_BYTES]) -> Registry {
         Registry { sealer: Arc::new(Sealer::new(key)), ..self }
     }
+
+    /// Endpoints are near or far as seen from there.
+    pub fn located(self, here: Locality) -> Registry {
+        Registry { here: Arc::new(here), ..self }
+    }
 }
 
 /// See the module.
 pub struct EdgeView {
     plan: Arc<Plan>,
     live: Arc<Live>,
+    here: Arc<Locality>,
     /// By the numbers of backends.
     endpoints: Vec<Endpoints>,
 }
@@ -85,11 +93,9 @@ struct BackendPlan {
 /// A backend as a request meets it.
 #[derive(Clone, Copy)]
 pub(crate) struct Backend<'v> {
-    pub number: u32,
     pub members: &'v Members,
     pub policy: &'v BackendPolicy,
-    pub dial: &'v Arc<Dial>,
-    pub shared: &'v traffic::Backend,
+    of: &'v Endpoints,
 }
 
 /// One socket's worth of listeners.
@@ -103,6 +109,8 @@ pub(crate) struct PortPlan {
 struct Endpoints {
     plan: Arc<BackendPlan>,
     members: Members,
+    /// How near each of them is; empty where that counts for nothing.
+    levels: Box<[u8]>,
     /// What `members` was made from; held so that an address that is equal means the same set.
     source: Option<Arc<EndpointSet>>,
 }
@@ -203,7 +211,9 @@ impl EdgeView {
         backends.sort_unstable_by_key(|backend| backend.number);
         let plan = Plan { listeners, ports: ports(&router, snapshot, keys), backends, router };
         let live = Arc::clone(&registry.live);
-        EdgeView { plan: Arc::new(plan), live, endpoints: previous_endpoints }.with_facts(facts)
+        let here = Arc::clone(&registry.here);
+        EdgeView { plan: Arc::new(plan), live, here, endpoints: previous_endpoints }
+            .with_facts(facts)
     }
 
     /// The same plan with other endpoints. Costs one look at each backend.
@@ -212,11 +222,12 @@ impl EdgeView {
         let endpoints = backends.map(|(at, plan)| {
             let source = facts.endpoints.get(&plan.port);
             let known = self.endpoints.get(at).filter(|known| known.is_of(source));
-            known.cloned().unwrap_or_else(|| Endpoints::new(plan, source, &self.live))
+            known.cloned().unwrap_or_else(|| Endpoints::new(plan, source, (&self.live, &self.here)))
         });
         EdgeView {
             plan: Arc::clone(&self.plan),
             live: Arc::clone(&self.live),
+            here: Arc::clone(&self.here),
             endpoints: endpoints.collect(),
         }
     }
@@ -271,16 +282,33 @@ impl EdgeView {
     }
 }
 
-impl Backend<'_> {
+impl<'v> Backend<'v> {
+    pub fn number(&self) -> u32 {
+        self.of.plan.number
+    }
+
+    pub fn dial(&self) -> &'v Arc<Dial> {
+        &self.of.plan.dial
+    }
+
+    pub fn shared(&self) -> &'v traffic::Backend {
+        &self.of.plan.shared
+    }
+
+    /// Of the members, see [`traffic::level`].
+    pub fn levels(&self) -> &'v [u8] {
+        &self.of.levels
+    }
+
     /// What one sweep of a worker does about the backend as a whole.
     pub fn sweep(&self, balancer: &mut Balancer, live: &Live, now_ms: u64) {
-        let requests = balancer.take_requests(self.number);
+        let requests = balancer.take_requests(self.number());
         if requests > 0 {
-            self.shared.budget.add_requests(requests, &self.policy.budget, now_ms);
+            self.shared().budget.add_requests(requests, &self.policy.budget, now_ms);
         }
         if self.policy.ejection.success_rate_below_mean > 0 {
             let endpoints: Vec<&Endpoint> = self.members.iter().map(|member| &**member).collect();
-            if self.shared.tick(self.policy, &endpoints, now_ms) {
+            if self.shared().tick(self.policy, &endpoints, now_ms) {
                 live.changed();
             }
         }
@@ -288,10 +316,19 @@ impl Backend<'_> {
 }
 
 impl Endpoints {
-    fn new(plan: &Arc<BackendPlan>, source: Option<&Arc<EndpointSet>>, live: &Live) -> Endpoints {
-        let usable = source.into_iter().flat_map(|set| set.usable());
-        let members = usable.map(|endpoint| live.endpoint(endpoint.address)).collect();
-        Endpoints { plan: Arc::clone(plan), members, source: source.cloned() }
+    fn new(
+        plan: &Arc<BackendPlan>,
+        source: Option<&Arc<EndpointSet>>,
+        (live, here): (&Live, &Locality),
+    ) -> Endpoints {
+        let usable = || source.into_iter().flat_map(|set| set.usable());
+        let members = usable().map(|endpoint| live.endpoint(endpoint.address)).collect();
+        let nearest = plan.policy().balance.nearest;
+        let levels = match nearest {
+            Nearest::Any => Box::default(),
+            _ => usable().map(|endpoint| traffic::level(here, nearest, endpoint)).collect(),
+        };
+        Endpoints { plan: Arc::clone(plan), members, levels, source: source.cloned() }
     }
 
     fn is_of(&self, source: Option<&Arc<EndpointSet>>) -> bool {
@@ -303,13 +340,13 @@ impl Endpoints {
     }
 
     fn backend(&self) -> Backend<'_> {
-        Backend {
-            number: self.plan.number,
-            members: &self.members,
-            policy: self.plan.policy.as_deref().unwrap_or_else(|| default_policy()),
-            dial: &self.plan.dial,
-            shared: &self.plan.shared,
-        }
+        Backend { members: &self.members, policy: self.plan.policy(), of: self }
+    }
+}
+
+impl BackendPlan {
+    fn policy(&self) -> &BackendPolicy {
+        self.policy.as_deref().unwrap_or_else(|| default_policy())
     }
 }
 

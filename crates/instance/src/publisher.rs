@@ -135,7 +135,9 @@ impl Publisher {
             bind: config.bind,
             entry: Entry { advertised: config.advertise.clone(), port_offset: config.port_offset },
             local_ca_pem: ca.certificate_pem().to_owned(),
-            registry: Registry::new(config.workers).with_session_key(sessions.bytes()),
+            registry: Registry::new(config.workers)
+                .with_session_key(sessions.bytes())
+                .located(config.here.clone()),
             nameserver_counters: Arc::default(),
             reloads: AtomicU64::new(0),
             refused_reloads: AtomicU64::new(0),

@@ -55,8 +55,8 @@ pub struct Balance {
     pub slow_start: Option<Duration>,
     /// With a smaller share of endpoints in use than this percentage, all are used.
     pub panic_percent: u8,
-    /// Endpoints of the edge's own zone first (Service, trafficDistribution).
-    pub prefers_close: bool,
+    /// Which endpoints come first (Service, trafficDistribution).
+    pub nearest: Nearest,
 }
 
 impl Default for Balance {
@@ -65,9 +65,20 @@ impl Default for Balance {
             algorithm: Algorithm::LeastRequest,
             slow_start: None,
             panic_percent: 50,
-            prefers_close: false,
+            nearest: Nearest::Any,
         }
     }
+}
+
+/// Endpoints that are near the edge take what they can, and the others the rest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Nearest {
+    /// All are alike.
+    #[default]
+    Any,
+    Zone,
+    /// Of the edge's own node, then of its zone.
+    Node,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -4,8 +4,8 @@ use crate::plan::{duration, sparse};
 use model::Text;
 use model::traffic::{
     Algorithm, BackendLimits, BackendPolicy, BackendProtocol, BackendTls, Balance, Carrier,
-    ConnectionPool, Cors, Ejection, HashKey, HealthCheck, Names, OriginPattern, Persistence, Probe,
-    ProxyProtocol, Retry, RetryBudget, Trust,
+    ConnectionPool, Cors, Ejection, HashKey, HealthCheck, Names, Nearest, OriginPattern,
+    Persistence, Probe, ProxyProtocol, Retry, RetryBudget, Trust,
 };
 use serde_json::{Value, json};
 
@@ -105,13 +105,17 @@ fn balance(balance: &Balance) -> Value {
         Algorithm::PeakEwma => ("PeakEwma", Value::Null),
         Algorithm::ConsistentHash(key) => ("ConsistentHash", hash_key(key)),
     };
-    let prefers_close = balance.prefers_close.then_some(true);
+    let nearest = match balance.nearest {
+        Nearest::Any => Value::Null,
+        Nearest::Zone => json!("Zone"),
+        Nearest::Node => json!("Node"),
+    };
     sparse([
         ("algorithm", json!(algorithm)),
         ("hash", hash),
         ("slowStartMs", duration(balance.slow_start)),
         ("panicPercent", json!(balance.panic_percent)),
-        ("prefersClose", prefers_close.into()),
+        ("nearest", nearest),
     ])
 }
 

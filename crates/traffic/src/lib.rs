@@ -16,6 +16,7 @@ mod budget;
 mod endpoint;
 mod health;
 mod maglev;
+mod overflow;
 mod random;
 mod retry;
 
@@ -24,5 +25,6 @@ pub use balance::{Balancer, Choice, Members};
 pub use budget::Budget;
 pub use endpoint::{Endpoint, Outcome, Reason, State};
 pub use health::Checker;
+pub use overflow::{LEVELS, Level, level, shares};
 pub use random::{Random, hash};
 pub use retry::{Attempt, Failure, Repeat, repeat};
