@@ -43,10 +43,13 @@ fn targets(snapshot: &Snapshot) -> BTreeSet<&ServicePort> {
     let attachments = snapshot.edge.listeners.iter().flat_map(|listener| &listener.attachments);
     let rules = attachments.flat_map(|attachment| &attachment.route.rules);
     let backends = rules.flat_map(Rule::backends);
-    backends
-        .filter_map(|backend| match &backend.target {
+    let each = backends.flat_map(|backend| {
+        let own = match &backend.target {
             Target::Service(port) => Some(port),
             Target::Invalid { .. } => None,
-        })
-        .collect()
+        };
+        let tiers = backend.fallback.iter().flat_map(|fallback| &fallback.tiers);
+        own.into_iter().chain(tiers.map(|tier| &tier.port))
+    });
+    each.collect()
 }

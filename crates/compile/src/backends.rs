@@ -2,6 +2,7 @@
 //! and answers 500 (HTTPBackendRef).
 
 use crate::codes;
+use crate::fallback;
 use crate::grants::{self, Grants};
 use crate::policies::{Policies, Scope};
 use crate::report::Problem;
@@ -43,6 +44,13 @@ macro_rules! reference {
             }
         }
     };
+}
+
+impl<'a> Reference<'a> {
+    /// Of an object to a Service of its own namespace.
+    pub fn local((group, kind): (&'a str, &'a str), name: &'a Text, port: u16) -> Self {
+        Reference { group, kind, namespace: None, name, port: Some(port) }
+    }
 }
 
 reference!(HttpBackendRef);
@@ -140,7 +148,7 @@ impl<'a> References<'a> {
     }
 
     /// A backend of the plan for what was resolved. Where a policy allows no connection it is an invalid one.
-    pub fn backend(&self, weight: u32, resolved: &Resolved, scope: Scope) -> Backend {
+    pub fn backend(self, weight: u32, resolved: &Resolved, scope: Scope) -> Backend {
         let invalid = |problem: &Problem| Target::Invalid {
             why: problem.code.slug.into(),
             message: problem.message.as_str().into(),
@@ -150,9 +158,11 @@ impl<'a> References<'a> {
             Err(problem) => return Backend::plain(weight, invalid(problem)),
         };
         match self.policies.of_backend(scope, reached) {
-            Ok(policy) => {
-                Backend { policy, ..Backend::plain(weight, Target::Service(reached.port.clone())) }
-            }
+            Ok(policy) => Backend {
+                policy,
+                fallback: fallback::of_backend(self, scope, reached),
+                ..Backend::plain(weight, Target::Service(reached.port.clone()))
+            },
             Err(problem) => Backend::plain(weight, invalid(&problem)),
         }
     }

@@ -24,6 +24,7 @@ mod drafts;
 mod entries;
 mod expiry;
 mod facts;
+mod fallback;
 mod filters;
 mod front_settings;
 mod grants;
@@ -121,6 +122,7 @@ fn edge(inputs: &Inputs, earlier: &Earlier, drafts: &mut Drafts, report: &mut Re
     let mut policies = Policies::of(inputs, earlier);
     policies.judge(report);
     let references = References { inputs, grants: &grants, policies: &policies };
+    fallback::check(references, report);
     let gateways = classes::our_gateways(inputs, report);
     let ingresses = classes::our_ingresses(inputs, report);
     let mut gateways = listeners::drafts(gateways, references, report);

@@ -10,6 +10,7 @@ use crate::reuse::Earlier;
 use crate::settings;
 use crate::status::condition;
 use manifest::kinds::edge_policy::{EdgePolicy, RetrySection};
+use manifest::kinds::fallback::FallbackSection;
 use manifest::kinds::gateway::ParentReference;
 use manifest::section::merged;
 use manifest::{Inputs, Object};
@@ -143,6 +144,22 @@ impl<'a> Policies<'a> {
         policy.balance.nearest = reached.nearest();
         policy.tls = tls;
         Ok((policy != BackendPolicy::default()).then(|| self.node(policy)))
+    }
+
+    /// What stands in for a backend, and the policy that names its Services.
+    pub fn fallback(
+        &self,
+        scope: Scope,
+        reached: &Reached,
+    ) -> Option<(&'a ObjectId, FallbackSection)> {
+        let claims = self.claims(scope, reached);
+        let section = self.merged(claims).fallback.clone()?;
+        let of = |claim: usize| self.edge.spec(claim).fallback.as_ref();
+        let names = |claim: &usize| of(*claim).is_some_and(|of| of.backends.is_some());
+        let mut levels = claims.into_iter().flatten();
+        // Without Services, whoever declares the answer.
+        let nearest = levels.clone().find(names).or_else(|| levels.find(|at| of(*at).is_some()))?;
+        Some((self.edge.object(nearest), section))
     }
 
     /// What is said about retries of a rule with these backends. Where they differ, what is said of Services does not

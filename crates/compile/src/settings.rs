@@ -18,7 +18,7 @@ pub(crate) fn backend_policy(policy: &EdgePolicy) -> BackendPolicy {
     BackendPolicy {
         balance: policy.load_balancing.as_ref().map(balance).unwrap_or_default(),
         health: policy.health_check.as_ref().map(health),
-        ejection: policy.outlier_ejection.as_ref().map(ejection).unwrap_or_default(),
+        ejection: ejection(policy),
         limits: policy.circuit_breaker.as_ref().map(limits).unwrap_or_default(),
         budget: budget.map(self::budget).unwrap_or_default(),
         pool: policy.connection_pool.as_ref().map(pool).unwrap_or_default(),
@@ -65,8 +65,14 @@ fn health(section: &HealthCheckSection) -> HealthCheck {
     }
 }
 
+/// Where something stands in for the backend all of its endpoints may be out, unless the policy says how many.
 /// With levels laid over each other the first time may be longer than the longest; the longest counts.
-fn ejection(section: &OutlierEjection) -> Ejection {
+fn ejection(policy: &EdgePolicy) -> Ejection {
+    let stands_in = policy.fallback.as_ref().is_some_and(|fallback| {
+        fallback.response.is_some() || fallback.backends.as_ref().is_some_and(|b| !b.0.is_empty())
+    });
+    let default = OutlierEjection::default();
+    let section = policy.outlier_ejection.as_ref().unwrap_or(&default);
     let max_time = section.max_time().0;
     Ejection {
         consecutive_failures: section.consecutive_failures().0,
@@ -74,7 +80,11 @@ fn ejection(section: &OutlierEjection) -> Ejection {
         success_rate_below_mean: section.success_rate_below_mean().0,
         base_time: section.base_time().0.min(max_time),
         max_time,
-        max_percent: section.max_percent().0,
+        max_percent: match section.max_percent {
+            None if stands_in => 100,
+            _ => section.max_percent().0,
+        },
+        spares_last: !stands_in,
     }
 }
 

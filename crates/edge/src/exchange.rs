@@ -9,6 +9,7 @@ use crate::client::Client;
 use crate::connection::Connection;
 use crate::deadline::Deadline;
 use crate::decide::{Decided, Head, decide};
+use crate::fallback;
 use crate::forward::{Route, Run};
 use crate::ids::RequestId;
 use crate::mirror::{Draft, Tee};
@@ -21,6 +22,7 @@ use crate::view::{Backends, EdgeView, RuleAction, RulePlan};
 use crate::worker::Worker;
 use h1::{HeaderList, Known, Method, RequestHead};
 use model::edge::Redirect;
+use model::fallback::StaticResponse;
 use routing::RedirectRequest;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -86,11 +88,23 @@ pub(crate) async fn serve<C: Client>(
                     Box::pin(run.forward(&mut tee, memory, &mut trace)).await
                 }
             };
-            if let Err(refusal) = result {
+            let result = match result {
+                Err(refusal) if run.stands_behind() => {
+                    additions.truncate(lines);
+                    let memory = (&mut *scratch, &mut additions);
+                    // Boxed: only where all of a backend's endpoints fail.
+                    Box::pin(fallback::go_on(run, client, memory, &mut trace, refusal)).await
+                }
+                other => other.map_err(|refusal| (refusal, None)),
+            };
+            if let Err((refusal, declared)) = result {
                 additions.truncate(lines);
                 let media = media(received, client, scratch);
                 let reply = reply(received, &id, &additions);
-                reply.refuse(client, refusal, media, &mut trace).await;
+                match rule.zip(declared) {
+                    Some(answer) => reply.declared(client, answer, &mut trace).await,
+                    None => reply.refuse(client, refusal, media, &mut trace).await,
+                }
             }
         }
         Step::Preflight(rule) => {
@@ -99,6 +113,9 @@ pub(crate) async fn serve<C: Client>(
         Step::Redirect(rule, status, location) => {
             let reply = reply(received, &id, &additions);
             reply.redirect(client, (rule, status, &location), &mut trace).await;
+        }
+        Step::Answer(rule, answer) => {
+            reply(received, &id, &additions).declared(client, (rule, answer), &mut trace).await;
         }
         Step::Refuse(_, refusal) => {
             let media = media(received, client, scratch);
@@ -136,6 +153,7 @@ enum Step<'v> {
     Forward(Route<'v>, Terms<'v>),
     Preflight(&'v RulePlan),
     Redirect(&'v RulePlan, u16, Vec<u8>),
+    Answer(&'v RulePlan, &'v StaticResponse),
     Refuse(Option<&'v RulePlan>, Refusal),
 }
 
@@ -143,7 +161,7 @@ impl<'v> Step<'v> {
     fn rule(&self) -> Option<&'v RulePlan> {
         match self {
             Step::Forward(route, _) => Some(route.rule),
-            Step::Preflight(rule) | Step::Redirect(rule, ..) => Some(rule),
+            Step::Preflight(rule) | Step::Redirect(rule, ..) | Step::Answer(rule, _) => Some(rule),
             Step::Refuse(rule, _) => *rule,
         }
     }
@@ -182,6 +200,10 @@ fn plan<'v, C: Client>(
             let held = visit.as_ref().and_then(|visit| held(visit, view, backends));
             let pick = || pick(&worker.rotation, rule.number, backends, |at| view.backend(at));
             let (picked, held) = held.map_or_else(|| (pick(), None), |(to, at)| (to, Some(at)));
+            let picked = match backends.have_fallbacks() {
+                true => fallback::instead((worker, view), backends, picked),
+                false => picked,
+            };
             let cause = match picked {
                 Picked::Backend { backend, share } => {
                     upload.clear();
@@ -201,10 +223,12 @@ fn plan<'v, C: Client>(
                     }
                     let algorithm = &backend.policy.balance.algorithm;
                     let key = balance::key(algorithm, request, decided.path.query, connection);
-                    let route = Route { rule, changes, backend, held, visit, key };
+                    let instead = backends.fallback(share).map(|_| (backends, share));
+                    let route = Route { rule, changes, backend, held, visit, key, instead };
                     return Step::Forward(route, terms(request, id));
                 }
-                Picked::NoEndpoint => Cause::NoEndpoint,
+                Picked::Answer(answer) => return Step::Answer(rule, answer),
+                Picked::NoEndpoint { .. } => Cause::NoEndpoint,
                 Picked::InvalidBackend => Cause::InvalidBackend,
                 Picked::NoWeight => Cause::NoWeight,
             };

@@ -7,14 +7,16 @@ use crate::changes::Changes;
 use crate::client::{Client, ClientFault};
 use crate::deadline::Passed;
 use crate::exchange::{Received, Scratch, Site};
+use crate::fallback;
 use crate::metrics::{RouteCounters, UpstreamFailure};
 use crate::pump::{Aftermath, Fault, Terms};
 use crate::refusal::{Cause, Refusal};
 use crate::sticky::Visit;
 use crate::upstream::{Peer, Upstream};
-use crate::view::{Backend, EdgeView, RulePlan};
+use crate::view::{Backend, Backends, EdgeView, RulePlan};
 use crate::worker::Worker;
 use h1::Method;
+use model::fallback::StaticResponse;
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 use traffic::{Attempt, Choice, Endpoint, Failure, Outcome, Random, Repeat};
@@ -29,6 +31,8 @@ pub(crate) struct Route<'v> {
     pub visit: Option<Box<Visit<'v>>>,
     /// For consistent hashing.
     pub key: Option<u64>,
+    /// Where something stands in for the backend: those of the rule, and the place of this one among them.
+    pub instead: Option<(&'v Backends, usize)>,
 }
 
 pub(crate) struct Run<'a> {
@@ -38,6 +42,8 @@ pub(crate) struct Run<'a> {
     terms: Terms<'a>,
     /// It counts among the retries that are under way.
     retries: Cell<bool>,
+    /// The last attempt failed in a way that another backend may mend.
+    goes_on: Cell<bool>,
 }
 
 impl Drop for Run<'_> {
@@ -90,7 +96,37 @@ impl<'a> Run<'a> {
         route: Route<'a>,
         terms: Terms<'a>,
     ) -> Run<'a> {
-        Run { received, view, route, terms, retries: Cell::new(false) }
+        let (retries, goes_on) = (Cell::new(false), Cell::new(false));
+        Run { received, view, route, terms, retries, goes_on }
+    }
+
+    pub fn stands_behind(&self) -> bool {
+        self.route.instead.is_some()
+    }
+
+    /// After a failure that is sound to try again: the same request, at the backend that stands in for this one.
+    pub fn at_next_backend(&self) -> Option<Run<'a>> {
+        let place = (&**self.received.site.worker, self.view);
+        let instead = self.route.instead.filter(|_| self.goes_on.get())?;
+        let backend = fallback::next(place, instead, self.route.backend)?;
+        let Route { rule, changes, key, .. } = self.route;
+        let route = Route {
+            rule,
+            changes,
+            backend,
+            held: None,
+            visit: None,
+            key,
+            instead: self.route.instead,
+        };
+        Some(Run::new(self.received, self.view, route, self.terms))
+    }
+
+    /// The answer that the rule declares instead of this one of the edge's own.
+    pub fn declared(&self, refusal: Refusal) -> Option<&'a StaticResponse> {
+        let (backends, share) = self.route.instead?;
+        let fails = matches!(refusal, Refusal::Edge(_)) && matches!(refusal.status(), 502..=504);
+        backends.fallback(share).filter(|_| fails)?.response.as_deref()
     }
 
     /// An error is still to be answered.
@@ -271,9 +307,25 @@ impl<'a> Run<'a> {
         let attempt = self.facts(failed.failure, failed.took_body, failed.was_reused, tried);
         tried.wants_fresh = failed.failure == Failure::NoResponse && failed.was_reused;
         match traffic::repeat(&attempt, self.route.rule.retry.as_deref()) {
-            Repeat::No => false,
+            Repeat::No => {
+                self.note_if_sound(attempt);
+                false
+            }
             Repeat::Free => true,
             Repeat::Budgeted => self.is_within_budget(),
+        }
+    }
+
+    /// What is not tried again for want of an endpoint may be at another backend.
+    fn note_if_sound(&self, attempt: Attempt) {
+        if self.route.instead.is_some() {
+            let elsewhere = Attempt { untried: 1, ..attempt };
+            let goes_on = match traffic::repeat(&elsewhere, self.route.rule.retry.as_deref()) {
+                Repeat::No => false,
+                Repeat::Free => true,
+                Repeat::Budgeted => self.is_within_budget(),
+            };
+            self.goes_on.set(goes_on);
         }
     }
 

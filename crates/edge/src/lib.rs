@@ -27,6 +27,7 @@ mod dial;
 mod edits;
 mod exchange;
 mod exposition;
+mod fallback;
 mod forward;
 mod http1;
 mod http2;

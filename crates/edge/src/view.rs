@@ -5,6 +5,7 @@
 use crate::changes::Changes;
 use crate::cors::Cors;
 use crate::dial::{Dial, Dials};
+use crate::fallback::Fallback;
 use crate::live::{Live, default_policy};
 use crate::metrics::{Metrics, RouteMetrics};
 use crate::mirror::Mirror;
@@ -146,6 +147,8 @@ pub(crate) struct Backends {
     total: u64,
     /// By share, the rule's own included; empty when no backend has any.
     changes: Box<[Option<Box<Changes>>]>,
+    /// By share; empty when no backend has any.
+    fallbacks: Box<[Option<Box<Fallback>>]>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -158,13 +161,31 @@ pub(crate) struct Share {
 impl Backends {
     pub fn new(shares: Vec<Share>) -> Backends {
         let total = shares.iter().map(|share| u64::from(share.weight)).sum();
-        Backends { shares: shares.into(), total, changes: Box::default() }
+        Backends {
+            shares: shares.into(),
+            total,
+            changes: Box::default(),
+            fallbacks: Box::default(),
+        }
     }
 
     pub fn with_changes(self, changes: impl Iterator<Item = Option<Box<Changes>>>) -> Backends {
         let changes: Box<[_]> = changes.collect();
         let has_some = changes.iter().any(Option::is_some);
         Backends { changes: if has_some { changes } else { Box::default() }, ..self }
+    }
+
+    pub fn with_fallbacks(self, fallbacks: Vec<Option<Box<Fallback>>>) -> Backends {
+        let has_some = fallbacks.iter().any(Option::is_some);
+        Backends { fallbacks: if has_some { fallbacks.into() } else { Box::default() }, ..self }
+    }
+
+    pub fn have_fallbacks(&self) -> bool {
+        !self.fallbacks.is_empty()
+    }
+
+    pub fn fallback(&self, share: usize) -> Option<&Fallback> {
+        self.fallbacks.get(share)?.as_deref()
     }
 
     /// Instead of the rule's own.
@@ -408,9 +429,19 @@ impl Builder<'_> {
                 let shares = backends.iter().map(|backend| self.share(backend)).collect();
                 let edits = backends.iter().map(|backend| backend.edits.as_deref());
                 let changes = edits.map(|edits| edits.map(|edits| Box::new(changes.then(edits))));
-                RuleAction::Forward(Backends::new(shares).with_changes(changes))
+                let fallbacks =
+                    backends.iter().map(|b| b.fallback.as_deref().map(|f| self.fallback(f)));
+                let fallbacks = fallbacks.collect();
+                let backends = Backends::new(shares).with_changes(changes);
+                RuleAction::Forward(backends.with_fallbacks(fallbacks))
             }
         }
+    }
+
+    fn fallback(&mut self, fallback: &model::fallback::Fallback) -> Box<Fallback> {
+        let tiers = fallback.tiers.iter();
+        let tiers = tiers.map(|tier| self.backend(&tier.port, tier.policy.as_ref())).collect();
+        Box::new(Fallback { tiers, response: fallback.response.clone().map(Box::new) })
     }
 
     /// Those that have a backend.

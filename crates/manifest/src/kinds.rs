@@ -2,6 +2,7 @@
 
 pub mod cutwater;
 pub mod edge_policy;
+pub mod fallback;
 pub mod gateway;
 pub mod kubernetes;
 pub mod policy;

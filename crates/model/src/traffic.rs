@@ -141,6 +141,8 @@ pub struct Ejection {
     pub max_time: Duration,
     /// Of the endpoints of a backend, at most this percentage is out (but one always may be, where there is another).
     pub max_percent: u8,
+    /// The last one stays in, however it fares; not so where something stands in for the backend.
+    pub spares_last: bool,
 }
 
 impl Default for Ejection {
@@ -152,6 +154,7 @@ impl Default for Ejection {
             base_time: Duration::from_secs(30),
             max_time: Duration::from_secs(300),
             max_percent: 50,
+            spares_last: true,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::plan::{duration, sparse};
 use model::Text;
+use model::fallback::{Fallback, Tier};
 use model::traffic::{
     Algorithm, BackendLimits, BackendPolicy, BackendProtocol, BackendTls, Balance, Carrier,
     ConnectionPool, Cors, Ejection, HashKey, HealthCheck, Names, Nearest, OriginPattern,
@@ -119,6 +120,26 @@ fn balance(balance: &Balance) -> Value {
     ])
 }
 
+pub(crate) fn fallback(fallback: &Fallback) -> Value {
+    let tier = |tier: &Tier| {
+        sparse([
+            ("service", json!(tier.port.to_string())),
+            ("policy", tier.policy.as_deref().map_or(Value::Null, policy)),
+        ])
+    };
+    let response = fallback.response.as_ref().map(|response| {
+        json!({
+            "status": response.status,
+            "contentType": &*response.content_type,
+            "bodyBytes": response.body.len(),
+        })
+    });
+    sparse([
+        ("tiers", fallback.tiers.iter().map(tier).collect()),
+        ("response", response.unwrap_or_default()),
+    ])
+}
+
 fn hash_key(key: &HashKey) -> Value {
     match key {
         HashKey::SourceAddress => json!("sourceAddress"),
@@ -160,6 +181,7 @@ fn ejection(ejection: &Ejection) -> Value {
         "baseTimeMs": duration(Some(ejection.base_time)),
         "maxTimeMs": duration(Some(ejection.max_time)),
         "maxPercent": ejection.max_percent,
+        "sparesLast": ejection.spares_last,
     })
 }
 

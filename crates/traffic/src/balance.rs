@@ -5,6 +5,7 @@ use crate::endpoint::{Endpoint, Outcome};
 use crate::maglev::Maglev;
 use crate::overflow::{LEVELS, Level, shares};
 use crate::random::{Random, mix};
+use crate::tier::Standing;
 use model::traffic::{Algorithm, Balance};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -42,7 +43,7 @@ struct Group {
     changes: u64,
     /// Positions among the members, those of the nearest level first.
     in_use: Vec<u32>,
-    in_panic: bool,
+    standing: Standing,
     turn: u32,
     /// At least one, where there are members.
     segments: Vec<Segment>,
@@ -83,15 +84,7 @@ impl Balancer {
 
     /// The position of the member that takes the request; None when all were tried.
     pub fn pick(&mut self, members: &Members, policy: &Balance, choice: &Choice) -> Option<usize> {
-        let at = choice.group as usize;
-        if self.groups.len() <= at {
-            self.groups.resize_with(at + 1, Group::default);
-        }
-        if !self.groups[at].is_current(members, choice.changes) {
-            // Workers and backends begin at different places, so that few requests are spread too.
-            let turn = self.random.number() as u32;
-            self.groups[at].renew(members, policy, choice, turn);
-        }
+        let at = self.current(members, policy, choice);
         self.groups[at].requests += u32::from(choice.tried.is_empty());
         let run = self.segment(at, choice.key);
         let picked = match &policy.algorithm {
@@ -106,6 +99,26 @@ impl Balancer {
         picked.filter(|at| is_new(*at)).or_else(|| self.next_untried(run, members, picked, is_new))
     }
 
+    /// How many of the members are in.
+    pub fn standing(&mut self, members: &Members, policy: &Balance, choice: &Choice) -> Standing {
+        let at = self.current(members, policy, choice);
+        self.groups[at].standing
+    }
+
+    /// The group of the backend, as of the last change.
+    fn current(&mut self, members: &Members, policy: &Balance, choice: &Choice) -> usize {
+        let at = choice.group as usize;
+        if self.groups.len() <= at {
+            self.groups.resize_with(at + 1, Group::default);
+        }
+        if !self.groups[at].is_current(members, choice.changes) {
+            // Workers and backends begin at different places, so that few requests are spread too.
+            let turn = self.random.number() as u32;
+            self.groups[at].renew(members, policy, choice, turn);
+        }
+        at
+    }
+
     /// Requests that were placed for the first time since this was last asked.
     pub fn take_requests(&mut self, group: u32) -> u32 {
         self.groups.get_mut(group as usize).map_or(0, |group| std::mem::take(&mut group.requests))
@@ -113,7 +126,7 @@ impl Balancer {
 
     /// The backend uses endpoints that are ejected or unhealthy, because too few others are left.
     pub fn is_in_panic(&self, group: u32) -> bool {
-        self.groups.get(group as usize).is_some_and(|group| group.in_panic)
+        self.groups.get(group as usize).is_some_and(|group| group.standing.is_in_panic())
     }
 
     pub fn begin(&mut self, endpoint: &Endpoint) {
@@ -286,12 +299,16 @@ impl Group {
         }
         self.members = Some(Arc::clone(members));
         self.changes = choice.changes;
-        let used = members.iter().filter(|member| member.is_in()).count();
-        self.in_panic = used * 100 < usize::from(policy.panic_percent) * members.len();
+        self.standing = Standing {
+            used: members.iter().filter(|member| member.is_in()).count(),
+            all: members.len(),
+            panic_percent: policy.panic_percent,
+        };
+        let in_panic = self.standing.is_in_panic();
         self.in_use.clear();
         self.segments.clear();
-        if self.in_panic || choice.levels.len() != members.len() {
-            let is_used = |at: &u32| self.in_panic || members[*at as usize].is_in();
+        if in_panic || choice.levels.len() != members.len() {
+            let is_used = |at: &u32| in_panic || members[*at as usize].is_in();
             self.in_use.extend((0u32..).take(members.len()).filter(is_used));
             self.segments.push(Segment::of(1.0, 0, self.in_use.len()));
         } else {

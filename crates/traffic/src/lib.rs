@@ -19,6 +19,7 @@ mod maglev;
 mod overflow;
 mod random;
 mod retry;
+mod tier;
 
 pub use backend::{Backend, Gauge};
 pub use balance::{Balancer, Choice, Members};
@@ -28,3 +29,4 @@ pub use health::Checker;
 pub use overflow::{LEVELS, Level, level, shares};
 pub use random::{Random, hash};
 pub use retry::{Attempt, Failure, Repeat, repeat};
+pub use tier::{Standing, Takes, takes};

@@ -2,6 +2,7 @@
 
 use crate::codes;
 use crate::decode::{Decode, Decoder, choice, integer, object};
+use crate::kinds::fallback::FallbackSection;
 use crate::kinds::policy::PolicyTarget;
 use crate::node::{Node, Value};
 use crate::section::{Field, FieldDoc, bounded, choice_field, section, shown_duration};
@@ -29,6 +30,8 @@ section! {
         "retry" => retry: RetrySection,
         /// Connections to endpoints.
         "connectionPool" => connection_pool: PoolSection,
+        /// What stands in for a backend that has too few endpoints: other Services, then an answer.
+        "fallback" => fallback: FallbackSection,
         /// The PROXY protocol towards endpoints. Without the section it is not spoken.
         "proxyProtocol" => proxy_protocol: ProxySection,
     }
@@ -200,6 +203,7 @@ bounded! {
     Limit(u32) = 1..=1_000_000;
     AttemptCount(u32) = 0..=100;
     RetryCode(u16) = 400..=599;
+    AnswerStatus(u16) = 200..=599;
 }
 
 /// A time that is neither zero nor longer than a day.
