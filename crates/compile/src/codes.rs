@@ -78,7 +78,7 @@ codes! {
     BACKEND_PROTOCOL = error("backend-protocol-not-served",
         "The Service's port speaks a protocol that is not served towards backends. Its share of requests answers 500.");
     EXTERNAL_NAME = error("external-name-refused",
-        "A Service of type ExternalName may lead anywhere, also to addresses inside (CVE-2021-25740). It is refused as a backend; use a Service with an EndpointSlice.");
+        "A Service of type ExternalName may lead anywhere, also to addresses inside (CVE-2021-25740). It is refused as a backend unless an EdgePolicy for the Gateway allows the name, and for an Ingress; use a Service with an EndpointSlice.");
     NO_BACKENDS = warning("rule-without-backends",
         "The rule has no backend and no redirect, so it answers 500.");
     WEIGHT_ZERO = warning("weight-sum-zero",

@@ -20,7 +20,7 @@ pub(crate) fn check(references: References, report: &mut Report) {
         let section = policy.fallback.as_ref();
         let backends = section.and_then(|section| section.backends.as_ref());
         for (index, spec) in backends.iter().flat_map(|list| list.0.iter().enumerate()) {
-            if let Err(problem) = references.of_route(&object.id, spec.into()) {
+            if let Err(problem) = references.of_route(None, &object.id, spec.into()) {
                 let field = format!("spec.fallback.backendRefs[{index}]");
                 report.problem(&object.id, &problem.within(&field));
             }
@@ -50,7 +50,7 @@ fn tier(
     policy: &ObjectId,
     spec: &FallbackRef,
 ) -> Option<Tier> {
-    let reached = references.of_route(policy, spec.into()).ok()?;
+    let reached = references.of_route(None, policy, spec.into()).ok()?;
     let policy = references.policies.of_backend(scope, &reached).ok()?;
     Some(Tier { port: reached.port, policy })
 }

@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod advise;
+mod affected;
 mod attach;
 mod backend_tls;
 mod backends;
@@ -43,7 +44,7 @@ mod status;
 mod traffic;
 mod zones;
 
-pub use advise::advise;
+pub use advise::{advise, external_names};
 pub use difference::{Change, Difference, difference};
 pub use drafts::Drafts;
 pub use expiry::certificate_findings;

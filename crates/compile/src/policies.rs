@@ -143,7 +143,17 @@ impl<'a> Policies<'a> {
         policy.protocol = reached.protocol;
         policy.balance.nearest = reached.nearest();
         policy.tls = tls;
+        policy.external = reached.external().cloned();
         Ok((policy != BackendPolicy::default()).then(|| self.node(policy)))
+    }
+
+    /// The owner of the Gateway lets its routes lead to the name.
+    pub fn allows_external(&self, scope: Scope, name: &str) -> bool {
+        let [listener, gateway] = self.layers[scope.layer as usize];
+        let merged = self.merged([None, None, listener, gateway]);
+        let section = merged.external_name.as_ref();
+        let allowed = section.and_then(|section| section.allow.as_ref());
+        allowed.is_some_and(|allowed| allowed.0.iter().any(|pattern| pattern.matches(name)))
     }
 
     /// What stands in for a backend, and the policy that names its Services.
@@ -231,7 +241,7 @@ impl<'a> Policies<'a> {
             return found.map(|tls| Some(tls.clone()));
         }
         Ok(reached.announces_tls.then(|| BackendTls {
-            hostname: reached.cluster_name(),
+            hostname: reached.tls_name(),
             names: Vec::new(),
             trust: Trust::System,
             client_certificate: None,

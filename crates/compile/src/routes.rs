@@ -19,7 +19,7 @@ use model::{Node, ObjectId};
 use std::time::Duration;
 
 /// What a route comes to by itself, before anybody asks where it attaches.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct RouteDraft {
     /// By what policies say of the listeners that the route names; never empty.
     variants: Vec<(Layer, Node<Route>)>,
@@ -28,6 +28,11 @@ pub(crate) struct RouteDraft {
 }
 
 impl RouteDraft {
+    /// Of all variants.
+    pub fn rules(&self) -> impl Iterator<Item = &Rule> {
+        self.variants.iter().flat_map(|(_, route)| &route.rules)
+    }
+
     /// The route as a listener of this layer serves it.
     pub fn node(&self, layer: Layer) -> &Node<Route> {
         let found = self.variants.iter().find(|(of, _)| *of == layer);
@@ -216,8 +221,9 @@ impl<'a> RuleDraft<'a> {
 
     fn resolve(&mut self, spec: Reference, field: &str) -> Resolved<'a> {
         let field = format!("{}.{field}", self.field());
-        let resolved =
-            self.references.of_route(self.route, spec).map_err(|problem| problem.within(&field));
+        let scope = Some(self.scope);
+        let resolved = self.references.of_route(scope, self.route, spec);
+        let resolved = resolved.map_err(|problem| problem.within(&field));
         match &resolved {
             Ok(reached) => {
                 if let Some(remark) = self.references.remark(reached) {

@@ -90,6 +90,7 @@ fn ejection(policy: &EdgePolicy) -> Ejection {
 
 fn limits(section: &CircuitBreaker) -> BackendLimits {
     BackendLimits {
+        connections: section.connections.map(|limit| limit.0),
         requests: section.requests.map(|limit| limit.0),
         pending: section.pending.map(|limit| limit.0),
         retries: section.retries.map(|limit| limit.0),

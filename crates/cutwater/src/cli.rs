@@ -90,6 +90,10 @@ pub struct Up {
     /// Node that this instance runs on, for Services with `trafficDistribution: PreferSameNode`
     #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub node: Option<String>,
+    /// Nameserver to ask for the names of ExternalName Services that a policy allows; may be given more than
+    /// once [default: those of /etc/resolv.conf]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub resolver: Vec<SocketAddr>,
     /// Access log as JSON lines: a file, `-` for standard output, or `off`
     #[arg(long, default_value = "off", value_name = "FILE|-|off")]
     pub access_log: String,

@@ -424,9 +424,12 @@ impl<'a> Run<'a> {
             Ok(upstream) => return Ok(upstream),
             Err(fault) => fault.verdict(),
         };
+        let refusal = Refusal::Edge(cause);
+        if cause == Cause::CircuitOpen {
+            return Err(Ok(Ended::Refused(refusal)));
+        }
         self.count(counted);
         self.observe(load, Outcome::Failure);
-        let refusal = Refusal::Edge(cause);
         if cause == Cause::RouteTimeout && self.is_out_of_time(trace) {
             return Err(Ok(Ended::Refused(refusal)));
         }

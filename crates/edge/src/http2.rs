@@ -69,6 +69,7 @@ pub(crate) async fn serve<S: Io>(
     // The first request has to be whole in this time, as in HTTP/1.1. A header block without its end is not seen from
     // outside of `h2`: one that comes later ends with the connection's idle time.
     deadline.stall_after(limits::HEAD_TIMEOUT_MS);
+    let _place = worker.census.http2(worker.index);
     let budget = Rc::new(Budget::new(Instant::now()));
     let (io, drain) = gather(io, first, Some(Rc::clone(&budget)));
     let load = Rc::new(Load { streams: Cell::new(0), deadline, budget });

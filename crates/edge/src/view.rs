@@ -9,6 +9,7 @@ use crate::fallback::Fallback;
 use crate::live::{Live, default_policy};
 use crate::metrics::{Metrics, RouteMetrics};
 use crate::mirror::Mirror;
+use crate::numbers::{Held, Numbers};
 use crate::sticky::{SESSION_KEY_BYTES, Sealer, ServiceTag, Sticky};
 use crate::tls::{KeyTable, PortTls};
 use model::edge::{Action, Protocol, Redirect, Rule, Target, Timeouts};
@@ -17,7 +18,8 @@ use model::id::{RuleId, ServicePort};
 use model::traffic::{BackendPolicy, HealthCheck, Nearest, Retry};
 use model::{Digest, Facts, Node, Snapshot};
 use routing::{ListenerTable, Router, RuleSlot};
-use std::collections::HashMap;
+use std::cell::OnceCell;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 use traffic::{Balancer, Endpoint, Members};
@@ -26,18 +28,18 @@ use traffic::{Balancer, Endpoint, Members};
 pub struct Registry {
     pub metrics: Arc<Metrics>,
     pub live: Arc<Live>,
-    numbers: Mutex<Numbers>,
+    numbers: Mutex<Numbering>,
     dials: Mutex<Dials>,
     sealer: Arc<Sealer>,
     here: Arc<Locality>,
 }
 
 #[derive(Default)]
-struct Numbers {
-    rules: HashMap<RuleId, u32>,
+struct Numbering {
+    rules: Numbers<RuleId>,
     /// By Service port and policy: one of them with two policies is balanced and limited twice.
-    backends: HashMap<(ServicePort, Option<Digest>), Arc<BackendPlan>>,
-    mirrors: HashMap<(RuleId, usize), u32>,
+    backends: Held<(ServicePort, Option<Digest>), BackendPlan>,
+    mirrors: Numbers<(RuleId, usize)>,
 }
 
 impl Registry {
@@ -69,17 +71,20 @@ pub struct EdgeView {
     plan: Arc<Plan>,
     live: Arc<Live>,
     here: Arc<Locality>,
-    /// By the numbers of backends.
-    endpoints: Vec<Endpoints>,
+    /// By the numbers of backends; those that the plan does not have are gaps.
+    endpoints: Vec<Option<Endpoints>>,
 }
 
 struct Plan {
     router: Arc<Router>,
     /// By the address of the router's table.
-    listeners: HashMap<usize, Arc<ListenerPlan>, BuildHasherDefault<AddressHasher>>,
+    listeners: Listeners,
     ports: Vec<PortPlan>,
+    /// In order of their numbers.
     backends: Vec<Arc<BackendPlan>>,
 }
+
+type Listeners = HashMap<usize, Arc<ListenerPlan>, BuildHasherDefault<AddressHasher>>;
 
 /// A Service port with the policy by which it is used.
 struct BackendPlan {
@@ -118,6 +123,8 @@ struct Endpoints {
 
 struct ListenerPlan {
     rules: Box<[RulePlan]>,
+    /// Those that its rules lead to, which is what keeps them.
+    backends: Box<[Arc<BackendPlan>]>,
 }
 
 /// A rule made ready to be served.
@@ -218,8 +225,9 @@ impl EdgeView {
         let mut dials = registry.dials.lock().unwrap_or_else(PoisonError::into_inner);
         let metrics = &registry.metrics;
         let sealer = &registry.sealer;
-        let mut builder = Builder { metrics, numbers: &mut numbers, dials: &mut dials, sealer };
-        let listeners = router
+        let (used, numbers) = (Vec::new(), &mut *numbers);
+        let mut builder = Builder { metrics, numbers, dials: &mut dials, sealer, used };
+        let listeners: Listeners = router
             .listeners()
             .map(|table| {
                 let known = previous.and_then(|plan| plan.listeners.get(&address(table)));
@@ -228,8 +236,8 @@ impl EdgeView {
             })
             .collect();
         dials.renew(keys);
-        let mut backends: Vec<_> = numbers.backends.values().cloned().collect();
-        backends.sort_unstable_by_key(|backend| backend.number);
+        numbers.sweep(&listeners);
+        let backends = by_number(listeners.values().flat_map(|listener| &*listener.backends));
         let plan = Plan { listeners, ports: ports(&router, snapshot, keys), backends, router };
         let live = Arc::clone(&registry.live);
         let here = Arc::clone(&registry.here);
@@ -239,17 +247,20 @@ impl EdgeView {
 
     /// The same plan with other endpoints. Costs one look at each backend.
     pub fn with_facts(&self, facts: &Facts) -> EdgeView {
-        let backends = self.plan.backends.iter().enumerate();
-        let endpoints = backends.map(|(at, plan)| {
-            let source = facts.endpoints.get(&plan.port);
-            let known = self.endpoints.get(at).filter(|known| known.is_of(source));
-            known.cloned().unwrap_or_else(|| Endpoints::new(plan, source, (&self.live, &self.here)))
-        });
+        let count = self.plan.backends.last().map_or(0, |last| last.number as usize + 1);
+        let mut endpoints = vec![None; count];
+        for plan in &self.plan.backends {
+            let (at, source) = (plan.number as usize, facts.endpoints.get(&plan.port));
+            let known = self.endpoints.get(at).and_then(Option::as_ref);
+            let known = known.filter(|known| known.is_of(plan, source)).cloned();
+            let place = (&*self.live, &*self.here);
+            endpoints[at] = known.or_else(|| Some(Endpoints::new(plan, source, place)));
+        }
         EdgeView {
             plan: Arc::clone(&self.plan),
             live: Arc::clone(&self.live),
             here: Arc::clone(&self.here),
-            endpoints: endpoints.collect(),
+            endpoints,
         }
     }
 
@@ -274,7 +285,7 @@ impl EdgeView {
     }
 
     pub(crate) fn backend(&self, number: u32) -> Option<Backend<'_>> {
-        self.endpoints.get(number as usize).map(Endpoints::backend)
+        self.endpoints.get(number as usize)?.as_ref().map(Endpoints::backend)
     }
 
     /// Of the backend at that place among those of a rule.
@@ -283,7 +294,7 @@ impl EdgeView {
     }
 
     pub(crate) fn backends(&self) -> impl Iterator<Item = Backend<'_>> {
-        self.endpoints.iter().map(Endpoints::backend)
+        self.endpoints.iter().flatten().map(Endpoints::backend)
     }
 
     pub fn live(&self) -> &Live {
@@ -352,12 +363,13 @@ impl Endpoints {
         Endpoints { plan: Arc::clone(plan), members, levels, source: source.cloned() }
     }
 
-    fn is_of(&self, source: Option<&Arc<EndpointSet>>) -> bool {
-        match (&self.source, source) {
+    fn is_of(&self, plan: &Arc<BackendPlan>, source: Option<&Arc<EndpointSet>>) -> bool {
+        let is_same = match (&self.source, source) {
             (Some(old), Some(new)) => Arc::ptr_eq(old, new),
             (None, None) => true,
             _ => false,
-        }
+        };
+        is_same && Arc::ptr_eq(&self.plan, plan)
     }
 
     fn backend(&self) -> Backend<'_> {
@@ -392,14 +404,41 @@ fn ports(router: &Arc<Router>, snapshot: &Snapshot, keys: &KeyTable) -> Vec<Port
 
 struct Builder<'r> {
     metrics: &'r Metrics,
-    numbers: &'r mut Numbers,
+    numbers: &'r mut Numbering,
     dials: &'r mut Dials,
     sealer: &'r Arc<Sealer>,
+    /// Backends of the listener that is being made.
+    used: Vec<Arc<BackendPlan>>,
+}
+
+impl Numbering {
+    /// Forgets what neither these listeners nor a view that is still held know.
+    fn sweep(&mut self, listeners: &Listeners) {
+        let rules = || listeners.values().flat_map(|listener| &*listener.rules);
+        let (count, used) = (rules().count(), OnceCell::new());
+        let is_used = |id: &RuleId| {
+            let used = used.get_or_init(|| rules().map(|rule| &rule.id).collect::<HashSet<_>>());
+            used.contains(id)
+        };
+        self.rules.keep(count, is_used);
+        self.mirrors.keep(count, |(id, _)| is_used(id));
+        self.backends.sweep();
+    }
+}
+
+/// Each once, in order of their numbers.
+fn by_number<'b>(backends: impl Iterator<Item = &'b Arc<BackendPlan>>) -> Vec<Arc<BackendPlan>> {
+    let mut backends: Vec<_> = backends.cloned().collect();
+    backends.sort_unstable_by_key(|backend| backend.number);
+    backends.dedup_by_key(|backend| backend.number);
+    backends
 }
 
 impl Builder<'_> {
     fn listener(&mut self, table: &ListenerTable) -> ListenerPlan {
-        ListenerPlan { rules: table.rules().map(|slot| self.rule(&slot)).collect() }
+        let rules = table.rules().map(|slot| self.rule(&slot)).collect();
+        let backends = by_number(std::mem::take(&mut self.used).iter()).into();
+        ListenerPlan { rules, backends }
     }
 
     fn rule(&mut self, slot: &RuleSlot<'_>) -> RulePlan {
@@ -409,7 +448,7 @@ impl Builder<'_> {
         let changes = Changes::new(request_headers, response_headers, rewrite);
         RulePlan {
             id: id.clone(),
-            number: number(&mut self.numbers.rules, id.clone()),
+            number: self.numbers.rules.of(id.clone()),
             metrics: self.metrics.route(&slot.route.id),
             timeouts: *timeouts,
             retry: retry.clone(),
@@ -448,7 +487,7 @@ impl Builder<'_> {
     fn mirrors(&mut self, rule: &Rule, changes: &Changes) -> Box<[Mirror]> {
         let of = |(at, mirror): (usize, &model::traffic::Mirror)| {
             let backend = self.share(&mirror.backend).backend?;
-            let turns = number(&mut self.numbers.mirrors, (rule.id.clone(), at));
+            let turns = self.numbers.mirrors.of((rule.id.clone(), at));
             let edits = mirror.backend.edits.as_deref();
             let changes = edits.map(|edits| Box::new(changes.then(edits)));
             Some(Mirror::new(mirror, (turns, backend), changes))
@@ -476,24 +515,19 @@ impl Builder<'_> {
     }
 
     fn backend(&mut self, port: &ServicePort, policy: Option<&Node<BackendPolicy>>) -> u32 {
-        let backends = &mut self.numbers.backends;
-        let next = backends.len() as u32;
-        let plan = backends.entry((port.clone(), policy.map(Node::digest))).or_insert_with(|| {
-            Arc::new(BackendPlan {
-                number: next,
-                port: port.clone(),
-                policy: policy.cloned(),
-                dial: self.dials.of(policy.map(|policy| &**policy)),
-                shared: traffic::Backend::default(),
-            })
+        let key = (port.clone(), policy.map(Node::digest));
+        let dials = &mut *self.dials;
+        let plan = self.numbers.backends.of(key, |number| BackendPlan {
+            number,
+            port: port.clone(),
+            policy: policy.cloned(),
+            dial: dials.of(port, policy.map(|policy| &**policy)),
+            shared: traffic::Backend::default(),
         });
-        plan.number
+        let number = plan.number;
+        self.used.push(plan);
+        number
     }
-}
-
-fn number<K: Eq + std::hash::Hash>(numbers: &mut HashMap<K, u32>, key: K) -> u32 {
-    let next = u32::try_from(numbers.len()).unwrap_or(u32::MAX);
-    *numbers.entry(key).or_insert(next)
 }
 
 /// Addresses are distinct already: one multiplication spreads them.
@@ -599,6 +633,23 @@ mod tests {
         assert_eq!(plan_of(&first, 81).rules[0].number, plan_of(&back, 81).rules[0].number);
         let third = second.with_facts(&facts);
         assert!(Arc::ptr_eq(&second.plan, &third.plan));
-        assert!(Arc::ptr_eq(&second.endpoints[0].members, &third.endpoints[0].members));
+        let members = |view: &EdgeView| Arc::clone(view.backend(0).expect("its backend").members);
+        assert!(Arc::ptr_eq(&members(&second), &members(&third)));
+    }
+
+    #[test]
+    fn backends_that_no_view_has_are_freed() {
+        let registry = Registry::new(1);
+        let (keys, facts) = (KeyTable::default(), Facts::default());
+        let build = |name: &str, previous: Option<&EdgeView>| {
+            let snapshot = snapshot(vec![listener(80, "a"), listener(81, name)]);
+            EdgeView::build(&snapshot, &facts, &keys, &registry, previous)
+        };
+        let mut view = build("b", None);
+        for round in 0..500 {
+            view = build(&format!("other-{round}"), Some(&view));
+            assert!(view.endpoints.len() <= 4, "{}", view.endpoints.len());
+            assert_eq!(view.backends().count(), 2);
+        }
     }
 }

@@ -246,6 +246,49 @@ fn a_limit_of_requests_holds_and_is_given_back() {
 }
 
 #[test]
+fn a_limit_of_connections_holds_and_idle_ones_make_room() {
+    let (arrived, arrivals) = channel();
+    let arrived = Arc::new(arrived);
+    let origins: Vec<Origin> = (0..2)
+        .map(|_| {
+            let arrived = Arc::clone(&arrived);
+            Origin::start(move |peer| {
+                while !peer.head().is_empty() {
+                    arrived(());
+                    peer.count(1);
+                    peer.send(ok("fine"));
+                }
+            })
+        })
+        .collect();
+    let port = free_port();
+    let policy = BackendPolicy {
+        balance: Balance { algorithm: Algorithm::RoundRobin, ..Balance::default() },
+        limits: BackendLimits { connections: Some(1), ..BackendLimits::default() },
+        ..BackendPolicy::default()
+    };
+    let addresses: Vec<SocketAddr> = origins.iter().map(|origin| origin.address).collect();
+    let running = Running::start(at(port, with_policy(policy)), &of(&addresses));
+    let begin = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n";
+    let mut first = Peer::connect(port);
+    first.send(begin);
+    arrivals.recv_timeout(PATIENCE).unwrap();
+    let mut refused = Peer::connect(port);
+    refused.send(GET);
+    assert_eq!(status(&refused.response().0), 503);
+    first.send("x");
+    assert_eq!(status(&first.response().0), 200);
+    // The turn is the other endpoint's, and its connection takes the place of the idle one.
+    for _ in 0..4 {
+        let mut peer = Peer::connect(port);
+        peer.send(begin);
+        peer.send("x");
+        assert_eq!(status(&peer.response().0), 200);
+    }
+    assert!(running.views.current().live().out().is_empty(), "a limit is no fault of an endpoint");
+}
+
+#[test]
 fn a_key_leads_to_one_endpoint() {
     let origins: Vec<Origin> = ["one", "two", "three"].map(|name| Origin::start(says(name))).into();
     let addresses: Vec<SocketAddr> = origins.iter().map(|origin| origin.address).collect();
@@ -258,7 +301,7 @@ fn a_key_leads_to_one_endpoint() {
     let _running = Running::start(at(port, with_policy(policy)), &of(&addresses));
     let mut peer = Peer::connect(port);
     let mut seen = std::collections::BTreeSet::new();
-    for user in 0..12 {
+    for user in 0..40 {
         let bodies: std::collections::BTreeSet<String> = (0..6)
             .map(|_| {
                 peer.send(format!("GET / HTTP/1.1\r\nHost: a\r\nX-User: {user}\r\n\r\n"));

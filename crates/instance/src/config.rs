@@ -17,6 +17,8 @@ pub struct Config {
     pub admin: SocketAddr,
     pub state: PathBuf,
     pub workers: usize,
+    /// Nameservers that are asked for names of ExternalName Services; none for those of the system.
+    pub resolver: Vec<SocketAddr>,
     /// Where this instance runs, so that near endpoints can come first.
     pub here: Locality,
     pub access_log: AccessLogTo,

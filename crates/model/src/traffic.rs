@@ -18,6 +18,8 @@ pub struct BackendPolicy {
     pub pool: ConnectionPool,
     /// Sent ahead of each connection to an endpoint.
     pub proxy_protocol: Option<ProxyProtocol>,
+    /// A Service of type ExternalName: the name whose addresses are its endpoints.
+    pub external: Option<Text>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -162,6 +164,7 @@ impl Default for Ejection {
 /// Over all workers; None is no limit and costs nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct BackendLimits {
+    pub connections: Option<u32>,
     pub requests: Option<u32>,
     pub pending: Option<u32>,
     pub retries: Option<u32>,

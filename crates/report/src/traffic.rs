@@ -79,6 +79,7 @@ pub(crate) fn policy(policy: &BackendPolicy) -> Value {
         ("circuitBreaker", limits(&policy.limits)),
         ("retryBudget", unless(policy.budget == default.budget, |p| budget(&p.budget))),
         ("connectionPool", pool(&policy.pool)),
+        ("externalName", policy.external.as_deref().into()),
         ("proxyProtocol", policy.proxy_protocol.map_or(Value::Null, proxy_protocol)),
     ])
 }
@@ -187,6 +188,7 @@ fn ejection(ejection: &Ejection) -> Value {
 
 fn limits(limits: &BackendLimits) -> Value {
     sparse([
+        ("connections", limits.connections.into()),
         ("requests", limits.requests.into()),
         ("pending", limits.pending.into()),
         ("retries", limits.retries.into()),

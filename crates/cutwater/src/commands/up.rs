@@ -22,6 +22,7 @@ pub fn run(arguments: Up) -> Result<u8> {
         admin: arguments.admin,
         state: arguments.state,
         workers: arguments.workers.map_or_else(processors, usize::from),
+        resolver: arguments.resolver,
         here: Locality {
             zone: arguments.zone.map(Into::into),
             node: arguments.node.map(Into::into),

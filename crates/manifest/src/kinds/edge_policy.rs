@@ -6,8 +6,8 @@ use crate::kinds::fallback::FallbackSection;
 use crate::kinds::policy::PolicyTarget;
 use crate::node::{Node, Value};
 use crate::section::{Field, FieldDoc, bounded, choice_field, section, shown_duration};
-use model::Text;
 use model::traffic::{Balance, Ejection, HashKey, RetryBudget};
+use model::{HostPattern, Text};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -32,6 +32,8 @@ section! {
         "connectionPool" => connection_pool: PoolSection,
         /// What stands in for a backend that has too few endpoints: other Services, then an answer.
         "fallback" => fallback: FallbackSection,
+        /// Services of type ExternalName as backends, for a policy of a Gateway. Without it they are refused.
+        "externalName" => external_name: ExternalNameSection,
         /// The PROXY protocol towards endpoints. Without the section it is not spoken.
         "proxyProtocol" => proxy_protocol: ProxySection,
     }
@@ -137,6 +139,8 @@ section! {
 
 section! {
     pub struct CircuitBreaker {
+        /// Connections to all endpoints of the backend, idle ones too.
+        "connections" => connections: Limit,
         /// Requests under way.
         "requests" => requests: Limit,
         /// Requests that wait for a connection.
@@ -180,6 +184,28 @@ section! {
         "idleTimeout" => idle_timeout: Period,
         /// Idle connections to one endpoint that a worker keeps. Without it, the edge's own limit.
         "maxIdle" => max_idle: Strikes,
+    }
+}
+
+section! {
+    pub struct ExternalNameSection {
+        /// Names that Services may lead to, like `api.example.com` and `*.example.com`.
+        "allow" => allow: AllowedNames,
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AllowedNames(pub Vec<HostPattern>);
+
+impl Decode for AllowedNames {
+    fn decode(node: &Node, decoder: &mut Decoder) -> Option<Self> {
+        Vec::decode(node, decoder).map(AllowedNames)
+    }
+}
+
+impl Field for AllowedNames {
+    fn words() -> String {
+        "list of names".to_owned()
     }
 }
 
@@ -341,6 +367,12 @@ impl Field for HashOn {
 }
 
 fn edge_policy(policy: &EdgePolicy, node: &Node, decoder: &mut Decoder) {
+    let is_for_others = policy.target_refs().iter().any(|target| &*target.kind != "Gateway");
+    if policy.external_name.is_some() && is_for_others {
+        let message = "`externalName` has an effect in a policy for a Gateway alone";
+        let help = "whoever owns the Gateway decides where it may lead: write it in a policy of that namespace for the Gateway";
+        decoder.report_field(node, "externalName", &codes::CONTRADICTION, message, help);
+    }
     super::policy::check_count(policy.target_refs(), node, decoder);
     decoder.field(node, "targetRefs", |list, decoder| {
         let mut targets = policy.target_refs().iter();
