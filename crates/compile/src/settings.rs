@@ -128,7 +128,7 @@ pub(crate) fn retry(
     backend_request: Option<Duration>,
 ) -> Option<Box<Retry>> {
     let policies = policies.filter(|section| {
-        let switches_on = [section.backoff, section.per_try_timeout];
+        let switches_on = [section.backoff, section.per_try_timeout, section.hedge_after];
         section.attempts.is_some()
             || section.codes.is_some()
             || switches_on.iter().any(Option::is_some)
@@ -149,6 +149,7 @@ pub(crate) fn retry(
         codes,
         backoff: rule.and_then(|rule| rule.backoff).or(section.backoff.map(|period| period.0)),
         per_try_timeout: backend_request.or(section.per_try_timeout.map(|period| period.0)),
+        hedge_after: section.hedge_after.map(|period| period.0),
     }))
 }
 

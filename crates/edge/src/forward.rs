@@ -21,6 +21,8 @@ use std::cell::Cell;
 use std::time::{Duration, Instant};
 use traffic::{Attempt, Choice, Endpoint, Failure, Outcome, Random, Repeat};
 
+mod hedge;
+
 /// Where a forwarded request may go.
 pub(crate) struct Route<'v> {
     pub rule: &'v RulePlan,
@@ -195,7 +197,7 @@ impl<'a> Run<'a> {
     /// One endpoint. An error says that there is no response of it.
     async fn attempt<C: Client>(
         &self,
-        endpoint: &Endpoint,
+        endpoint: &'a Endpoint,
         tried: &mut Tried,
         client: &mut C,
         memory: (&mut Scratch, &Additions),
@@ -217,19 +219,39 @@ impl<'a> Run<'a> {
                 Err(instead) => return instead,
             },
         };
-        let (result, aftermath) = self.pump(&mut upstream, tried, client, memory, trace).await;
+        load.began = began;
+        if let Some(after) = self.hedge_after(&upstream, tried)
+            && let Upstream::Http1(io) = upstream
+        {
+            // Boxed: rare, and two attempts at once.
+            let runner = (io, load, was_reused);
+            return Box::pin(self.hedged(runner, (after, tried), client, memory, trace)).await;
+        }
+        let pumped = self.pump(&mut upstream, tried, client, memory, trace).await;
+        self.conclude(pumped, (upstream, was_reused), &mut load, client, trace)
+    }
+
+    /// What comes of an attempt whose connection has done what it could.
+    fn conclude<C: Client>(
+        &self,
+        (result, aftermath): (Result<(), Fault>, Aftermath),
+        (upstream, was_reused): (Upstream, bool),
+        load: &mut Load<'_>,
+        client: &mut C,
+        trace: &mut Trace,
+    ) -> Result<Ended, Failed> {
         let Err(fault) = result else {
             if aftermath.reusable {
-                worker.pool.put(peer, upstream);
+                self.received.site.worker.pool.put(self.peer(load.endpoint), upstream);
             }
-            load.first_byte = trace.first_byte.map(|time| time.saturating_sub(began));
+            load.first_byte = trace.first_byte.map(|time| time.saturating_sub(load.began));
             let is_error = trace.status >= 500;
-            self.observe(&mut load, if is_error { Outcome::ServerError } else { Outcome::Success });
+            self.observe(load, if is_error { Outcome::ServerError } else { Outcome::Success });
             return Ok(Ended::Whole);
         };
         // A connection that was kept may end at any moment: that says nothing about the endpoint.
         if blames_endpoint(fault) && !(was_reused && fault == Fault::NoResponse) {
-            self.observe(&mut load, outcome(fault));
+            self.observe(load, outcome(fault));
         }
         self.judge(fault, aftermath, was_reused, client, trace)
     }
@@ -479,13 +501,15 @@ struct Load<'a> {
     endpoint: &'a Endpoint,
     /// What the attempt says about the endpoint; nothing when the client was at fault.
     outcome: Option<Outcome>,
+    /// Since the request's start.
+    began: Duration,
     first_byte: Option<Duration>,
 }
 
 impl<'a> Load<'a> {
     fn begin(worker: &'a Worker, endpoint: &'a Endpoint) -> Load<'a> {
         worker.balancer.borrow_mut().begin(endpoint);
-        Load { worker, endpoint, outcome: None, first_byte: None }
+        Load { worker, endpoint, outcome: None, began: Duration::ZERO, first_byte: None }
     }
 }
 

@@ -202,7 +202,8 @@ fn endpoint(port: &ServicePort, address: IpAddr) -> Endpoint {
 /// As the environment of a pod and the Service `default/kubernetes` name them.
 fn api_servers(inputs: &Inputs, facts: &Facts) -> Vec<IpAddr> {
     let host = std::env::var("KUBERNETES_SERVICE_HOST").ok().and_then(|host| host.parse().ok());
-    let service = inputs.service(&"default".into(), &"kubernetes".into()).map(|(_, service)| service);
+    let service =
+        inputs.service(&"default".into(), &"kubernetes".into()).map(|(_, service)| service);
     let cluster_ip = service.and_then(|service| service.cluster_ip.as_ref()?.parse().ok());
     let sets = facts
         .endpoints

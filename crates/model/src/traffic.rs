@@ -212,6 +212,8 @@ pub struct Retry {
     pub backoff: Option<Duration>,
     /// For one attempt; the route's `backendRequest` where it has one.
     pub per_try_timeout: Option<Duration>,
+    /// An attempt without an answer after this time gets a rival at another endpoint.
+    pub hedge_after: Option<Duration>,
 }
 
 /// HTTPRoute filter CORS (GEP-1767).

@@ -16,6 +16,7 @@ pub(crate) fn retry(retry: &Retry) -> Value {
         ("codes", json!(retry.codes)),
         ("backoffMs", duration(retry.backoff)),
         ("perTryTimeoutMs", duration(retry.per_try_timeout)),
+        ("hedgeAfterMs", duration(retry.hedge_after)),
     ])
 }
 

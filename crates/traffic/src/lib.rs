@@ -33,5 +33,5 @@ pub use endpoint::{Endpoint, Outcome, Reason, State};
 pub use health::Checker;
 pub use overflow::{LEVELS, Level, level, shares};
 pub use random::{Random, hash};
-pub use retry::{Attempt, Failure, Repeat, repeat};
+pub use retry::{Attempt, Failure, Repeat, hedges, repeat};
 pub use tier::{Standing, Takes, takes};

@@ -26,7 +26,7 @@ section! {
         /// does not hold.
         "circuitBreaker" => circuit_breaker: CircuitBreaker,
         /// Requests that are tried again. `retry` of the rule itself comes before it, field by field. `attempts`,
-        /// `codes`, `backoff` or `perTryTimeout` switches it on.
+        /// `codes`, `backoff`, `perTryTimeout` or `hedgeAfter` switches it on.
         "retry" => retry: RetrySection,
         /// Connections to endpoints.
         "connectionPool" => connection_pool: PoolSection,
@@ -160,6 +160,10 @@ section! {
         "backoff" => backoff: Period,
         /// For one attempt, where the route has no `timeouts.backendRequest`.
         "perTryTimeout" => per_try_timeout: Period,
+        /// When no answer has begun after this time, the request is sent to another endpoint too, and the first answer
+        /// counts: idempotent requests without a body, over HTTP/1.1 to the backend, as far as the budget lasts. Without
+        /// it, never.
+        "hedgeAfter" => hedge_after: Period,
         /// Retries among all requests of a backend, so that they do not multiply its load when it is ill (GEP-3388).
         "budget" => budget: BudgetSection,
     }
