@@ -40,6 +40,18 @@ fn main() {
         let turn = turns.next().unwrap_or(&changed);
         compile_with(turn, Some(&first.snapshot), &mut drafts)
     });
+    let with_policy: Vec<Inputs> = ["60s", "61s"]
+        .map(|period| {
+            let mut files = before.clone();
+            files.push(file("zz-policy.yaml", policy(period)));
+            self::inputs(&shared, &files)
+        })
+        .into();
+    let mut turns = with_policy.iter().cycle();
+    report("compile, one policy of one Service changed", || {
+        let turn = turns.next().unwrap_or(&inputs);
+        compile_with(turn, Some(&first.snapshot), &mut drafts)
+    });
     let second = compile(&changed, Some(&first.snapshot));
     report("difference of the two", || compile::difference(&first.snapshot, &second.snapshot));
     println!("{}", compile::difference(&first.snapshot, &second.snapshot));
@@ -102,5 +114,11 @@ fn route(n: usize, path: &str) -> String {
     format!(
         "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: r{n}, namespace: team-{}}}\nspec:\n  parentRefs: [{{name: main, namespace: infra}}]\n  hostnames: [host-{n}.example.test]\n  rules:\n  - matches:\n    - path: {{value: '{path}'}}\n    backendRefs: [{{name: web, port: 80}}]\n",
         n % NAMESPACES
+    )
+}
+
+fn policy(slow_start: &str) -> String {
+    format!(
+        "apiVersion: cutwater.dev/v1alpha1\nkind: EdgePolicy\nmetadata: {{name: web, namespace: team-7}}\nspec:\n  targetRefs: [{{kind: Service, name: web}}]\n  loadBalancing: {{slowStart: {slow_start}}}\n"
     )
 }

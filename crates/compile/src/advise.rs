@@ -3,10 +3,11 @@
 use crate::codes;
 use crate::contracts::Owners;
 use crate::report::Report;
-use model::edge::{Rule, Target};
+use model::edge::{Backend, Rule, Target};
 use model::id::ServicePort;
-use model::{Code, Diagnostic, Facts, Origins, Snapshot};
-use std::collections::BTreeSet;
+use model::traffic::BackendPolicy;
+use model::{Code, Diagnostic, Facts, Origins, Snapshot, Text};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What the endpoints say about the Services that routes lead to.
 pub fn advise(snapshot: &Snapshot, facts: &Facts, origins: &Origins) -> Vec<Diagnostic> {
@@ -43,10 +44,29 @@ fn targets(snapshot: &Snapshot) -> BTreeSet<&ServicePort> {
     let attachments = snapshot.edge.listeners.iter().flat_map(|listener| &listener.attachments);
     let rules = attachments.flat_map(|attachment| &attachment.route.rules);
     let backends = rules.flat_map(Rule::backends);
-    backends
-        .filter_map(|backend| match &backend.target {
-            Target::Service(port) => Some(port),
-            Target::Invalid { .. } => None,
-        })
+    let each = backends.flat_map(backend_ports);
+    // The endpoints of an ExternalName are found out by whoever serves.
+    each.filter(|(_, policy)| policy.is_none_or(|policy| policy.external.is_none()))
+        .map(|(port, _)| port)
         .collect()
+}
+
+/// A backend's Service port and those that stand in for it, each with its policy.
+fn backend_ports(
+    backend: &Backend,
+) -> impl Iterator<Item = (&ServicePort, Option<&BackendPolicy>)> {
+    let own = match &backend.target {
+        Target::Service(port) => Some((port, backend.policy.as_deref())),
+        Target::Invalid { .. } => None,
+    };
+    let tiers = backend.fallback.iter().flat_map(|fallback| &fallback.tiers);
+    own.into_iter().chain(tiers.map(|tier| (&tier.port, tier.policy.as_deref())))
+}
+
+/// Service ports whose endpoints are the addresses of a name.
+pub fn external_names(snapshot: &Snapshot) -> BTreeMap<ServicePort, Text> {
+    let attachments = snapshot.edge.listeners.iter().flat_map(|listener| &listener.attachments);
+    let rules = attachments.flat_map(|attachment| &attachment.route.rules);
+    let ports = rules.flat_map(Rule::backends).flat_map(backend_ports);
+    ports.filter_map(|(port, policy)| Some((port.clone(), policy?.external.clone()?))).collect()
 }

@@ -64,7 +64,7 @@ fn page(
             PageContent::Body(PageBody { content_type: section.content_type(), text: text.clone() })
         }
         (None, Some(service)) => {
-            let resolved = references.of_route(policy, reference(service));
+            let resolved = references.of_route(Some(scope), policy, reference(service));
             PageContent::Service(Box::new(PageService {
                 backend: references.backend(1, &resolved, scope),
                 path: service.path.clone().unwrap_or_else(|| "/".into()),
@@ -132,7 +132,7 @@ pub(crate) fn attach_defaults(
         let said = levels.iter().find_map(|(id, spec)| Some((*id, spec.default_backend.as_ref()?)));
         let Some((policy, service)) = said else { continue };
         let to = Reference::to_service(service.namespace.as_ref(), &service.name, service.port);
-        let resolved = references.of_route(policy, to);
+        let resolved = references.of_route(Some(scope), policy, to);
         let retry = references.policies.retry(scope, resolved.iter());
         let action = Action::Forward(vec![references.backend(1, &resolved, scope)]);
         let retry = settings::retry(None, retry.as_ref(), None);
@@ -169,7 +169,7 @@ fn default_rule(policy: &ObjectId, action: Action, listener: &ListenerDraft) -> 
 pub(crate) fn judge(references: References, report: &mut Report) {
     for (object, spec) in references.inputs.edge_policies() {
         let mut resolve = |to: Reference, field: String| {
-            let said = match references.of_route(&object.id, to) {
+            let said = match references.of_route(None, &object.id, to) {
                 Ok(reached) => references.remark(&reached),
                 Err(problem) => Some(problem),
             };

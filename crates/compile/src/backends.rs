@@ -2,6 +2,7 @@
 //! and answers 500 (HTTPBackendRef).
 
 use crate::codes;
+use crate::fallback;
 use crate::grants::{self, Grants};
 use crate::policies::{Policies, Scope};
 use crate::report::Problem;
@@ -13,7 +14,7 @@ use manifest::kinds::traffic::MirrorBackendRef;
 use manifest::{Inputs, suggest};
 use model::edge::{Backend, Target};
 use model::id::ServicePort;
-use model::traffic::BackendProtocol;
+use model::traffic::{BackendProtocol, Nearest};
 use model::{Kind, ObjectId, Text};
 
 /// What resolving needs to know of the world.
@@ -51,6 +52,13 @@ macro_rules! reference {
     };
 }
 
+impl<'a> Reference<'a> {
+    /// Of an object to a Service of its own namespace.
+    pub fn local((group, kind): (&'a str, &'a str), name: &'a Text, port: u16) -> Self {
+        Reference { group, kind, namespace: None, name, port: Some(port) }
+    }
+}
+
 reference!(HttpBackendRef);
 reference!(MirrorBackendRef);
 
@@ -67,25 +75,48 @@ pub(crate) struct Reached<'a> {
 impl Reached<'_> {
     /// Nothing about it is other than by default.
     pub fn is_plain(&self) -> bool {
-        self.protocol == BackendProtocol::Http1 && !self.announces_tls && !self.prefers_close()
+        self.protocol == BackendProtocol::Http1
+            && !self.announces_tls
+            && self.nearest() == Nearest::Any
+            && self.external().is_none()
     }
 
     /// Of the words of `trafficDistribution`, those that ask for near endpoints first.
-    pub fn prefers_close(&self) -> bool {
-        let word = self.service.traffic_distribution.as_deref();
-        matches!(word, Some("PreferClose" | "PreferSameZone" | "PreferSameNode"))
+    pub fn nearest(&self) -> Nearest {
+        self.service.traffic_distribution.as_deref().and_then(nearest).unwrap_or_default()
     }
 
-    /// As the Service is called in a certificate of its cluster.
-    pub fn cluster_name(&self) -> Text {
-        format!("{}.{}.svc", self.port.name, self.port.namespace).into()
+    /// The name that the Service stands for.
+    pub fn external(&self) -> Option<&Text> {
+        let is_external = self.service.kind == ServiceType::ExternalName;
+        self.service.external_name.as_ref().filter(|_| is_external)
+    }
+
+    /// As the Service is called in a certificate: by its name in the cluster, or by the one that it stands for.
+    pub fn tls_name(&self) -> Text {
+        let in_cluster = || format!("{}.{}.svc", self.port.name, self.port.namespace).into();
+        self.external().cloned().unwrap_or_else(in_cluster)
+    }
+}
+
+/// KEP-4444 and KEP-3015. PreferClose is the older word for PreferSameZone.
+pub(crate) fn nearest(distribution: &str) -> Option<Nearest> {
+    match distribution {
+        "PreferClose" | "PreferSameZone" => Some(Nearest::Zone),
+        "PreferSameNode" => Some(Nearest::Node),
+        _ => None,
     }
 }
 
 pub(crate) type Resolved<'a> = Result<Reached<'a>, Problem>;
 
 impl<'a> References<'a> {
-    pub fn of_route(&self, from: &ObjectId, reference: Reference) -> Resolved<'a> {
+    pub fn of_route(
+        &self,
+        scope: Option<Scope>,
+        from: &ObjectId,
+        reference: Reference,
+    ) -> Resolved<'a> {
         if !matches!(reference.group, "" | "core") || reference.kind != Kind::SERVICE.0 {
             let kind = &reference.kind;
             let message = format!("a backend of kind {kind} is not served");
@@ -104,7 +135,7 @@ impl<'a> References<'a> {
             );
             return Err(problem.help(grants::mend(from, &service)));
         }
-        let spec = self.service(&service)?;
+        let spec = self.service(&service, scope)?;
         let Some(number) = reference.port else {
             return Err(no_port("", format!("the backend names no port of {service}"), spec));
         };
@@ -117,7 +148,7 @@ impl<'a> References<'a> {
     pub fn of_ingress(&self, from: &ObjectId, reference: &IngressServiceBackend) -> Resolved<'a> {
         let namespace = from.namespace.clone();
         let service = ObjectId::new(Kind::SERVICE, namespace, reference.name.clone());
-        let spec = self.service(&service)?;
+        let spec = self.service(&service, None)?;
         let wanted = &reference.port;
         let found = spec.ports.iter().find(|port| match (&wanted.number, &wanted.name) {
             (Some(number), _) => port.port == *number,
@@ -136,7 +167,7 @@ impl<'a> References<'a> {
     }
 
     /// A backend of the plan for what was resolved. Where a policy allows no connection it is an invalid one.
-    pub fn backend(&self, weight: u32, resolved: &Resolved, scope: Scope) -> Backend {
+    pub fn backend(self, weight: u32, resolved: &Resolved, scope: Scope) -> Backend {
         let invalid = |problem: &Problem| Target::Invalid {
             why: problem.code.slug.into(),
             message: problem.message.as_str().into(),
@@ -146,28 +177,32 @@ impl<'a> References<'a> {
             Err(problem) => return Backend::plain(weight, invalid(problem)),
         };
         match self.policies.of_backend(scope, reached) {
-            Ok(policy) => {
-                Backend { policy, ..Backend::plain(weight, Target::Service(reached.port.clone())) }
-            }
+            Ok(policy) => Backend {
+                policy,
+                fallback: fallback::of_backend(self, scope, reached),
+                ..Backend::plain(weight, Target::Service(reached.port.clone()))
+            },
             Err(problem) => Backend::plain(weight, invalid(&problem)),
         }
     }
 
     /// What somebody who names the backend should know.
     pub fn remark(&self, reached: &Reached) -> Option<Problem> {
-        if !reached.announces_tls || self.policies.tls_policy(reached).is_some() {
+        let is_public = reached.external().is_some();
+        if !reached.announces_tls || is_public || self.policies.tls_policy(reached).is_some() {
             return None;
         }
         let message = format!(
             "{} announces TLS, and no BackendTLSPolicy says whom to trust: the system's authorities are, for the name {}",
             reached.port,
-            reached.cluster_name()
+            reached.tls_name()
         );
         let problem = Problem::new(&codes::TLS_WITHOUT_POLICY, "", "port", message);
         Some(problem.help("add a BackendTLSPolicy for the Service, with the name and the authority of its certificate"))
     }
 
-    fn service(&self, id: &ObjectId) -> Result<&'a Service, Problem> {
+    /// Without a scope no Gateway's owner allows anything.
+    fn service(&self, id: &ObjectId, scope: Option<Scope>) -> Result<&'a Service, Problem> {
         let Some((_, spec)) = self.inputs.service(&id.namespace, &id.name) else {
             let message = format!("{id} does not exist");
             return Err(Problem::new(
@@ -179,9 +214,18 @@ impl<'a> References<'a> {
             .help(self.similar(id)));
         };
         if spec.kind == ServiceType::ExternalName {
-            let message = format!("{id} is of type ExternalName, which is refused as a backend");
-            return Err(Problem::new(&codes::EXTERNAL_NAME, "UnsupportedValue", "name", message)
-                .help("use a Service without selector and an EndpointSlice with the addresses"));
+            let name = spec.external_name.as_deref().unwrap_or_default();
+            match scope {
+                None => return Err(not_allowed(id, "which is refused here", "")),
+                Some(scope) if !self.policies.allows_external(scope, name) => {
+                    let why = format!("and no policy of the Gateway lets it lead to {name}");
+                    let or = format!(
+                        "; or an EdgePolicy for the Gateway with `externalName: {{allow: [{name}]}}`"
+                    );
+                    return Err(not_allowed(id, &why, &or));
+                }
+                Some(_) => {}
+            }
         }
         Ok(spec)
     }
@@ -204,6 +248,13 @@ impl<'a> References<'a> {
             false => format!("Services of namespace {}: {}{more}", id.namespace, shown.join(", ")),
         }
     }
+}
+
+fn not_allowed(id: &ObjectId, why: &str, or: &str) -> Problem {
+    let message = format!("{id} is of type ExternalName, {why}");
+    let help =
+        format!("use a Service without selector and an EndpointSlice with the addresses{or}");
+    Problem::new(&codes::EXTERNAL_NAME, "UnsupportedValue", "name", message).help(help)
 }
 
 /// Services of a namespace that a help names.

@@ -80,7 +80,7 @@ codes! {
     BACKEND_PROTOCOL = error("backend-protocol-not-served",
         "The Service's port speaks a protocol that is not served towards backends. Its share of requests answers 500.");
     EXTERNAL_NAME = error("external-name-refused",
-        "A Service of type ExternalName may lead anywhere, also to addresses inside (CVE-2021-25740). It is refused as a backend; use a Service with an EndpointSlice.");
+        "A Service of type ExternalName may lead anywhere, also to addresses inside (CVE-2021-25740). It is refused as a backend unless an EdgePolicy for the Gateway allows the name, and for an Ingress; use a Service with an EndpointSlice.");
     NO_BACKENDS = warning("rule-without-backends",
         "The rule has no backend and no redirect, so it answers 500.");
     WEIGHT_ZERO = warning("weight-sum-zero",
@@ -135,8 +135,8 @@ codes! {
         "AllowInsecureFallback lets clients in whose certificate is missing or bad; whether to answer them is left to backends. Use AllowValidOnly to turn them away.");
     TLS_WITHOUT_POLICY = warning("backend-tls-without-policy",
         "The Service's port announces TLS and no BackendTLSPolicy says whom to trust. The system's authorities are, for the name that the Service has in its cluster; few certificates hold that.");
-    DISTRIBUTION_IDLE = note("traffic-distribution-without-effect",
-        "The Service asks for endpoints of the edge's own zone first, and the edge does not know its zone yet: all are used alike.");
+    DISTRIBUTION_UNKNOWN = note("unknown-traffic-distribution",
+        "The word of the Service's `trafficDistribution` is not known: all endpoints are used alike.");
     NO_SLICE = warning("service-without-endpoints",
         "A rule leads to a Service for which there is no EndpointSlice; requests answer 503.");
     NO_PORT_ENDPOINT = warning("port-without-endpoint",

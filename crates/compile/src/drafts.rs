@@ -3,8 +3,10 @@
 //! A draft depends on its object, on the Services, on the ReferenceGrants and on the policies with the objects that
 //! hold their authorities, and on nothing else. So it holds for as long as its object is the same (by identity: a file
 //! that is read again makes new objects) and none of the others came, went or changed (by value: one that was read
-//! again and says the same is no change). What is kept decides nothing: the result is that of a compile from nothing.
+//! again and says the same is no change). Of policies, those alone count that reach the route (`affected`). What is kept
+//! decides nothing: the result is that of a compile from nothing.
 
+use crate::affected::Affected;
 use crate::backends::References;
 use crate::classes::age;
 use crate::policies;
@@ -19,8 +21,10 @@ use std::sync::Arc;
 pub struct Drafts {
     /// In order of age.
     routes: Vec<Kept>,
-    /// Services, ReferenceGrants, policies and what these refer to.
+    /// Services and ReferenceGrants.
     world: Vec<Arc<Object>>,
+    /// Policies, and what these refer to.
+    policies: Vec<Arc<Object>>,
 }
 
 #[derive(Clone, Debug)]
@@ -37,11 +41,7 @@ impl Drafts {
         references: References,
         earlier: &Earlier,
     ) -> impl Iterator<Item = &'d RouteDraft> + use<'d> {
-        let world = world(references.inputs);
-        if !is_same(&world, &self.world) {
-            self.routes.clear();
-        }
-        self.world = world;
+        self.forget_stale(references.inputs);
         let mut held = std::mem::take(&mut self.routes).into_iter().peekable();
         self.routes.reserve_exact(routes.len());
         for &(object, spec) in routes {
@@ -57,12 +57,28 @@ impl Drafts {
         }
         self.routes.iter().map(|kept| &*kept.draft)
     }
+
+    fn forget_stale(&mut self, inputs: &Inputs) {
+        let world = world(inputs);
+        let policies: Vec<_> = policies::world(inputs).cloned().collect();
+        if !is_same(&world, &self.world) {
+            self.routes.clear();
+        } else if !self.routes.is_empty() && !is_same(&policies, &self.policies) {
+            match Affected::between(&self.policies, &policies) {
+                Some(affected) => {
+                    self.routes.retain(|kept| !affected.reach(&kept.object, &kept.draft))
+                }
+                None => self.routes.clear(),
+            }
+        }
+        (self.world, self.policies) = (world, policies);
+    }
 }
 
 fn world(inputs: &Inputs) -> Vec<Arc<Object>> {
     let services = inputs.services().map(|(object, _)| object);
     let grants = inputs.reference_grants().map(|(object, _)| object);
-    services.chain(grants).chain(policies::world(inputs)).cloned().collect()
+    services.chain(grants).cloned().collect()
 }
 
 fn is_same(a: &[Arc<Object>], b: &[Arc<Object>]) -> bool {

@@ -77,6 +77,8 @@ fn endpoint(address: SocketAddr, found: &SliceEndpoint, slice: &ObjectId) -> End
         serving: found.serving,
         terminating: found.terminating,
         zone: found.zone.clone(),
+        node: found.node.clone(),
+        hints: found.hints.clone(),
         target: found.target.clone(),
         observed_in: slice.clone(),
     }

@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod advise;
+mod affected;
 mod answers;
 mod attach;
 mod backend_client;
@@ -28,6 +29,7 @@ mod entries;
 mod entry_settings;
 mod expiry;
 mod facts;
+mod fallback;
 mod filters;
 mod front_settings;
 mod grants;
@@ -48,7 +50,7 @@ mod status;
 mod traffic;
 mod zones;
 
-pub use advise::advise;
+pub use advise::{advise, external_names};
 pub use difference::{Change, Difference, difference};
 pub use drafts::Drafts;
 pub use expiry::certificate_findings;
@@ -129,6 +131,7 @@ fn edge(inputs: &Inputs, earlier: &Earlier, drafts: &mut Drafts, report: &mut Re
     policies.judge(report);
     let references = References { inputs, grants: &grants, policies: &policies };
     answers::judge(references, report);
+    fallback::check(references, report);
     let gateways = classes::our_gateways(inputs, report);
     let ingresses = classes::our_ingresses(inputs, report);
     let mut gateways = listeners::drafts(gateways, references, report);

@@ -25,16 +25,17 @@ pub(crate) fn check(listeners: &[Node<Listener>], inputs: &Inputs, report: &mut 
     }
 }
 
-/// Fields of Services that are read and change nothing yet.
+/// Words of Services that are not known, and so ask for nothing.
 pub(crate) fn check_services(inputs: &Inputs, report: &mut Report) {
     for (object, service) in inputs.services() {
         let Some(word) = &service.traffic_distribution else { continue };
-        let message = format!(
-            "trafficDistribution {word} has no effect: the edge does not know its own zone yet"
-        );
+        if crate::backends::nearest(word).is_some() {
+            continue;
+        }
+        let message = format!("trafficDistribution {word} is not known, so it asks for nothing");
         report
-            .add(&codes::DISTRIBUTION_IDLE, &object.id, "spec.trafficDistribution", message)
-            .help("leave it for other proxies, or remove it");
+            .add(&codes::DISTRIBUTION_UNKNOWN, &object.id, "spec.trafficDistribution", message)
+            .help("write PreferSameZone (or PreferClose, its older name), or PreferSameNode");
     }
 }
 

@@ -106,6 +106,10 @@ impl<'a, P> Attached<'a, P> {
         self.claims[claim].spec
     }
 
+    pub fn object(&self, claim: usize) -> &'a ObjectId {
+        &self.claims[claim].object.id
+    }
+
     pub fn targets(&self) -> impl Iterator<Item = (&Target<'a>, usize)> {
         self.by_target.iter().map(|(target, claim)| (target, *claim))
     }

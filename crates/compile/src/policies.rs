@@ -15,6 +15,7 @@ use crate::reuse::Earlier;
 use crate::settings;
 use crate::status::condition;
 use manifest::kinds::edge_policy::{EdgePolicy, RetrySection};
+use manifest::kinds::fallback::FallbackSection;
 use manifest::kinds::gateway::ParentReference;
 use manifest::section::merged;
 use manifest::{Inputs, Object};
@@ -160,13 +161,38 @@ impl<'a> Policies<'a> {
         }
         let mut policy = settings::backend_policy(&self.merged(claims));
         policy.protocol = reached.protocol;
-        policy.balance.prefers_close = reached.prefers_close();
+        policy.balance.nearest = reached.nearest();
         policy.tls = tls;
         if let Some(tls) = &mut policy.tls {
             let shown = &self.layers[scope.layer as usize].client_certificate;
             tls.client_certificate.clone_from(shown);
         }
+        policy.external = reached.external().cloned();
         Ok((policy != BackendPolicy::default()).then(|| self.node(policy)))
+    }
+
+    /// The owner of the Gateway lets its routes lead to the name.
+    pub fn allows_external(&self, scope: Scope, name: &str) -> bool {
+        let merged = self.merged(self.claims_beyond_service(Scope { route: None, ..scope }));
+        let section = merged.external_name.as_ref();
+        let allowed = section.and_then(|section| section.allow.as_ref());
+        allowed.is_some_and(|allowed| allowed.0.iter().any(|pattern| pattern.matches(name)))
+    }
+
+    /// What stands in for a backend, and the policy that names its Services.
+    pub fn fallback(
+        &self,
+        scope: Scope,
+        reached: &Reached,
+    ) -> Option<(&'a ObjectId, FallbackSection)> {
+        let claims = self.claims(scope, reached);
+        let section = self.merged(claims).fallback.clone()?;
+        let of = |claim: usize| self.edge.spec(claim).fallback.as_ref();
+        let names = |claim: &usize| of(*claim).is_some_and(|of| of.backends.is_some());
+        let mut levels = claims.into_iter().flatten();
+        // Without Services, whoever declares the answer.
+        let nearest = levels.clone().find(names).or_else(|| levels.find(|at| of(*at).is_some()))?;
+        Some((self.edge.object(nearest), section))
     }
 
     /// What is said about retries of a rule with these backends. Where they differ, what is said of Services does not
@@ -261,7 +287,7 @@ impl<'a> Policies<'a> {
             return found.map(|tls| Some(tls.clone()));
         }
         Ok(reached.announces_tls.then(|| BackendTls {
-            hostname: reached.cluster_name(),
+            hostname: reached.tls_name(),
             names: Vec::new(),
             uris: Vec::new(),
             trust: Trust::System,

@@ -21,7 +21,7 @@ use model::{Kind, Node, ObjectId};
 use std::time::Duration;
 
 /// What a route comes to by itself, before anybody asks where it attaches.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct RouteDraft {
     /// By what policies say of the listeners that the route names; never empty.
     variants: Vec<(Layer, Node<Route>)>,
@@ -30,6 +30,11 @@ pub(crate) struct RouteDraft {
 }
 
 impl RouteDraft {
+    /// Of all variants.
+    pub fn rules(&self) -> impl Iterator<Item = &Rule> {
+        self.variants.iter().flat_map(|(_, route)| &route.rules)
+    }
+
     /// The route as a listener of this layer serves it.
     pub fn node(&self, layer: Layer) -> &Node<Route> {
         let found = self.variants.iter().find(|(of, _)| *of == layer);
@@ -231,8 +236,8 @@ impl<'a> RuleDraft<'a> {
 
     fn resolve(&mut self, spec: Reference, field: &str) -> Resolved<'a> {
         let field = format!("{}.{field}", self.field());
-        let mut resolved =
-            self.references.of_route(self.route, spec).map_err(|problem| problem.within(&field));
+        let resolved = self.references.of_route(Some(self.scope), self.route, spec);
+        let mut resolved = resolved.map_err(|problem| problem.within(&field));
         if let (Kind::GRPC_ROUTE, Ok(reached)) = (self.route.kind, &mut resolved) {
             // gRPC is spoken over HTTP/2 alone: its Services need not say so.
             reached.protocol = BackendProtocol::Http2;

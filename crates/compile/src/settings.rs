@@ -7,8 +7,8 @@ use manifest::kinds::edge_policy::{
 };
 use manifest::kinds::traffic::HttpRouteRetry;
 use model::traffic::{
-    Algorithm, BackendLimits, BackendPolicy, Balance, ConnectionPool, Ejection, HealthCheck, Probe,
-    ProxyProtocol, Retry, RetryBudget,
+    Algorithm, BackendLimits, BackendPolicy, Balance, ConnectionPool, Ejection, HealthCheck,
+    Nearest, Probe, ProxyProtocol, Retry, RetryBudget,
 };
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ pub(crate) fn backend_policy(policy: &EdgePolicy) -> BackendPolicy {
     BackendPolicy {
         balance: policy.load_balancing.as_ref().map(balance).unwrap_or_default(),
         health: policy.health_check.as_ref().map(health),
-        ejection: policy.outlier_ejection.as_ref().map(ejection).unwrap_or_default(),
+        ejection: ejection(policy),
         limits: policy.circuit_breaker.as_ref().map(limits).unwrap_or_default(),
         budget: budget.map(self::budget).unwrap_or_default(),
         pool: policy.connection_pool.as_ref().map(pool).unwrap_or_default(),
@@ -38,7 +38,7 @@ fn balance(section: &LoadBalancing) -> Balance {
         },
         slow_start: section.slow_start.map(|period| period.0),
         panic_percent: section.panic_percent().0,
-        prefers_close: false,
+        nearest: Nearest::Any,
     }
 }
 
@@ -65,8 +65,14 @@ fn health(section: &HealthCheckSection) -> HealthCheck {
     }
 }
 
+/// Where something stands in for the backend all of its endpoints may be out, unless the policy says how many.
 /// With levels laid over each other the first time may be longer than the longest; the longest counts.
-fn ejection(section: &OutlierEjection) -> Ejection {
+fn ejection(policy: &EdgePolicy) -> Ejection {
+    let stands_in = policy.fallback.as_ref().is_some_and(|fallback| {
+        fallback.response.is_some() || fallback.backends.as_ref().is_some_and(|b| !b.0.is_empty())
+    });
+    let default = OutlierEjection::default();
+    let section = policy.outlier_ejection.as_ref().unwrap_or(&default);
     let max_time = section.max_time().0;
     Ejection {
         consecutive_failures: section.consecutive_failures().0,
@@ -74,12 +80,17 @@ fn ejection(section: &OutlierEjection) -> Ejection {
         success_rate_below_mean: section.success_rate_below_mean().0,
         base_time: section.base_time().0.min(max_time),
         max_time,
-        max_percent: section.max_percent().0,
+        max_percent: match section.max_percent {
+            None if stands_in => 100,
+            _ => section.max_percent().0,
+        },
+        spares_last: !stands_in,
     }
 }
 
 fn limits(section: &CircuitBreaker) -> BackendLimits {
     BackendLimits {
+        connections: section.connections.map(|limit| limit.0),
         requests: section.requests.map(|limit| limit.0),
         pending: section.pending.map(|limit| limit.0),
         retries: section.retries.map(|limit| limit.0),
@@ -117,7 +128,7 @@ pub(crate) fn retry(
     backend_request: Option<Duration>,
 ) -> Option<Box<Retry>> {
     let policies = policies.filter(|section| {
-        let switches_on = [section.backoff, section.per_try_timeout];
+        let switches_on = [section.backoff, section.per_try_timeout, section.hedge_after];
         section.attempts.is_some()
             || section.codes.is_some()
             || switches_on.iter().any(Option::is_some)
@@ -138,6 +149,7 @@ pub(crate) fn retry(
         codes,
         backoff: rule.and_then(|rule| rule.backoff).or(section.backoff.map(|period| period.0)),
         per_try_timeout: backend_request.or(section.per_try_timeout.map(|period| period.0)),
+        hedge_after: section.hedge_after.map(|period| period.0),
     }))
 }
 

@@ -125,6 +125,14 @@ fn a_change_beside_the_routes_reaches_kept_drafts() {
         ("backend-tls", "kind: Secret\nmetadata: {name: ca,", "kind: Secret\nmetadata: {name: ac,"),
         ("service-protocols", "appProtocol: kubernetes.io/h2c", "appProtocol: kubernetes.io/ws"),
         ("service-protocols", "trafficDistribution: PreferClose\n", ""),
+        ("edge-policy-fallback", "{connections: 40}", "{connections: 41}"),
+        ("edge-policy-fallback", "{name: standby, port: 80}]}", "{name: sorry, port: 8080}]}"),
+        ("edge-policy-fallback", "We will be back", "Later"),
+        (
+            "edge-policy-fallback",
+            "targetRefs: [{kind: Gateway, name: main}]",
+            "targetRefs: [{kind: HTTPRoute, name: r}]",
+        ),
         ("mirrors", "kind: Service, name: granted", "kind: Service, name: secret"),
     ] {
         let texts = |files: &[(String, String)], edit: &dyn Fn(&str) -> String| -> Vec<String> {

@@ -1,5 +1,6 @@
 //! Every command and flag, declared once: parsing, help, manual page and completions come from here.
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -82,6 +83,17 @@ pub struct Up {
     /// Threads that serve requests; one for each processor by default
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub workers: Option<u16>,
+    /// Zone that this instance runs in (the node's label topology.kubernetes.io/zone); endpoints of it come
+    /// first where a Service asks for that by `trafficDistribution`
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    pub zone: Option<String>,
+    /// Node that this instance runs on, for Services with `trafficDistribution: PreferSameNode`
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    pub node: Option<String>,
+    /// Nameserver to ask for the names of ExternalName Services that a policy allows; may be given more than
+    /// once [default: those of /etc/resolv.conf]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub resolver: Vec<SocketAddr>,
     /// Access log as JSON lines: a file, `-` for standard output, or `off`
     #[arg(long, default_value = "off", value_name = "FILE|-|off")]
     pub access_log: String,

@@ -116,6 +116,8 @@ fn facts(address: SocketAddr) -> Facts {
         serving: true,
         terminating: false,
         zone: None,
+        node: None,
+        hints: Default::default(),
         target: None,
         observed_in: ObjectId::new(Kind::ENDPOINT_SLICE, "bare", "origin"),
     };

@@ -3,6 +3,7 @@
 use crate::caller::Caller;
 use crate::decide::Head;
 use crate::view::{Backend, Backends, Share};
+use model::fallback::StaticResponse;
 use model::traffic::{Algorithm, HashKey};
 use routing::Headers as _;
 use std::cell::RefCell;
@@ -32,10 +33,14 @@ pub(crate) enum Picked<'v> {
         /// Its place among those of the rule.
         share: usize,
     },
-    NoEndpoint,
+    NoEndpoint {
+        share: usize,
+    },
     InvalidBackend,
     /// All weights are zero.
     NoWeight,
+    /// What the rule declares for when no backend has an endpoint.
+    Answer(&'v StaticResponse),
 }
 
 /// Weighted over backends by a low-discrepancy sequence (multiples of the golden ratio), so that any run of requests
@@ -59,7 +64,7 @@ pub(crate) fn pick<'v>(
     let Some(number) = share.backend else { return Picked::InvalidBackend };
     match backend(number).filter(|backend| !backend.members.is_empty()) {
         Some(backend) => Picked::Backend { backend, share: at },
-        None => Picked::NoEndpoint,
+        None => Picked::NoEndpoint { share: at },
     }
 }
 
@@ -157,9 +162,10 @@ mod tests {
             let backends = Backends::new(shares);
             let picked = match pick(&rotation, 0, &backends, |_| None) {
                 Picked::Backend { .. } => "backend",
-                Picked::NoEndpoint => "no endpoint",
+                Picked::NoEndpoint { .. } => "no endpoint",
                 Picked::InvalidBackend => "invalid",
                 Picked::NoWeight => "no weight",
+                Picked::Answer(_) => "answer",
             };
             assert_eq!(picked, expected);
         }

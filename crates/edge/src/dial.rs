@@ -3,12 +3,14 @@
 
 use crate::tls::KeyTable;
 use crate::tls_client::{ClientKey, TlsDial};
+use model::id::ServicePort;
 use model::traffic::{BackendPolicy, BackendProtocol, ProxyProtocol};
 use model::{Digest, ObjectId, limits};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
+use traffic::Connections;
 
 /// The part of a backend's policy that a connection is made by.
 pub(crate) struct Dial {
@@ -21,6 +23,8 @@ pub(crate) struct Dial {
     pub idle_timeout_ms: u64,
     /// Idle connections to one endpoint that a worker keeps.
     pub max_idle: usize,
+    /// Where their number is limited.
+    pub connections: Option<Arc<Connections>>,
 }
 
 pub(crate) enum Security {
@@ -40,6 +44,7 @@ impl Default for Dial {
             connect_timeout_ms: limits::CONNECT_TIMEOUT_MS,
             idle_timeout_ms: limits::UPSTREAM_IDLE_TIMEOUT_MS,
             max_idle: limits::UPSTREAM_IDLE_CONNECTIONS,
+            connections: None,
         }
     }
 }
@@ -68,11 +73,13 @@ pub(crate) struct Dials {
 }
 
 impl Dials {
-    /// The dial of a policy. One that a view still holds is given again, with the connections that were made by it.
-    pub fn of(&mut self, policy: Option<&BackendPolicy>) -> Arc<Dial> {
+    /// The dial of a policy. One that a view still holds is given again, with the connections that were made by it. Where
+    /// connections are limited, a backend shares them with no other one.
+    pub fn of(&mut self, port: &ServicePort, policy: Option<&BackendPolicy>) -> Arc<Dial> {
         let Some(policy) = policy else { return Arc::clone(&self.plain) };
         let BackendPolicy { protocol, tls, pool, proxy_protocol, .. } = policy;
-        let digest = Digest::of(&(protocol, tls, pool, proxy_protocol));
+        let limit = policy.limits.connections.map(|limit| (limit, port));
+        let digest = Digest::of(&(protocol, tls, pool, proxy_protocol, limit));
         if let Some(dial) = self.by_policy.get(&digest).and_then(Weak::upgrade) {
             return dial;
         }
@@ -104,6 +111,7 @@ impl Dials {
             connect_timeout_ms: pool.connect_timeout.map_or(default.connect_timeout_ms, millis),
             idle_timeout_ms: pool.idle_timeout.map_or(default.idle_timeout_ms, millis),
             max_idle: pool.max_idle.map_or(default.max_idle, |count| count as usize),
+            connections: policy.limits.connections.map(|limit| Arc::new(Connections::new(limit))),
         }
     }
 
@@ -135,6 +143,21 @@ mod tests {
     use super::*;
     use model::traffic::{BackendLimits, BackendTls, ConnectionPool, Trust};
 
+    fn port() -> ServicePort {
+        ServicePort { namespace: "n".into(), name: "s".into(), port: 80 }
+    }
+
+    #[test]
+    fn limited_connections_are_shared_with_no_other_backend() {
+        let mut dials = Dials::default();
+        let limits = BackendLimits { connections: Some(3), ..BackendLimits::default() };
+        let policy = BackendPolicy { limits, ..BackendPolicy::default() };
+        let other = ServicePort { port: 81, ..port() };
+        let first = dials.of(&port(), Some(&policy));
+        assert_eq!(first, dials.of(&port(), Some(&policy)));
+        assert_ne!(first, dials.of(&other, Some(&policy)));
+    }
+
     #[test]
     fn equal_connections_share_a_dial_and_others_do_not() {
         let mut dials = Dials::default();
@@ -146,12 +169,15 @@ mod tests {
             ..ConnectionPool::default()
         };
         let pooled = BackendPolicy { pool, ..http2.clone() };
-        let first = dials.of(Some(&http2));
-        assert!(Arc::ptr_eq(&first, &dials.of(Some(&limited))), "limits are not the connection's");
-        let other = dials.of(Some(&pooled));
+        let first = dials.of(&port(), Some(&http2));
+        assert!(
+            Arc::ptr_eq(&first, &dials.of(&port(), Some(&limited))),
+            "limits are not the connection's"
+        );
+        let other = dials.of(&port(), Some(&pooled));
         assert_ne!(first, other);
         assert_eq!((other.idle_timeout_ms, other.max_idle), (2_000, first.max_idle));
-        assert_eq!(dials.of(None).number, 0);
+        assert_eq!(dials.of(&port(), None).number, 0);
         drop((first, other));
         dials.renew(&KeyTable::default());
         assert!(dials.by_policy.is_empty());
@@ -172,7 +198,10 @@ mod tests {
             tls("not a name", &[], &[]),
         ] {
             let policy = BackendPolicy { tls: Some(tls), ..BackendPolicy::default() };
-            assert!(matches!(Dials::default().of(Some(&policy)).security, Security::Unusable));
+            assert!(matches!(
+                Dials::default().of(&port(), Some(&policy)).security,
+                Security::Unusable
+            ));
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::client::Client;
 use crate::connection::Connection;
 use crate::deadline::Deadline;
 use crate::decide::{Decided, Head, decide};
+use crate::fallback;
 use crate::forward::{Route, Run};
 use crate::grpc;
 use crate::ids::RequestId;
@@ -27,6 +28,7 @@ use crate::view::{Backends, EdgeView, RuleAction, RulePlan};
 use crate::worker::Worker;
 use h1::{Framing, HeaderList, Method, RequestHead};
 use model::edge::Redirect;
+use model::fallback::StaticResponse;
 use model::limits::REQUEST_BODY_BYTES;
 use model::traffic::BackendProtocol;
 use routing::RedirectRequest;
@@ -89,7 +91,7 @@ pub(crate) async fn serve<C: Client>(
     }
     match step {
         Step::Forward(route, terms) => {
-            let backend = Some(route.backend.number);
+            let backend = Some(route.backend.number());
             let scene = Scene { view: &view, rule, backend };
             let care = answers.and_then(|answers| care(answers, received, client, scratch));
             let terms = Terms { care: care.as_deref(), ..terms };
@@ -106,15 +108,31 @@ pub(crate) async fn serve<C: Client>(
                     Box::pin(run.forward(&mut tee, memory, &mut trace)).await
                 }
             };
-            if let Err(refusal) = result {
+            let result = match result {
+                Err(refusal) if run.stands_behind() => {
+                    additions.truncate(lines);
+                    let memory = (&mut *scratch, &mut additions);
+                    // Boxed: only where all of a backend's endpoints fail.
+                    Box::pin(fallback::go_on(run, client, memory, &mut trace, refusal)).await
+                }
+                other => other.map_err(|refusal| (refusal, None)),
+            };
+            if let Err((refusal, declared)) = result {
                 additions.truncate(lines);
                 strict_transport::add(connection, &view, (rule, &scratch.host), &mut additions);
                 for (name, value) in care.iter().flat_map(|care| care.kept()) {
                     additions.set(name, &[&value]);
                 }
-                let turned = (Turned { refusal, answers }, scene);
-                let head = (&id, &mut additions);
-                page::refuse(received, (client, scratch), turned, head, &mut trace).await;
+                match rule.zip(declared) {
+                    Some(answer) => {
+                        reply(received, &id, &additions).declared(client, answer, &mut trace).await;
+                    }
+                    None => {
+                        let turned = (Turned { refusal, answers }, scene);
+                        let head = (&id, &mut additions);
+                        page::refuse(received, (client, scratch), turned, head, &mut trace).await;
+                    }
+                }
             }
         }
         Step::Preflight(rule) => {
@@ -123,6 +141,9 @@ pub(crate) async fn serve<C: Client>(
         Step::Redirect(rule, status, location) => {
             let reply = reply(received, &id, &additions);
             reply.redirect(client, (rule, status, &location), &mut trace).await;
+        }
+        Step::Answer(rule, answer) => {
+            reply(received, &id, &additions).declared(client, (rule, answer), &mut trace).await;
         }
         Step::Refuse(_, turned) => {
             strict_transport::add(connection, &view, (rule, &scratch.host), &mut additions);
@@ -169,6 +190,7 @@ enum Step<'v> {
     Forward(Route<'v>, Terms<'v>),
     Preflight(&'v RulePlan),
     Redirect(&'v RulePlan, u16, Vec<u8>),
+    Answer(&'v RulePlan, &'v StaticResponse),
     Refuse(Option<&'v RulePlan>, Turned<'v>),
 }
 
@@ -176,7 +198,7 @@ impl<'v> Step<'v> {
     fn rule(&self) -> Option<&'v RulePlan> {
         match self {
             Step::Forward(route, _) => Some(route.rule),
-            Step::Preflight(rule) | Step::Redirect(rule, ..) => Some(rule),
+            Step::Preflight(rule) | Step::Redirect(rule, ..) | Step::Answer(rule, _) => Some(rule),
             Step::Refuse(rule, _) => *rule,
         }
     }
@@ -231,6 +253,10 @@ fn plan<'v, C: Client>(
             let held = visit.as_ref().and_then(|visit| held(visit, view, backends));
             let pick = || pick(&worker.rotation, rule.number, backends, |at| view.backend(at));
             let (picked, held) = held.map_or_else(|| (pick(), None), |(to, at)| (to, Some(at)));
+            let picked = match backends.have_fallbacks() {
+                true => fallback::instead((worker, view), backends, picked),
+                false => picked,
+            };
             let cause = match picked {
                 Picked::Backend { backend, share } => {
                     upload.clear();
@@ -251,14 +277,17 @@ fn plan<'v, C: Client>(
                     let algorithm = &backend.policy.balance.algorithm;
                     let key = balance::key(algorithm, request, decided.path.query, caller);
                     // gRPC is not spoken to others.
-                    let is_call = backend.dial.protocol == BackendProtocol::Http2
+                    let is_call = backend.dial().protocol == BackendProtocol::Http2
                         && grpc::is_request(request);
                     let own_limit = if is_call { grpc::limit(request) } else { None };
                     let limit = shorter(rule.timeouts.request, own_limit);
-                    let route = Route { rule, changes, backend, held, visit, key, limit, is_call };
+                    let instead = backends.fallback(share).map(|_| (backends, share));
+                    let route =
+                        Route { rule, changes, backend, held, visit, key, limit, is_call, instead };
                     return Step::Forward(route, terms(received, request, id));
                 }
-                Picked::NoEndpoint => Cause::NoEndpoint,
+                Picked::Answer(answer) => return Step::Answer(rule, answer),
+                Picked::NoEndpoint { .. } => Cause::NoEndpoint,
                 Picked::InvalidBackend => Cause::InvalidBackend,
                 Picked::NoWeight => Cause::NoWeight,
             };

@@ -8,20 +8,24 @@ use crate::changes::Changes;
 use crate::client::{Client, ClientFault};
 use crate::deadline::Passed;
 use crate::exchange::{Received, Scratch, Site};
+use crate::fallback;
 use crate::grpc;
 use crate::metrics::{RouteCounters, UpstreamFailure};
 use crate::pump::{Aftermath, Fault, Terms};
 use crate::refusal::{Cause, Refusal};
 use crate::sticky::Visit;
 use crate::upstream::{Peer, Upstream};
-use crate::view::{Backend, EdgeView, RulePlan};
+use crate::view::{Backend, Backends, EdgeView, RulePlan};
 use crate::worker::Worker;
 use h1::Method;
 use model::edge::Protocol;
+use model::fallback::StaticResponse;
 use std::cell::Cell;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 use traffic::{Attempt, Choice, Endpoint, Failure, Outcome, Random, Repeat};
+
+mod hedge;
 
 /// Where a forwarded request may go.
 pub(crate) struct Route<'v> {
@@ -37,6 +41,8 @@ pub(crate) struct Route<'v> {
     pub limit: Option<Duration>,
     /// Of gRPC.
     pub is_call: bool,
+    /// Where something stands in for the backend: those of the rule, and the place of this one among them.
+    pub instead: Option<(&'v Backends, usize)>,
 }
 
 pub(crate) struct Run<'a> {
@@ -46,12 +52,14 @@ pub(crate) struct Run<'a> {
     terms: Terms<'a>,
     /// It counts among the retries that are under way.
     retries: Cell<bool>,
+    /// The last attempt failed in a way that another backend may mend.
+    goes_on: Cell<bool>,
 }
 
 impl Drop for Run<'_> {
     fn drop(&mut self) {
         if self.retries.get() {
-            self.route.backend.shared.retries.leave();
+            self.route.backend.shared().retries.leave();
         }
     }
 }
@@ -98,7 +106,39 @@ impl<'a> Run<'a> {
         route: Route<'a>,
         terms: Terms<'a>,
     ) -> Run<'a> {
-        Run { received, view, route, terms, retries: Cell::new(false) }
+        let (retries, goes_on) = (Cell::new(false), Cell::new(false));
+        Run { received, view, route, terms, retries, goes_on }
+    }
+
+    pub fn stands_behind(&self) -> bool {
+        self.route.instead.is_some()
+    }
+
+    /// After a failure that is sound to try again: the same request, at the backend that stands in for this one.
+    pub fn at_next_backend(&self) -> Option<Run<'a>> {
+        let place = (&**self.received.site.worker, self.view);
+        let instead = self.route.instead.filter(|_| self.goes_on.get())?;
+        let backend = fallback::next(place, instead, self.route.backend)?;
+        let Route { rule, changes, key, limit, is_call, .. } = self.route;
+        let route = Route {
+            rule,
+            changes,
+            backend,
+            held: None,
+            visit: None,
+            key,
+            limit,
+            is_call,
+            instead: self.route.instead,
+        };
+        Some(Run::new(self.received, self.view, route, self.terms))
+    }
+
+    /// The answer that the rule declares instead of this one of the edge's own.
+    pub fn declared(&self, refusal: Refusal) -> Option<&'a StaticResponse> {
+        let (backends, share) = self.route.instead?;
+        let fails = matches!(refusal, Refusal::Edge(_)) && matches!(refusal.status(), 502..=504);
+        backends.fallback(share).filter(|_| fails)?.response.as_deref()
     }
 
     /// An error is still to be answered.
@@ -110,7 +150,7 @@ impl<'a> Run<'a> {
     ) -> Result<(), Refusal> {
         let _place = match self.route.backend.policy.limits.requests {
             None => None,
-            Some(limit) => Some(Place::take(&self.route.backend.shared.requests, limit)?),
+            Some(limit) => Some(Place::take(&self.route.backend.shared().requests, limit)?),
         };
         let mut tried = Tried::default();
         loop {
@@ -148,9 +188,10 @@ impl<'a> Run<'a> {
         }
         let worker = self.received.site.worker;
         let choice = Choice {
-            group: backend.number,
+            group: backend.number(),
             now_ms: worker.deadlines.now_ms(),
             changes: self.view.live().changes(),
+            levels: backend.levels(),
             key: *key,
             tried: tried.members(),
         };
@@ -168,7 +209,7 @@ impl<'a> Run<'a> {
     /// One endpoint. An error says that there is no response of it.
     async fn attempt<C: Client>(
         &self,
-        endpoint: &Endpoint,
+        endpoint: &'a Endpoint,
         tried: &mut Tried,
         client: &mut C,
         memory: (&mut Scratch, &Additions),
@@ -190,22 +231,42 @@ impl<'a> Run<'a> {
                 Err(instead) => return instead,
             },
         };
-        let (result, aftermath) = self.pump(&mut upstream, tried, client, memory, trace).await;
+        load.began = began;
+        if let Some(after) = self.hedge_after(&upstream, tried)
+            && let Upstream::Http1(io) = upstream
+        {
+            // Boxed: rare, and two attempts at once.
+            let runner = (io, load, was_reused);
+            return Box::pin(self.hedged(runner, (after, tried), client, memory, trace)).await;
+        }
+        let pumped = self.pump(&mut upstream, tried, client, memory, trace).await;
+        self.conclude(pumped, (upstream, was_reused), &mut load, client, trace)
+    }
+
+    /// What comes of an attempt whose connection has done what it could.
+    fn conclude<C: Client>(
+        &self,
+        (result, aftermath): (Result<(), Fault>, Aftermath),
+        (upstream, was_reused): (Upstream, bool),
+        load: &mut Load<'_>,
+        client: &mut C,
+        trace: &mut Trace,
+    ) -> Result<Ended, Failed> {
         let Err(fault) = result else {
             if aftermath.reusable {
-                worker.pool.put(peer, upstream);
+                self.received.site.worker.pool.put(self.peer(load.endpoint), upstream);
             }
-            load.first_byte = trace.first_byte.map(|time| time.saturating_sub(began));
+            load.first_byte = trace.first_byte.map(|time| time.saturating_sub(load.began));
             let is_error = trace.status >= 500;
-            self.observe(&mut load, if is_error { Outcome::ServerError } else { Outcome::Success });
+            self.observe(load, if is_error { Outcome::ServerError } else { Outcome::Success });
             return Ok(Ended::Whole);
         };
         if aftermath.reusable {
-            worker.pool.put(peer, upstream);
+            self.received.site.worker.pool.put(self.peer(load.endpoint), upstream);
         }
         // A connection that was kept may end at any moment: that says nothing about the endpoint.
         if blames_endpoint(fault) && !(was_reused && fault == Fault::NoResponse) {
-            self.observe(&mut load, outcome(fault));
+            self.observe(load, outcome(fault));
         }
         self.judge(fault, aftermath, was_reused, client, trace)
     }
@@ -233,7 +294,7 @@ impl<'a> Run<'a> {
     fn peer(&self, endpoint: &Endpoint) -> Peer<'a> {
         let Route { backend, .. } = &self.route;
         let ends = self.received.site.connection.ends(&self.received.site.worker.config);
-        Peer { address: endpoint.address(), dial: backend.dial, ends }
+        Peer { address: endpoint.address(), dial: backend.dial(), ends }
     }
 
     /// A response with this status is not passed on: there will be another attempt. Takes it from the budget.
@@ -292,9 +353,25 @@ impl<'a> Run<'a> {
         let attempt = self.facts(failed.failure, failed.took_body, failed.was_reused, tried);
         tried.wants_fresh = failed.failure == Failure::NoResponse && failed.was_reused;
         match traffic::repeat(&attempt, self.route.rule.retry.as_deref()) {
-            Repeat::No => false,
+            Repeat::No => {
+                self.note_if_sound(attempt);
+                false
+            }
             Repeat::Free => true,
             Repeat::Budgeted => self.is_within_budget(),
+        }
+    }
+
+    /// What is not tried again for want of an endpoint may be at another backend.
+    fn note_if_sound(&self, attempt: Attempt) {
+        if self.route.instead.is_some() {
+            let elsewhere = Attempt { untried: 1, ..attempt };
+            let goes_on = match traffic::repeat(&elsewhere, self.route.rule.retry.as_deref()) {
+                Repeat::No => false,
+                Repeat::Free => true,
+                Repeat::Budgeted => self.is_within_budget(),
+            };
+            self.goes_on.set(goes_on);
         }
     }
 
@@ -310,7 +387,7 @@ impl<'a> Run<'a> {
     }
 
     fn is_within_budget(&self) -> bool {
-        let Backend { shared, policy, .. } = &self.route.backend;
+        let (shared, policy) = (self.route.backend.shared(), self.route.backend.policy);
         let now_ms = self.received.site.worker.deadlines.now_ms();
         self.has_place(policy.limits.retries) && shared.budget.take(&policy.budget, now_ms)
     }
@@ -318,7 +395,7 @@ impl<'a> Run<'a> {
     /// Below the limit of retries under way, where there is one; a request counts once.
     fn has_place(&self, limit: Option<u32>) -> bool {
         let Some(limit) = limit.filter(|_| !self.retries.get()) else { return true };
-        let has_place = self.route.backend.shared.retries.enter(limit);
+        let has_place = self.route.backend.shared().retries.enter(limit);
         self.retries.set(has_place);
         has_place
     }
@@ -376,7 +453,7 @@ impl<'a> Run<'a> {
         load: &mut Load<'_>,
         trace: &mut Trace,
     ) -> Result<Upstream, Result<Ended, Failed>> {
-        let Backend { shared, policy, .. } = &self.route.backend;
+        let (shared, policy) = (self.route.backend.shared(), self.route.backend.policy);
         let _pending = match policy.limits.pending.map(|limit| Place::take(&shared.pending, limit))
         {
             None => None,
@@ -392,9 +469,12 @@ impl<'a> Run<'a> {
             Ok(upstream) => return Ok(upstream),
             Err(fault) => fault.verdict(),
         };
+        let refusal = Refusal::Edge(cause);
+        if cause == Cause::CircuitOpen {
+            return Err(Ok(Ended::Refused(refusal)));
+        }
         self.count(counted);
         self.observe(load, Outcome::Failure);
-        let refusal = Refusal::Edge(cause);
         if cause == Cause::RouteTimeout && self.is_out_of_time(trace) {
             return Err(Ok(Ended::Refused(refusal)));
         }
@@ -444,13 +524,15 @@ struct Load<'a> {
     endpoint: &'a Endpoint,
     /// What the attempt says about the endpoint; nothing when the client was at fault.
     outcome: Option<Outcome>,
+    /// Since the request's start.
+    began: Duration,
     first_byte: Option<Duration>,
 }
 
 impl<'a> Load<'a> {
     fn begin(worker: &'a Worker, endpoint: &'a Endpoint) -> Load<'a> {
         worker.balancer.borrow_mut().begin(endpoint);
-        Load { worker, endpoint, outcome: None, first_byte: None }
+        Load { worker, endpoint, outcome: None, began: Duration::ZERO, first_byte: None }
     }
 }
 

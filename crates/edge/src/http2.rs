@@ -65,6 +65,7 @@ pub(crate) async fn serve<S: Io>(
     // outside of `h2`: one that comes later ends with the connection's idle time.
     let PortLimits { head_timeout_ms, idle_timeout_ms, streams, .. } = *connection.limits();
     deadline.stall_after(head_timeout_ms);
+    let _place = worker.census.http2(worker.index);
     let budget = Rc::new(Budget::new(Instant::now(), streams));
     let (io, drain) = gather(io, first, Some(Rc::clone(&budget)));
     let load = Rc::new(Load { streams: Cell::new(0), deadline, budget, idle_timeout_ms });

@@ -18,6 +18,7 @@ mod balance;
 mod buffers;
 mod caller;
 mod care;
+mod census;
 mod changes;
 mod client;
 mod client_certificate;
@@ -32,6 +33,7 @@ mod edits;
 mod entry;
 mod exchange;
 mod exposition;
+mod fallback;
 mod forward;
 mod forwarded_lines;
 mod grpc;
@@ -47,6 +49,7 @@ mod listen;
 mod live;
 mod metrics;
 mod mirror;
+mod numbers;
 mod page;
 mod port_limits;
 mod proxy_protocol;
@@ -80,6 +83,7 @@ pub use sticky::SESSION_KEY_BYTES;
 pub use tls::{KeyError, KeyTable};
 pub use view::{EdgeView, Registry};
 
+use census::Census;
 use listen::Ports;
 use publish::Cell;
 use std::io;
@@ -95,6 +99,7 @@ use worker::{Phase, Seed};
 pub struct Edge {
     config: Arc<Config>,
     ports: Arc<Ports>,
+    census: Arc<Census>,
     phase: watch::Sender<Phase>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -125,16 +130,19 @@ impl Edge {
     ) -> Result<Edge, StartError> {
         let config = Arc::new(config);
         let ports = Ports::new(Arc::clone(&config), inherited);
-        let mut edge =
-            Edge { config, ports, phase: watch::Sender::new(Phase::Bind), threads: Vec::new() };
+        let (census, doors) = Census::new(config.workers);
+        let (phase, threads) = (watch::Sender::new(Phase::Bind), Vec::new());
+        let mut edge = Edge { config, ports, census, phase, threads };
         let (ready, started) = mpsc::channel();
         let timers = Timers::start().map_err(StartError::Thread)?;
-        for index in 0..edge.config.workers {
+        for (index, door) in doors.into_iter().enumerate() {
             let seed = Seed {
                 index,
                 config: Arc::clone(&edge.config),
                 reader: views.reader(),
                 ports: Arc::clone(&edge.ports),
+                census: Arc::clone(&edge.census),
+                door,
                 metrics: Arc::clone(&registry.metrics),
                 recorder: recorder(index),
                 phase: edge.phase.subscribe(),
@@ -159,6 +167,11 @@ impl Edge {
         self.ports.listeners()
     }
 
+    /// What each worker has open.
+    pub fn open_connections(&self) -> Vec<traffic::Open> {
+        self.census.open().collect()
+    }
+
     /// Ports of the plan that are bound now, as written there.
     pub fn bound_ports(&self) -> Vec<u16> {
         self.ports.bound()
@@ -169,8 +182,9 @@ impl Edge {
         self.ports.faults()
     }
 
-    /// Stops accepting, lets what runs end until `limit` has passed, then aborts it. Idle connections end at once;
-    /// tunnels, which have no end of their own, when no byte passed for [`model::limits::TUNNEL_DRAIN_IDLE_MS`], or at
+    /// Stops accepting, lets what runs end until `limit` has passed, then aborts it. Responses say that they are the last
+    /// of their connection (HTTP/2: GOAWAY, once for streams that are under way, once when the client has seen it); an
+    /// idle connection may bring a last request for [`model::limits::DRAIN_IDLE_MS`]. Tunnels end, which have no end of their own, when no byte passed for [`model::limits::TUNNEL_DRAIN_IDLE_MS`], or at
     /// the limit, in both cases with a FIN to either side.
     /// Blocks the calling thread; says whether all ended by themselves.
     pub fn drain(self, limit: Duration) -> bool {
@@ -178,7 +192,7 @@ impl Edge {
     }
 
     /// As [`Edge::drain`], while another process accepts from the same sockets: connections that wait are left to it,
-    /// and an idle one may bring a last request for [`model::limits::HANDOVER_IDLE_MS`].
+    /// and an idle one may bring its last request for [`model::limits::HANDOVER_IDLE_MS`].
     pub fn leave(self, limit: Duration) -> bool {
         self.end(Phase::Leave, limit)
     }

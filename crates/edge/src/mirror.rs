@@ -149,7 +149,7 @@ impl Mirror {
         };
         let mut head = worker.buffers.output();
         write(&mut head, self.changes.as_deref().unwrap_or(rule));
-        let dial = Arc::clone(backend.dial);
+        let dial = Arc::clone(backend.dial());
         Some(Draft { address: endpoint.address(), dial, ends, head, place })
     }
 }

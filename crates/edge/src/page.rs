@@ -100,6 +100,7 @@ async fn ask<C: Client>(
         visit: None,
         key: None,
         limit: None,
+        instead: None,
         is_call: false,
     };
     let care = Care::for_page(status);

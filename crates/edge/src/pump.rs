@@ -211,6 +211,13 @@ impl<'a, C: Client> Pump<'a, C> {
         }
     }
 
+    /// The request was sent, and this much of the answer has come.
+    pub fn is_answered(&mut self, input: Option<Buffer>) {
+        self.up.sent = self.up.bytes.len();
+        self.up.state = UpState::Ended;
+        self.down.input = input;
+    }
+
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
         let was_tunnel = self.tunnel;
         self.notice_drain();

@@ -11,6 +11,7 @@ use crate::refusal::{self, Media, Refusal};
 use crate::view::RulePlan;
 use crate::worker::Worker;
 use h1::Framing;
+use model::fallback::StaticResponse;
 use model::limits::BODY_STALL_TIMEOUT_MS;
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
@@ -101,6 +102,22 @@ impl Reply<'_> {
         trace: &mut Trace,
     ) {
         self.answer(client, (Some(rule), status), &[(b"location", location)], b"", trace).await;
+    }
+
+    /// What the rule declares for when no backend can answer.
+    pub async fn declared<C: Client>(
+        &self,
+        client: &mut C,
+        (rule, answer): (&RulePlan, &StaticResponse),
+        trace: &mut Trace,
+    ) {
+        let StaticResponse { status, content_type, body } = answer;
+        let has_body = !matches!(status, 204 | 205 | 304);
+        let body = if has_body { body.as_bytes() } else { b"" };
+        let own: [(&[u8], &[u8]); 2] =
+            [(b"content-type", content_type.as_bytes()), (b"cache-control", b"no-store")];
+        trace.refusal.get_or_insert("fallback-response");
+        self.answer(client, (Some(rule), *status), &own, body, trace).await;
     }
 
     /// A preflight succeeds with any ok status (Fetch, CORS-preflight fetch); it is the lines of CORS that allow.

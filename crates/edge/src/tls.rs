@@ -292,18 +292,14 @@ pub(crate) async fn accept<S: Io>(io: S, tls: &PortTls) -> Result<Accepted<S>, H
 /// Ends the writing side and reads on for a moment: a close with unread bytes would be a reset, which can take the
 /// alert from the client.
 async fn part(mut io: impl AsyncRead + AsyncWrite + Unpin) {
-    const MOMENT: Duration = Duration::from_secs(1);
     let _ = io.shutdown().await;
-    let reading = async {
-        let mut room = [0; 512];
-        for _ in 0..64 {
-            if !matches!(io.read(&mut room).await, Ok(1..)) {
-                break;
-            }
+    let mut room = [0; 512];
+    // A client that goes on is cut off, at the latest when the time for handshakes is over.
+    for _ in 0..64 {
+        if !matches!(io.read(&mut room).await, Ok(1..)) {
+            break;
         }
-    };
-    // A client that goes on is cut off.
-    let _ = tokio::time::timeout(MOMENT, reading).await;
+    }
 }
 
 fn facts(

@@ -3,10 +3,12 @@
 use crate::buffers::{Buffer, Buffers};
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::{client, server};
+use traffic::Connections;
 
 /// What the edge needs of a connection besides its bytes.
 pub(crate) trait Io: AsyncRead + AsyncWrite + Unpin {
@@ -32,6 +34,27 @@ pub(crate) enum UpstreamIo {
     Plain(TcpStream),
     /// Boxed: it is twenty times as large.
     Tls(Box<client::TlsStream<TcpStream>>),
+    /// One of those whose number is limited.
+    Counted(Box<Counted>),
+}
+
+/// A connection's place below the limit of its backend.
+pub(crate) struct Counted {
+    io: UpstreamIo,
+    connections: Arc<Connections>,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.connections.leave();
+    }
+}
+
+impl Counted {
+    /// `connections` was entered.
+    pub fn new(io: UpstreamIo, connections: Arc<Connections>) -> Box<Counted> {
+        Box::new(Counted { io, connections })
+    }
 }
 
 impl UpstreamIo {
@@ -48,7 +71,19 @@ impl UpstreamIo {
                 let mut cx = Context::from_waker(Waker::noop());
                 Pin::new(io).poll_read(&mut cx, &mut ReadBuf::new(&mut room)).is_pending()
             }
+            UpstreamIo::Counted(counted) => counted.io.is_alive(),
         }
+    }
+}
+
+impl UpstreamIo {
+    /// Of an idle one: it is alive, and nobody wants for its place.
+    pub fn is_worth_keeping(&mut self) -> bool {
+        let is_wanted = match self {
+            UpstreamIo::Counted(counted) => counted.connections.is_wanted(),
+            UpstreamIo::Plain(_) | UpstreamIo::Tls(_) => false,
+        };
+        !is_wanted && self.is_alive()
     }
 }
 
@@ -57,6 +92,7 @@ impl Io for UpstreamIo {
         match self {
             UpstreamIo::Plain(io) => io.reset_on_close(),
             UpstreamIo::Tls(io) => io.get_ref().0.reset_on_close(),
+            UpstreamIo::Counted(counted) => counted.io.reset_on_close(),
         }
     }
 }
@@ -71,6 +107,7 @@ impl AsyncRead for UpstreamIo {
         match self.get_mut() {
             UpstreamIo::Plain(io) => Pin::new(io).poll_read(cx, room),
             UpstreamIo::Tls(io) => Pin::new(io).poll_read(cx, room),
+            UpstreamIo::Counted(counted) => Pin::new(&mut counted.io).poll_read(cx, room),
         }
     }
 }
@@ -85,6 +122,7 @@ impl AsyncWrite for UpstreamIo {
         match self.get_mut() {
             UpstreamIo::Plain(io) => Pin::new(io).poll_write(cx, bytes),
             UpstreamIo::Tls(io) => Pin::new(io).poll_write(cx, bytes),
+            UpstreamIo::Counted(counted) => Pin::new(&mut counted.io).poll_write(cx, bytes),
         }
     }
 
@@ -93,6 +131,7 @@ impl AsyncWrite for UpstreamIo {
         match self.get_mut() {
             UpstreamIo::Plain(io) => Pin::new(io).poll_flush(cx),
             UpstreamIo::Tls(io) => Pin::new(io).poll_flush(cx),
+            UpstreamIo::Counted(counted) => Pin::new(&mut counted.io).poll_flush(cx),
         }
     }
 
@@ -100,6 +139,7 @@ impl AsyncWrite for UpstreamIo {
         match self.get_mut() {
             UpstreamIo::Plain(io) => Pin::new(io).poll_shutdown(cx),
             UpstreamIo::Tls(io) => Pin::new(io).poll_shutdown(cx),
+            UpstreamIo::Counted(counted) => Pin::new(&mut counted.io).poll_shutdown(cx),
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::proxy_protocol;
 use crate::pump::{Aftermath, Fault, Pump, Terms};
 use crate::refusal::Cause;
 use crate::tls_client::TlsFault;
-use crate::transport::UpstreamIo;
+use crate::transport::{Counted, UpstreamIo};
 use crate::worker::Worker;
 use h1::HeaderList;
 use model::hash::HashMap;
@@ -26,6 +26,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use traffic::Connections;
 
 pub(crate) struct Pool {
     deadlines: Rc<Deadlines>,
@@ -77,6 +78,8 @@ pub(crate) enum ConnectFault {
     Tls(TlsFault),
     /// The time that the route allows is over.
     Passed,
+    /// There are as many connections as there may be.
+    Full,
 }
 
 impl Upstream {
@@ -111,6 +114,7 @@ impl ConnectFault {
             ConnectFault::Refused => (UpstreamFailure::Connect, Cause::ConnectFailed),
             ConnectFault::TimedOut => (UpstreamFailure::ConnectTimeout, Cause::ConnectFailed),
             ConnectFault::Passed => (UpstreamFailure::Timeout, Cause::RouteTimeout),
+            ConnectFault::Full => (UpstreamFailure::Connect, Cause::CircuitOpen),
             ConnectFault::Tls(fault) => (
                 UpstreamFailure::Tls,
                 match fault {
@@ -160,7 +164,8 @@ impl Pool {
         let Upstream::Http1(io) = upstream else { return };
         let mut idle = self.idle.borrow_mut();
         let connections = idle.entry(peer.key()).or_default();
-        if connections.len() < peer.dial.max_idle && !self.deadlines.is_draining() {
+        let is_wanted = peer.dial.connections.as_ref().is_some_and(|all| all.is_wanted());
+        if connections.len() < peer.dial.max_idle && !self.deadlines.is_draining() && !is_wanted {
             let until_ms = self.deadlines.now_ms().saturating_add(peer.dial.idle_timeout_ms);
             connections.push(Idle { io, until_ms });
         }
@@ -170,10 +175,15 @@ impl Pool {
     pub fn evict(&self) {
         let now_ms = self.deadlines.now_ms();
         self.idle.borrow_mut().retain(|_, connections| {
-            connections.retain_mut(|idle| now_ms < idle.until_ms && idle.io.is_alive());
+            connections.retain_mut(|idle| now_ms < idle.until_ms && idle.io.is_worth_keeping());
             !connections.is_empty()
         });
         self.sessions.evict();
+    }
+
+    /// Idle connections to other endpoints make room.
+    fn let_go(&self, dial: &Dial) {
+        self.idle.borrow_mut().retain(|key, _| key.dial != dial.number);
     }
 
     pub fn clear(&self) {
@@ -188,6 +198,9 @@ impl Pool {
         peer: Peer<'_>,
         deadline: &Deadline,
     ) -> Result<Upstream, ConnectFault> {
+        if peer.dial.connections.as_ref().is_some_and(|all| all.is_full()) {
+            self.let_go(peer.dial);
+        }
         match peer.dial.protocol {
             BackendProtocol::Http1 => {
                 open(peer, deadline).await.map(|opened| Upstream::Http1(opened.io))
@@ -231,8 +244,42 @@ pub(crate) struct Opened {
     pub is_http2: bool,
 }
 
-/// Connects, says who the client is where that is asked for, shakes hands.
+/// A place below the limit of the backend, where there is one, as long as no connection has it.
+struct Entered<'d>(&'d Arc<Connections>);
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
+}
+
+impl<'d> Entered<'d> {
+    fn of(dial: &'d Dial) -> Result<Option<Entered<'d>>, ConnectFault> {
+        let Some(connections) = &dial.connections else { return Ok(None) };
+        connections.enter().then(|| Some(Entered(connections))).ok_or(ConnectFault::Full)
+    }
+
+    /// The connection has the place from now on.
+    fn give(self, io: UpstreamIo) -> UpstreamIo {
+        let connections = Arc::clone(self.0);
+        std::mem::forget(self);
+        UpstreamIo::Counted(Counted::new(io, connections))
+    }
+}
+
+/// A connection that counts, where the number of them is limited.
 async fn open(peer: Peer<'_>, deadline: &Deadline) -> Result<Opened, ConnectFault> {
+    let entered = Entered::of(peer.dial)?;
+    let Opened { io, is_http2 } = open_any(peer, deadline).await?;
+    let io = match entered {
+        None => io,
+        Some(entered) => entered.give(io),
+    };
+    Ok(Opened { io, is_http2 })
+}
+
+/// Connects, says who the client is where that is asked for, shakes hands.
+async fn open_any(peer: Peer<'_>, deadline: &Deadline) -> Result<Opened, ConnectFault> {
     let Peer { address, dial, ends } = peer;
     let connecting = async {
         let mut io = TcpStream::connect(address).await?;

@@ -8,22 +8,25 @@ use crate::changes::Changes;
 use crate::cors::Cors;
 use crate::dial::{Dial, Dials};
 use crate::entry::PortEntry;
+use crate::fallback::Fallback;
 use crate::live::{Live, default_policy};
 use crate::metrics::{Metrics, RouteMetrics};
 use crate::mirror::Mirror;
+use crate::numbers::{Held, Numbers};
 use crate::port_limits::PortLimits;
 use crate::sticky::{SESSION_KEY_BYTES, Sealer, ServiceTag, Sticky};
 use crate::strict_transport;
 use crate::tls::{KeyTable, PortTls};
 use model::answers::{ConnectionLimits, PageService};
 use model::edge::{Action, Protocol, Redirect, Rule, Target, Timeouts};
-use model::facts::EndpointSet;
+use model::facts::{EndpointSet, Locality};
 use model::front::RulePolicy;
 use model::id::{RuleId, ServicePort};
-use model::traffic::{BackendPolicy, HealthCheck, Retry};
+use model::traffic::{BackendPolicy, HealthCheck, Nearest, Retry};
 use model::{Digest, Facts, Node, Snapshot, limits};
 use routing::{ListenerTable, Router, RuleSlot};
-use std::collections::HashMap;
+use std::cell::OnceCell;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -33,17 +36,18 @@ use traffic::{Balancer, Endpoint, Members};
 pub struct Registry {
     pub metrics: Arc<Metrics>,
     pub live: Arc<Live>,
-    numbers: Mutex<Numbers>,
+    numbers: Mutex<Numbering>,
     dials: Mutex<Dials>,
     sealer: Arc<Sealer>,
+    here: Arc<Locality>,
 }
 
 #[derive(Default)]
-struct Numbers {
-    rules: HashMap<RuleId, u32>,
+struct Numbering {
+    rules: Numbers<RuleId>,
     /// By Service port and policy: one of them with two policies is balanced and limited twice.
-    backends: HashMap<(ServicePort, Option<Digest>), Arc<BackendPlan>>,
-    mirrors: HashMap<(RuleId, usize), u32>,
+    backends: Held<(ServicePort, Option<Digest>), BackendPlan>,
+    mirrors: Numbers<(RuleId, usize)>,
 }
 
 impl Registry {
@@ -55,6 +59,7 @@ impl Registry {
             numbers: Mutex::default(),
             dials: Mutex::default(),
             sealer: Arc::new(Sealer::random()),
+            here: Arc::default(),
         }
     }
 
@@ -62,24 +67,33 @@ impl Registry {
     pub fn with_session_key(self, key: &[u8; SESSION_KEY_BYTES]) -> Registry {
         Registry { sealer: Arc::new(Sealer::new(key)), ..self }
     }
+
+    /// Endpoints are near or far as seen from there.
+    pub fn located(self, here: Locality) -> Registry {
+        Registry { here: Arc::new(here), ..self }
+    }
 }
 
 /// See the module.
 pub struct EdgeView {
     plan: Arc<Plan>,
     live: Arc<Live>,
-    /// By the numbers of backends.
-    endpoints: Vec<Endpoints>,
+    here: Arc<Locality>,
+    /// By the numbers of backends; those that the plan does not have are gaps.
+    endpoints: Vec<Option<Endpoints>>,
 }
 
 struct Plan {
     router: Arc<Router>,
     /// By the address of the router's table.
-    listeners: HashMap<usize, Arc<ListenerPlan>, BuildHasherDefault<AddressHasher>>,
+    listeners: Listeners,
     ports: Vec<PortPlan>,
+    /// In order of their numbers.
     backends: Vec<Arc<BackendPlan>>,
     tells_of_clients: bool,
 }
+
+type Listeners = HashMap<usize, Arc<ListenerPlan>, BuildHasherDefault<AddressHasher>>;
 
 /// A Service port with the policy by which it is used.
 struct BackendPlan {
@@ -94,11 +108,9 @@ struct BackendPlan {
 /// A backend as a request meets it.
 #[derive(Clone, Copy)]
 pub(crate) struct Backend<'v> {
-    pub number: u32,
     pub members: &'v Members,
     pub policy: &'v BackendPolicy,
-    pub dial: &'v Arc<Dial>,
-    pub shared: &'v traffic::Backend,
+    of: &'v Endpoints,
 }
 
 /// One socket's worth of listeners.
@@ -115,6 +127,8 @@ pub(crate) struct PortPlan {
 struct Endpoints {
     plan: Arc<BackendPlan>,
     members: Members,
+    /// How near each of them is; empty where that counts for nothing.
+    levels: Box<[u8]>,
     /// What `members` was made from; held so that an address that is equal means the same set.
     source: Option<Arc<EndpointSet>>,
 }
@@ -125,6 +139,8 @@ struct ListenerPlan {
     client_trust: Option<Digest>,
     /// For requests that no rule takes.
     unmatched: Option<Arc<Answers>>,
+    /// Those that its rules lead to, which is what keeps them.
+    backends: Box<[Arc<BackendPlan>]>,
 }
 
 /// A rule made ready to be served.
@@ -157,6 +173,8 @@ pub(crate) struct Backends {
     total: u64,
     /// By share, the rule's own included; empty when no backend has any.
     changes: Box<[Option<Box<Changes>>]>,
+    /// By share; empty when no backend has any.
+    fallbacks: Box<[Option<Box<Fallback>>]>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -169,13 +187,31 @@ pub(crate) struct Share {
 impl Backends {
     pub fn new(shares: Vec<Share>) -> Backends {
         let total = shares.iter().map(|share| u64::from(share.weight)).sum();
-        Backends { shares: shares.into(), total, changes: Box::default() }
+        Backends {
+            shares: shares.into(),
+            total,
+            changes: Box::default(),
+            fallbacks: Box::default(),
+        }
     }
 
     pub fn with_changes(self, changes: impl Iterator<Item = Option<Box<Changes>>>) -> Backends {
         let changes: Box<[_]> = changes.collect();
         let has_some = changes.iter().any(Option::is_some);
         Backends { changes: if has_some { changes } else { Box::default() }, ..self }
+    }
+
+    pub fn with_fallbacks(self, fallbacks: Vec<Option<Box<Fallback>>>) -> Backends {
+        let has_some = fallbacks.iter().any(Option::is_some);
+        Backends { fallbacks: if has_some { fallbacks.into() } else { Box::default() }, ..self }
+    }
+
+    pub fn have_fallbacks(&self) -> bool {
+        !self.fallbacks.is_empty()
+    }
+
+    pub fn fallback(&self, share: usize) -> Option<&Fallback> {
+        self.fallbacks.get(share)?.as_deref()
     }
 
     /// Instead of the rule's own.
@@ -208,14 +244,10 @@ impl EdgeView {
         let mut dials = registry.dials.lock().unwrap_or_else(PoisonError::into_inner);
         let metrics = &registry.metrics;
         let sealer = &registry.sealer;
-        let mut builder = Builder {
-            metrics,
-            numbers: &mut numbers,
-            dials: &mut dials,
-            sealer,
-            answers: HashMap::new(),
-        };
-        let listeners = router
+        let (used, numbers) = (Vec::new(), &mut *numbers);
+        let answers = HashMap::new();
+        let mut builder = Builder { metrics, numbers, dials: &mut dials, sealer, used, answers };
+        let listeners: Listeners = router
             .listeners()
             .map(|table| {
                 let known = previous.and_then(|plan| plan.listeners.get(&address(table)));
@@ -224,27 +256,33 @@ impl EdgeView {
             })
             .collect();
         dials.renew(keys);
-        let mut backends: Vec<_> = numbers.backends.values().cloned().collect();
-        backends.sort_unstable_by_key(|backend| backend.number);
+        numbers.sweep(&listeners);
+        let backends = by_number(listeners.values().flat_map(|listener| &*listener.backends));
         let tells_of_clients = backends.iter().any(|backend| backend.dial.proxy_protocol.is_some());
         let ports = ports(&router, snapshot, keys);
         let plan = Plan { listeners, ports, backends, tells_of_clients, router };
         let live = Arc::clone(&registry.live);
-        EdgeView { plan: Arc::new(plan), live, endpoints: previous_endpoints }.with_facts(facts)
+        let here = Arc::clone(&registry.here);
+        EdgeView { plan: Arc::new(plan), live, here, endpoints: previous_endpoints }
+            .with_facts(facts)
     }
 
     /// The same plan with other endpoints. Costs one look at each backend.
     pub fn with_facts(&self, facts: &Facts) -> EdgeView {
-        let backends = self.plan.backends.iter().enumerate();
-        let endpoints = backends.map(|(at, plan)| {
-            let source = facts.endpoints.get(&plan.port);
-            let known = self.endpoints.get(at).filter(|known| known.is_of(source));
-            known.cloned().unwrap_or_else(|| Endpoints::new(plan, source, &self.live))
-        });
+        let count = self.plan.backends.last().map_or(0, |last| last.number as usize + 1);
+        let mut endpoints = vec![None; count];
+        for plan in &self.plan.backends {
+            let (at, source) = (plan.number as usize, facts.endpoints.get(&plan.port));
+            let known = self.endpoints.get(at).and_then(Option::as_ref);
+            let known = known.filter(|known| known.is_of(plan, source)).cloned();
+            let place = (&*self.live, &*self.here);
+            endpoints[at] = known.or_else(|| Some(Endpoints::new(plan, source, place)));
+        }
         EdgeView {
             plan: Arc::clone(&self.plan),
             live: Arc::clone(&self.live),
-            endpoints: endpoints.collect(),
+            here: Arc::clone(&self.here),
+            endpoints,
         }
     }
 
@@ -290,11 +328,11 @@ impl EdgeView {
     }
 
     pub(crate) fn backend(&self, number: u32) -> Option<Backend<'_>> {
-        self.endpoints.get(number as usize).map(Endpoints::backend)
+        self.endpoints.get(number as usize)?.as_ref().map(Endpoints::backend)
     }
 
     pub(crate) fn port_of(&self, number: u32) -> Option<&ServicePort> {
-        self.endpoints.get(number as usize).map(|endpoints| &endpoints.plan.port)
+        Some(&self.endpoints.get(number as usize)?.as_ref()?.plan.port)
     }
 
     /// Of the backend at that place among those of a rule.
@@ -303,7 +341,7 @@ impl EdgeView {
     }
 
     pub(crate) fn backends(&self) -> impl Iterator<Item = Backend<'_>> {
-        self.endpoints.iter().map(Endpoints::backend)
+        self.endpoints.iter().flatten().map(Endpoints::backend)
     }
 
     pub fn live(&self) -> &Live {
@@ -323,16 +361,33 @@ impl EdgeView {
     }
 }
 
-impl Backend<'_> {
+impl<'v> Backend<'v> {
+    pub fn number(&self) -> u32 {
+        self.of.plan.number
+    }
+
+    pub fn dial(&self) -> &'v Arc<Dial> {
+        &self.of.plan.dial
+    }
+
+    pub fn shared(&self) -> &'v traffic::Backend {
+        &self.of.plan.shared
+    }
+
+    /// Of the members, see [`traffic::level`].
+    pub fn levels(&self) -> &'v [u8] {
+        &self.of.levels
+    }
+
     /// What one sweep of a worker does about the backend as a whole.
     pub fn sweep(&self, balancer: &mut Balancer, live: &Live, now_ms: u64) {
-        let requests = balancer.take_requests(self.number);
+        let requests = balancer.take_requests(self.number());
         if requests > 0 {
-            self.shared.budget.add_requests(requests, &self.policy.budget, now_ms);
+            self.shared().budget.add_requests(requests, &self.policy.budget, now_ms);
         }
         if self.policy.ejection.success_rate_below_mean > 0 {
             let endpoints: Vec<&Endpoint> = self.members.iter().map(|member| &**member).collect();
-            if self.shared.tick(self.policy, &endpoints, now_ms) {
+            if self.shared().tick(self.policy, &endpoints, now_ms) {
                 live.changed();
             }
         }
@@ -340,28 +395,38 @@ impl Backend<'_> {
 }
 
 impl Endpoints {
-    fn new(plan: &Arc<BackendPlan>, source: Option<&Arc<EndpointSet>>, live: &Live) -> Endpoints {
-        let usable = source.into_iter().flat_map(|set| set.usable());
-        let members = usable.map(|endpoint| live.endpoint(endpoint.address)).collect();
-        Endpoints { plan: Arc::clone(plan), members, source: source.cloned() }
+    fn new(
+        plan: &Arc<BackendPlan>,
+        source: Option<&Arc<EndpointSet>>,
+        (live, here): (&Live, &Locality),
+    ) -> Endpoints {
+        let usable = || source.into_iter().flat_map(|set| set.usable());
+        let members = usable().map(|endpoint| live.endpoint(endpoint.address)).collect();
+        let nearest = plan.policy().balance.nearest;
+        let levels = match nearest {
+            Nearest::Any => Box::default(),
+            _ => usable().map(|endpoint| traffic::level(here, nearest, endpoint)).collect(),
+        };
+        Endpoints { plan: Arc::clone(plan), members, levels, source: source.cloned() }
     }
 
-    fn is_of(&self, source: Option<&Arc<EndpointSet>>) -> bool {
-        match (&self.source, source) {
+    fn is_of(&self, plan: &Arc<BackendPlan>, source: Option<&Arc<EndpointSet>>) -> bool {
+        let is_same = match (&self.source, source) {
             (Some(old), Some(new)) => Arc::ptr_eq(old, new),
             (None, None) => true,
             _ => false,
-        }
+        };
+        is_same && Arc::ptr_eq(&self.plan, plan)
     }
 
     fn backend(&self) -> Backend<'_> {
-        Backend {
-            number: self.plan.number,
-            members: &self.members,
-            policy: self.plan.policy.as_deref().unwrap_or_else(|| default_policy()),
-            dial: &self.plan.dial,
-            shared: &self.plan.shared,
-        }
+        Backend { members: &self.members, policy: self.plan.policy(), of: self }
+    }
+}
+
+impl BackendPlan {
+    fn policy(&self) -> &BackendPolicy {
+        self.policy.as_deref().unwrap_or_else(|| default_policy())
     }
 }
 
@@ -396,20 +461,48 @@ fn limits_of(listeners: &[Arc<ListenerTable>]) -> Option<PortLimits> {
 
 struct Builder<'r> {
     metrics: &'r Metrics,
-    numbers: &'r mut Numbers,
+    numbers: &'r mut Numbering,
     dials: &'r mut Dials,
     sealer: &'r Arc<Sealer>,
     answers: HashMap<Digest, Arc<Answers>>,
+    /// Backends of the listener that is being made.
+    used: Vec<Arc<BackendPlan>>,
+}
+
+impl Numbering {
+    /// Forgets what neither these listeners nor a view that is still held know.
+    fn sweep(&mut self, listeners: &Listeners) {
+        let rules = || listeners.values().flat_map(|listener| &*listener.rules);
+        let (count, used) = (rules().count(), OnceCell::new());
+        let is_used = |id: &RuleId| {
+            let used = used.get_or_init(|| rules().map(|rule| &rule.id).collect::<HashSet<_>>());
+            used.contains(id)
+        };
+        self.rules.keep(count, is_used);
+        self.mirrors.keep(count, |(id, _)| is_used(id));
+        self.backends.sweep();
+    }
+}
+
+/// Each once, in order of their numbers.
+fn by_number<'b>(backends: impl Iterator<Item = &'b Arc<BackendPlan>>) -> Vec<Arc<BackendPlan>> {
+    let mut backends: Vec<_> = backends.cloned().collect();
+    backends.sort_unstable_by_key(|backend| backend.number);
+    backends.dedup_by_key(|backend| backend.number);
+    backends
 }
 
 impl Builder<'_> {
     fn listener(&mut self, table: &ListenerTable) -> ListenerPlan {
         let policy = table.listener().policy.as_ref();
         let client_trust = policy.and_then(|policy| policy.client_trust.as_deref());
+        let rules = table.rules().map(|slot| self.rule(&slot, table.listener().protocol)).collect();
+        let unmatched = self.answers(table.listener().unmatched.as_ref());
         ListenerPlan {
-            rules: table.rules().map(|slot| self.rule(&slot, table.listener().protocol)).collect(),
+            rules,
             client_trust: client_trust.map(Digest::of),
-            unmatched: self.answers(table.listener().unmatched.as_ref()),
+            unmatched,
+            backends: by_number(std::mem::take(&mut self.used).iter()).into(),
         }
     }
 
@@ -426,7 +519,7 @@ impl Builder<'_> {
         };
         RulePlan {
             id: id.clone(),
-            number: number(&mut self.numbers.rules, id.clone()),
+            number: self.numbers.rules.of(id.clone()),
             metrics: self.metrics.route(&slot.route.id),
             timeouts: *timeouts,
             retry: retry.clone(),
@@ -448,7 +541,11 @@ impl Builder<'_> {
                 let shares = backends.iter().map(|backend| self.share(backend)).collect();
                 let edits = backends.iter().map(|backend| backend.edits.as_deref());
                 let changes = edits.map(|edits| edits.map(|edits| Box::new(changes.then(edits))));
-                RuleAction::Forward(Backends::new(shares).with_changes(changes))
+                let fallbacks =
+                    backends.iter().map(|b| b.fallback.as_deref().map(|f| self.fallback(f)));
+                let fallbacks = fallbacks.collect();
+                let backends = Backends::new(shares).with_changes(changes);
+                RuleAction::Forward(backends.with_fallbacks(fallbacks))
             }
         }
     }
@@ -457,7 +554,12 @@ impl Builder<'_> {
     fn answers(&mut self, policy: Option<&Node<RulePolicy>>) -> Option<Arc<Answers>> {
         let (node, plan) = policy.and_then(|node| Some((node, node.answers.as_deref()?)))?;
         if let Some(known) = self.answers.get(&node.digest()) {
-            return Some(Arc::clone(known));
+            let known = Arc::clone(known);
+            // This listener, too, keeps them.
+            for service in plan.services() {
+                self.share(&service.backend);
+            }
+            return Some(known);
         }
         let answers = Arc::new(Answers::new(plan, |service| self.asked(service)));
         self.answers.insert(node.digest(), Arc::clone(&answers));
@@ -471,7 +573,8 @@ impl Builder<'_> {
         let id = RuleId { object: service.policy.clone(), index: 0, name: None };
         let timeout = Duration::from_millis(limits::ERROR_PAGE_TIMEOUT_MS);
         let rule = RulePlan {
-            number: number(&mut self.numbers.rules, id.clone()),
+            // With one backend there is nothing to take turns at.
+            number: 0,
             metrics: self.metrics.route(&service.policy),
             timeouts: Timeouts { request: None, backend_request: Some(timeout) },
             policy: None,
@@ -487,11 +590,17 @@ impl Builder<'_> {
         Some(Box::new(Asked { rule, path: service.path.clone() }))
     }
 
+    fn fallback(&mut self, fallback: &model::fallback::Fallback) -> Box<Fallback> {
+        let tiers = fallback.tiers.iter();
+        let tiers = tiers.map(|tier| self.backend(&tier.port, tier.policy.as_ref())).collect();
+        Box::new(Fallback { tiers, response: fallback.response.clone().map(Box::new) })
+    }
+
     /// Those that have a backend.
     fn mirrors(&mut self, rule: &Rule, changes: &Changes) -> Box<[Mirror]> {
         let of = |(at, mirror): (usize, &model::traffic::Mirror)| {
             let backend = self.share(&mirror.backend).backend?;
-            let turns = number(&mut self.numbers.mirrors, (rule.id.clone(), at));
+            let turns = self.numbers.mirrors.of((rule.id.clone(), at));
             let edits = mirror.backend.edits.as_deref();
             let changes = edits.map(|edits| Box::new(changes.then(edits)));
             Some(Mirror::new(mirror, (turns, backend), changes))
@@ -519,24 +628,19 @@ impl Builder<'_> {
     }
 
     fn backend(&mut self, port: &ServicePort, policy: Option<&Node<BackendPolicy>>) -> u32 {
-        let backends = &mut self.numbers.backends;
-        let next = backends.len() as u32;
-        let plan = backends.entry((port.clone(), policy.map(Node::digest))).or_insert_with(|| {
-            Arc::new(BackendPlan {
-                number: next,
-                port: port.clone(),
-                policy: policy.cloned(),
-                dial: self.dials.of(policy.map(|policy| &**policy)),
-                shared: traffic::Backend::default(),
-            })
+        let key = (port.clone(), policy.map(Node::digest));
+        let dials = &mut *self.dials;
+        let plan = self.numbers.backends.of(key, |number| BackendPlan {
+            number,
+            port: port.clone(),
+            policy: policy.cloned(),
+            dial: dials.of(port, policy.map(|policy| &**policy)),
+            shared: traffic::Backend::default(),
         });
-        plan.number
+        let number = plan.number;
+        self.used.push(plan);
+        number
     }
-}
-
-fn number<K: Eq + std::hash::Hash>(numbers: &mut HashMap<K, u32>, key: K) -> u32 {
-    let next = u32::try_from(numbers.len()).unwrap_or(u32::MAX);
-    *numbers.entry(key).or_insert(next)
 }
 
 /// Addresses are distinct already: one multiplication spreads them.
@@ -642,6 +746,23 @@ mod tests {
         assert_eq!(plan_of(&first, 81).rules[0].number, plan_of(&back, 81).rules[0].number);
         let third = second.with_facts(&facts);
         assert!(Arc::ptr_eq(&second.plan, &third.plan));
-        assert!(Arc::ptr_eq(&second.endpoints[0].members, &third.endpoints[0].members));
+        let members = |view: &EdgeView| Arc::clone(view.backend(0).expect("its backend").members);
+        assert!(Arc::ptr_eq(&members(&second), &members(&third)));
+    }
+
+    #[test]
+    fn backends_that_no_view_has_are_freed() {
+        let registry = Registry::new(1);
+        let (keys, facts) = (KeyTable::default(), Facts::default());
+        let build = |name: &str, previous: Option<&EdgeView>| {
+            let snapshot = snapshot(vec![listener(80, "a"), listener(81, name)]);
+            EdgeView::build(&snapshot, &facts, &keys, &registry, previous)
+        };
+        let mut view = build("b", None);
+        for round in 0..500 {
+            view = build(&format!("other-{round}"), Some(&view));
+            assert!(view.endpoints.len() <= 4, "{}", view.endpoints.len());
+            assert_eq!(view.backends().count(), 2);
+        }
     }
 }

@@ -3,6 +3,7 @@
 use crate::access::Recorder;
 use crate::balance::Rotation;
 use crate::buffers::{Buffers, Spares};
+use crate::census::{Census, Handed};
 use crate::config::Config;
 use crate::deadline::{Deadlines, SWEEP};
 use crate::exchange::Scratch;
@@ -27,6 +28,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::mpsc::Receiver;
 use tokio::sync::watch;
 use traffic::Balancer;
 
@@ -62,6 +64,7 @@ pub(crate) struct Worker {
     pub pool: Pool,
     pub rotation: Rotation,
     pub balancer: RefCell<Balancer>,
+    pub census: Arc<Census>,
     pub mirrors: Mirrors,
     pub ids: RequestIds,
     pub metrics: Arc<Metrics>,
@@ -92,6 +95,9 @@ pub(crate) struct Seed {
     pub config: Arc<Config>,
     pub reader: Reader<EdgeView>,
     pub ports: Arc<Ports>,
+    pub census: Arc<Census>,
+    /// Connections that other workers give to this one.
+    pub door: Receiver<Handed>,
     pub metrics: Arc<Metrics>,
     pub recorder: Option<Box<dyn Recorder>>,
     pub phase: watch::Receiver<Phase>,
@@ -111,8 +117,8 @@ pub(crate) fn run(seed: Seed) {
 }
 
 async fn live(seed: Seed) {
-    let Seed { index, config, mut reader, ports, metrics, recorder, mut phase, timers, ready } =
-        seed;
+    let Seed { index, config, mut reader, ports, metrics, recorder, mut phase, ready, .. } = seed;
+    let Seed { census, door, timers, .. } = seed;
     let view = Rc::new(HeldView(Arc::clone(reader.current())));
     // All workers count from one moment, which is that of their endpoints too.
     let deadlines = Deadlines::new(view.live().epoch());
@@ -126,6 +132,7 @@ async fn live(seed: Seed) {
         buffers: Buffers::default(),
         rotation: Rotation::starting_at(index as u32),
         balancer: RefCell::new(Balancer::new(index as u64)),
+        census,
         mirrors: Mirrors::default(),
         ids: RequestIds::new(),
         metrics,
@@ -143,6 +150,7 @@ async fn live(seed: Seed) {
     let _ = ready.send(Ok(()));
     drop(ready);
     tokio::task::spawn_local(sweep(Rc::clone(&worker)));
+    tokio::task::spawn_local(receive(Rc::clone(&worker), door, phase.clone()));
     loop {
         tokio::select! {
             () = reader.changed() => {
@@ -196,12 +204,14 @@ impl Worker {
         }
     }
 
-    /// While another process accepts: gives clients the time to end their connections with a request.
+    /// Gives clients the time to end their connections with a request, which is told that it was the last.
     async fn leave(&self, phase: &mut watch::Receiver<Phase>) {
-        const IDLE: Duration = Duration::from_millis(limits::HANDOVER_IDLE_MS);
-        if *phase.borrow() != Phase::Leave {
-            return;
-        }
+        let told = *phase.borrow();
+        let idle = match told {
+            Phase::Leave => Duration::from_millis(limits::HANDOVER_IDLE_MS),
+            Phase::Drain => Duration::from_millis(limits::DRAIN_IDLE_MS),
+            Phase::Bind | Phase::Serve | Phase::Abort => return,
+        };
         self.deadlines.leave();
         let all_ended = async {
             while self.connections.get() > 0 {
@@ -210,8 +220,8 @@ impl Worker {
         };
         tokio::select! {
             () = all_ended => {}
-            () = self.timers.sleep(IDLE) => {}
-            _ = phase.wait_for(|phase| *phase > Phase::Leave) => {}
+            () = self.timers.sleep(idle) => {}
+            _ = phase.wait_for(|phase| *phase > told) => {}
         }
     }
 
@@ -327,7 +337,12 @@ async fn accept(
             _ = told.changed() => break,
         };
         match accepted {
-            Ok((io, peer)) => admit(worker, port, io, peer),
+            Ok((io, peer)) => {
+                if let Some(io) = worker.census.pass_on((worker.index, port), io, peer) {
+                    worker.census.enter(worker.index);
+                    admit(worker, port, io, peer);
+                }
+            }
             // A connection that was reset before it was taken, or no descriptors left: wait, go on.
             Err(_) => worker.timers.sleep(PAUSE).await,
         }
@@ -338,6 +353,7 @@ async fn accept(
     // Clients that are connected already, as far as they know.
     poll_fn(|cx| {
         while let Poll::Ready(Ok((io, peer))) = listener.poll_accept(cx) {
+            worker.census.enter(worker.index);
             admit(worker, port, io, peer);
         }
         Poll::Ready(())
@@ -345,9 +361,40 @@ async fn accept(
     .await;
 }
 
+/// Takes what other workers give, until this one is to end; and then what has been given by that time.
+async fn receive(
+    worker: Rc<Worker>,
+    mut door: Receiver<Handed>,
+    mut phase: watch::Receiver<Phase>,
+) {
+    loop {
+        tokio::select! {
+            handed = door.recv() => match handed {
+                Some(handed) => take(&worker, handed),
+                None => return,
+            },
+            _ = phase.wait_for(|phase| *phase > Phase::Serve) => break,
+        }
+    }
+    // From now on, whoever accepts a connection keeps it.
+    door.close();
+    while let Some(handed) = door.recv().await {
+        take(&worker, handed);
+    }
+}
+
+fn take(worker: &Rc<Worker>, Handed { port, io, peer }: Handed) {
+    match TcpStream::from_std(io) {
+        Ok(io) => admit(worker, port, io, peer),
+        Err(_) => worker.census.leave(worker.index),
+    }
+}
+
+/// The connection counts in the census already.
 fn admit(worker: &Rc<Worker>, port: u16, io: TcpStream, peer: std::net::SocketAddr) {
     worker.counters().accepted.add(1);
     if worker.connections.get() >= limits::WORKER_CONNECTIONS {
+        worker.census.leave(worker.index);
         worker.counters().over_limit.add(1);
         worker.counters().closed.add(1);
         return;
@@ -366,6 +413,7 @@ struct Place(Rc<Worker>);
 impl Drop for Place {
     fn drop(&mut self) {
         self.0.connections.set(self.0.connections.get() - 1);
+        self.0.census.leave(self.0.index);
         self.0.counters().closed.add(1);
     }
 }

@@ -136,6 +136,7 @@ fn statuses_are_tried_again_where_the_route_asks_for_it_and_as_often() {
             codes: codes.to_vec(),
             backoff: Some(Duration::from_millis(1)),
             per_try_timeout: None,
+            hedge_after: None,
         };
         let mut rule = forward("all", "/", "a");
         rule.retry = Some(Box::new(retry));
@@ -171,6 +172,7 @@ fn without_time_for_another_attempt_the_answer_is_passed_on() {
         codes: vec![503],
         backoff: Some(Duration::from_secs(60)),
         per_try_timeout: None,
+        hedge_after: None,
     }));
     let port = free_port();
     let _running = Running::start(at(port, rule), &of(&[busy.address]));
@@ -288,6 +290,87 @@ fn a_limit_of_requests_holds_and_is_given_back() {
 }
 
 #[test]
+fn a_limit_of_connections_holds_and_idle_ones_make_room() {
+    let (arrived, arrivals) = channel();
+    let arrived = Arc::new(arrived);
+    let origins: Vec<Origin> = (0..2)
+        .map(|_| {
+            let arrived = Arc::clone(&arrived);
+            Origin::start(move |peer| {
+                while !peer.head().is_empty() {
+                    arrived(());
+                    peer.count(1);
+                    peer.send(ok("fine"));
+                }
+            })
+        })
+        .collect();
+    let port = free_port();
+    let policy = BackendPolicy {
+        balance: Balance { algorithm: Algorithm::RoundRobin, ..Balance::default() },
+        limits: BackendLimits { connections: Some(1), ..BackendLimits::default() },
+        ..BackendPolicy::default()
+    };
+    let addresses: Vec<SocketAddr> = origins.iter().map(|origin| origin.address).collect();
+    let running = Running::start(at(port, with_policy(policy)), &of(&addresses));
+    let begin = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n";
+    let mut first = Peer::connect(port);
+    first.send(begin);
+    arrivals.recv_timeout(PATIENCE).unwrap();
+    let mut refused = Peer::connect(port);
+    refused.send(GET);
+    assert_eq!(status(&refused.response().0), 503);
+    first.send("x");
+    assert_eq!(status(&first.response().0), 200);
+    // The turn is the other endpoint's, and its connection takes the place of the idle one.
+    for _ in 0..4 {
+        let mut peer = Peer::connect(port);
+        peer.send(begin);
+        peer.send("x");
+        assert_eq!(status(&peer.response().0), 200);
+    }
+    assert!(running.views.current().live().out().is_empty(), "a limit is no fault of an endpoint");
+}
+
+#[test]
+fn a_rival_answers_where_the_first_is_slow_and_posts_get_none() {
+    let asked: Arc<AtomicUsize> = Arc::default();
+    let count = Arc::clone(&asked);
+    let slow = Origin::start(move |peer| {
+        while !peer.head().is_empty() {
+            count.fetch_add(1, Ordering::Relaxed);
+            std::thread::sleep(Duration::from_secs(2));
+            peer.send(ok("slow"));
+        }
+    });
+    let fast = Origin::start(says("fast"));
+    let port = free_port();
+    let hedge_after = Some(Duration::from_millis(50));
+    let retry =
+        Retry { attempts: 1, codes: vec![], backoff: None, per_try_timeout: None, hedge_after };
+    let rule = Rule {
+        retry: Some(Box::new(retry)),
+        ..with_policy(BackendPolicy {
+            balance: Balance { algorithm: Algorithm::RoundRobin, ..Balance::default() },
+            ..BackendPolicy::default()
+        })
+    };
+    let running = Running::start(at(port, rule), &of(&[slow.address, fast.address]));
+    let bodies = |request: &str| -> Vec<String> {
+        let each = (0..4).map(|_| {
+            let mut peer = Peer::connect(port);
+            peer.send(request);
+            peer.response().1
+        });
+        each.collect()
+    };
+    assert_eq!(bodies(GET), ["fast"; 4]);
+    assert!(asked.load(Ordering::Relaxed) >= 1, "the slow one had its turn");
+    assert!(bodies(POST).contains(&"slow".to_owned()));
+    assert!(running.views.current().live().out().is_empty(), "to be slower is no failure");
+}
+
+#[test]
 fn a_key_leads_to_one_endpoint() {
     let origins: Vec<Origin> = ["one", "two", "three"].map(|name| Origin::start(says(name))).into();
     let addresses: Vec<SocketAddr> = origins.iter().map(|origin| origin.address).collect();
@@ -300,7 +383,7 @@ fn a_key_leads_to_one_endpoint() {
     let _running = Running::start(at(port, with_policy(policy)), &of(&addresses));
     let mut peer = Peer::connect(port);
     let mut seen = std::collections::BTreeSet::new();
-    for user in 0..12 {
+    for user in 0..40 {
         let bodies: std::collections::BTreeSet<String> = (0..6)
             .map(|_| {
                 peer.send(format!("GET / HTTP/1.1\r\nHost: a\r\nX-User: {user}\r\n\r\n"));

@@ -2,6 +2,7 @@
 
 use crate::evidence::PortState;
 use crate::gateway::Taken;
+use crate::pods;
 use crate::subject::Subject;
 use crate::{Evidence, Finding, Probed, State};
 use model::Link;
@@ -17,7 +18,9 @@ pub fn judge(subject: &Subject<'_>, evidence: &Evidence) -> Finding {
                     .help("free the port, or choose another with --port-offset or --bind")
             }
             Some(PortState::Bound(address)) => held.unwrap_or_else(|| {
-                with_listener(subject, found(State::Ok, format!("listening on {address}")))
+                let mut said = vec![format!("listening on {address}")];
+                said.extend(pods::spread(subject, evidence));
+                with_listener(subject, found(State::Ok, said.join("; ")))
             }),
             None => {
                 let mut finding =
@@ -29,7 +32,11 @@ pub fn judge(subject: &Subject<'_>, evidence: &Evidence) -> Finding {
         Probed::Unknown(why) => {
             found(State::Unknown, format!("the entry could not be asked: {why}"))
         }
-        Probed::Skipped => held.unwrap_or_else(|| found(State::Skipped, "not asked".to_owned())),
+        Probed::Skipped => held.unwrap_or_else(|| {
+            let mut said = vec!["not asked".to_owned()];
+            said.extend(pods::spread(subject, evidence));
+            found(State::Skipped, said.join("; "))
+        }),
     }
 }
 

@@ -18,6 +18,7 @@ mod pods;
 mod policy;
 mod question;
 mod resolution;
+mod spread;
 mod subject;
 mod text;
 mod tls;
@@ -29,6 +30,7 @@ pub use text::to_text;
 
 use compile::Compiled;
 use manifest::Inputs;
+use model::facts::Locality;
 use model::{Diagnostic, Facts, Link, ObjectId, Owner, Place};
 use routing::Router;
 use std::net::IpAddr;
@@ -51,6 +53,8 @@ pub struct World<'a> {
 pub struct Entry {
     pub advertised: Vec<IpAddr>,
     pub port_offset: u16,
+    /// Where it runs, as it was told.
+    pub here: Locality,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! Link 8, service: exists and has the port. Link 9, pod: ready endpoints that take a connection.
 
 use crate::gateway::Taken;
+use crate::spread;
 use crate::subject::Subject;
 use crate::{Evidence, Finding, Probed, State};
 use manifest::Inputs;
@@ -37,10 +38,25 @@ pub fn services<'a>(subject: &'a Subject<'_>) -> Vec<&'a ServicePort> {
         .collect()
 }
 
+/// Those that take the requests now: what stands in for a backend in its place.
+fn takers<'a>(subject: &'a Subject<'_>, evidence: &Evidence) -> Vec<&'a ServicePort> {
+    let backends = backends(subject).unwrap_or_default();
+    backends.iter().filter_map(|(_, backend)| spread::taker(subject, evidence, backend)).collect()
+}
+
+/// What is to be said about how requests are spread.
+pub fn spread(subject: &Subject<'_>, evidence: &Evidence) -> Vec<String> {
+    let backends = backends(subject).unwrap_or_default();
+    let each = backends.iter().flat_map(|(_, b)| spread::sentences(subject, evidence, b));
+    each.collect()
+}
+
 /// Endpoints worth a connection.
 pub fn addresses(subject: &Subject<'_>) -> Vec<SocketAddr> {
-    let mut addresses: Vec<SocketAddr> = services(subject)
+    let backends = backends(subject).unwrap_or_default();
+    let mut addresses: Vec<SocketAddr> = backends
         .into_iter()
+        .flat_map(|(_, backend)| spread::ports(backend))
         .flat_map(|port| usable(subject, port))
         .map(|e| e.address)
         .collect();
@@ -103,7 +119,7 @@ pub fn judge(subject: &Subject<'_>, evidence: &Evidence) -> Finding {
     if let Err(why) = backends(subject) {
         return found(State::Skipped, why.to_owned());
     }
-    let services = services(subject);
+    let services = takers(subject, evidence);
     if services.is_empty() {
         return found(State::Skipped, "no valid backend to look behind".to_owned());
     }

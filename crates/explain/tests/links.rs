@@ -4,6 +4,7 @@ use explain::{
     DnsAnswer, Entry, Evidence, Handshake, PortState, Probed, Question, World, explain, wanted,
 };
 use manifest::{assemble, read_file};
+use model::facts::Locality;
 use model::{HostPattern, Text};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -114,7 +115,8 @@ fn states_of(folder: &str, url: &str, evidence: &Evidence) -> (String, explain::
     let compiled = compile::compile(&reading.inputs, None);
     let facts = compile::facts(&reading.inputs);
     let router = routing::Router::build(&compiled.snapshot.edge, None);
-    let entry = Entry { advertised: vec![[127, 0, 0, 1].into()], port_offset: 8000 };
+    let here = Locality { zone: Some("a".into()), node: None };
+    let entry = Entry { advertised: vec![[127, 0, 0, 1].into()], port_offset: 8000, here };
     let world = World {
         compiled: &compiled,
         inputs: &reading.inputs,
@@ -315,6 +317,89 @@ fn endpoints_that_are_taken_out_are_link_9_with_the_reason() {
     assert_eq!(letters, "ooooooooo");
     let detail = &explanation.findings[8].detail;
     assert!(detail.contains("taken out: 127.0.0.2:9000 (ejected 3 s ago"), "{detail}");
+}
+
+const STANDBY: &str = r#"
+---
+apiVersion: v1
+kind: Service
+metadata: {name: standby, namespace: shop}
+spec: {ports: [{port: 80}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: standby-1, namespace: shop, labels: {kubernetes.io/service-name: standby}}
+addressType: IPv4
+ports: [{port: 9000}]
+endpoints: [{addresses: [127.0.0.3]}]
+---
+apiVersion: cutwater.dev/v1alpha1
+kind: EdgePolicy
+metadata: {name: web, namespace: shop}
+spec:
+  targetRefs: [{kind: Service, name: web}]
+  loadBalancing: {panicPercent: 60}
+  fallback: {backendRefs: [{name: standby, port: 80}], response: {status: 503}}
+"#;
+
+#[test]
+fn what_stands_in_and_what_is_near_is_said_at_link_6() {
+    let out = |last: &[u8]| -> BTreeMap<SocketAddr, String> {
+        last.iter()
+            .map(|last| (([127, 0, 0, *last], 9000).into(), "it failed".to_owned()))
+            .collect()
+    };
+    let near = FOLDER
+        .replace(
+            "{ports: [{port: 80}]}",
+            "{ports: [{port: 80}], trafficDistribution: PreferSameZone}",
+        )
+        .replace("[127.0.0.1]}", "[127.0.0.1], zone: a}");
+    let unknown =
+        near.replace("trafficDistribution: PreferSameZone", "trafficDistribution: PreferSameNode");
+    let standby = format!("{FOLDER}{STANDBY}");
+    for (folder, ejected, letters, said) in [
+        (
+            &near,
+            &[][..],
+            "ooooooooo",
+            "1 of 1 endpoints of shop/web:80 near a are in use and take 100 %",
+        ),
+        (
+            &near,
+            &[1],
+            "ooooooooo",
+            "0 of 1 endpoints of shop/web:80 near a are in use and take 0 %",
+        ),
+        (&unknown, &[], "ooooooooo", "take 100 %"),
+        (&standby, &[], "ooooooooo", "listening on"),
+        (
+            &standby,
+            &[2],
+            "ooooooooo",
+            "shop/web:80 has 1 of 2 endpoints in use, less than its panic threshold of 60 %: shop/standby:80 takes its requests",
+        ),
+        (
+            &standby,
+            &[1, 2],
+            "ooooooooo",
+            "shop/web:80 has no endpoint in use: shop/standby:80 takes",
+        ),
+        (
+            &standby,
+            &[2, 3],
+            "ooooooooo",
+            "and nothing else has more, so all of its endpoints are used",
+        ),
+        (&standby, &[1, 2, 3], "ooooooooB", "the declared answer 503 is given"),
+    ] {
+        let mut evidence = Evidence { out: out(ejected), ..healthy() };
+        evidence.endpoints = Probed::Seen(endpoints(&[(1, true), (2, true), (3, true)]));
+        let (found, explanation) = states_of(folder, WEB, &evidence);
+        let detail = &explanation.findings[5].detail;
+        assert!(detail.contains(said), "{ejected:?}: {detail}");
+        assert_eq!(found, letters, "{ejected:?}: {:#}", explain::to_json(&explanation));
+    }
 }
 
 /// The folder with edits, judged without probes.

@@ -1,5 +1,6 @@
 //! What `cutwater up` was told, and why it could not start.
 
+use model::facts::Locality;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -16,6 +17,10 @@ pub struct Config {
     pub admin: SocketAddr,
     pub state: PathBuf,
     pub workers: usize,
+    /// Nameservers that are asked for names of ExternalName Services; none for those of the system.
+    pub resolver: Vec<SocketAddr>,
+    /// Where this instance runs, so that near endpoints can come first.
+    pub here: Locality,
     pub access_log: AccessLogTo,
     pub echo: bool,
     /// Diagnostics on standard error may be coloured.

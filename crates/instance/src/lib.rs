@@ -16,6 +16,7 @@ mod checks;
 mod config;
 mod dns;
 mod echo;
+mod external;
 mod findings;
 mod handover;
 mod handshake;

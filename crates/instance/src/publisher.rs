@@ -135,9 +135,15 @@ impl Publisher {
         let access_log = open_log(&config.access_log)?;
         let shared = Arc::new(Shared {
             bind: config.bind,
-            entry: Entry { advertised: config.advertise.clone(), port_offset: config.port_offset },
+            entry: Entry {
+                advertised: config.advertise.clone(),
+                port_offset: config.port_offset,
+                here: config.here.clone(),
+            },
             local_ca_pem: ca.certificate_pem().to_owned(),
-            registry: Registry::new(config.workers).with_session_key(sessions.bytes()),
+            registry: Registry::new(config.workers)
+                .with_session_key(sessions.bytes())
+                .located(config.here.clone()),
             nameserver_counters: Arc::default(),
             reloads: AtomicU64::new(0),
             refused_reloads: AtomicU64::new(0),

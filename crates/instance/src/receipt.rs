@@ -117,6 +117,8 @@ mod tests {
                 serving: *ready,
                 terminating: false,
                 zone: None,
+                node: None,
+                hints: Default::default(),
                 target: None,
                 observed_in: ObjectId::new(Kind::ENDPOINT_SLICE, "shop", *name),
             });

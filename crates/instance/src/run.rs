@@ -2,6 +2,7 @@
 
 use crate::admin::Admin;
 use crate::config::{Config, StartError};
+use crate::external::Externals;
 use crate::findings;
 use crate::handover::Handed;
 use crate::predecessor::Predecessor;
@@ -87,6 +88,7 @@ struct Instance {
     source: Folder,
     watcher: Watcher,
     publisher: Publisher,
+    externals: Externals,
     /// None when another process has it alone.
     admin: Option<std::net::TcpListener>,
     console: Option<Console>,
@@ -127,11 +129,13 @@ impl Instance {
             .map_err(|error| StartError::System("the folder cannot be watched (inotify)", error))?;
         let source = Folder::new(&config.dir, Some(&config.state));
         let (asker, asks) = Asker::new();
+        let externals = Externals::new(config.resolver.clone());
         Ok(Instance {
             config,
             source,
             watcher,
             publisher,
+            externals,
             admin: Some(admin),
             console: None,
             last_answers: None,
@@ -201,6 +205,10 @@ impl Instance {
             let ask = tokio::select! {
                 changes = self.watcher.changed() => {
                     self.reload(&changes.files).await?;
+                    continue;
+                }
+                () = self.externals.changed() => {
+                    self.renew_endpoints().await;
                     continue;
                 }
                 signal = signals.next() => match signal {
@@ -327,10 +335,25 @@ impl Instance {
 
     /// Traffic first: what is found is printed when the change is live.
     async fn publish(&mut self, reading: Reading, start: Instant) -> Receipt {
-        let draft = Draft::compile(reading, self.publisher.serving().as_deref(), &mut self.drafts);
+        let mut draft =
+            Draft::compile(reading, self.publisher.serving().as_deref(), &mut self.drafts);
+        let (snapshot, inputs) = (&draft.compiled.snapshot, &draft.reading.inputs);
+        self.externals.follow(snapshot, inputs, &mut draft.facts).await;
         let receipt = self.publisher.publish(draft, start).await;
         self.look_at_findings();
         receipt
+    }
+
+    /// The same plan with other addresses of names.
+    async fn renew_endpoints(&mut self) {
+        let start = Instant::now();
+        let Some(serving) = self.publisher.serving() else { return };
+        let mut draft = serving.draft.anew();
+        let (snapshot, inputs) = (&draft.compiled.snapshot, &draft.reading.inputs);
+        self.externals.follow(snapshot, inputs, &mut draft.facts).await;
+        if draft.facts != serving.draft.facts {
+            eprintln!("{}", self.publisher.publish(draft, start).await);
+        }
     }
 
     /// Prints what was not found at the last look. Time alone brings findings too: a certificate that ends.

@@ -16,7 +16,7 @@ pub struct Serving {
 
 /// What the pure part makes of a reading.
 pub struct Draft {
-    pub reading: Reading,
+    pub reading: Arc<Reading>,
     pub compiled: Arc<Compiled>,
     pub facts: Facts,
     pub compile_time: Duration,
@@ -37,7 +37,20 @@ impl Draft {
             )),
         };
         let facts = compile::facts(&reading.inputs);
+        let reading = Arc::new(reading);
         Draft { reading, compiled, facts, compile_time: start.elapsed() }
+    }
+}
+
+impl Draft {
+    /// The same, with the endpoints that the folder gives.
+    pub fn anew(&self) -> Draft {
+        Draft {
+            reading: Arc::clone(&self.reading),
+            compiled: Arc::clone(&self.compiled),
+            facts: compile::facts(&self.reading.inputs),
+            compile_time: Duration::ZERO,
+        }
     }
 }
 

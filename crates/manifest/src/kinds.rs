@@ -6,6 +6,7 @@ pub mod edge_policy_answers;
 pub mod edge_policy_entry;
 pub mod edge_policy_limits;
 pub mod edge_policy_tls;
+pub mod fallback;
 pub mod gateway;
 pub mod gateway_tls;
 pub mod grpc;

@@ -18,6 +18,16 @@ pub struct Answers {
     pub limits: RequestLimits,
 }
 
+impl Answers {
+    /// Those that are asked for pages.
+    pub fn services(&self) -> impl Iterator<Item = &PageService> {
+        self.pages.iter().filter_map(|page| match &page.content {
+            PageContent::Service(service) => Some(&**service),
+            PageContent::Body(_) => None,
+        })
+    }
+}
+
 /// An answer to requests that are refused with one of the statuses.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ErrorPage {

@@ -1,6 +1,7 @@
 //! The edge's section of the plan: listeners, routes, rules and what they lead to. Pure data; `routing` builds the
 //! match tables from it, `edge` serves it, `explain` reads it.
 
+use crate::fallback::Fallback;
 use crate::front::{ListenerPolicy, RulePolicy};
 use crate::id::{ListenerId, RuleId, ServicePort};
 use crate::traffic::{BackendPolicy, Cors, Mirror, Persistence, Retry};
@@ -191,12 +192,14 @@ pub struct Backend {
     pub policy: Option<Node<BackendPolicy>>,
     /// Filters of this backend, after those of its rule.
     pub edits: Option<Box<BackendEdits>>,
+    /// Where too few of its endpoints are in.
+    pub fallback: Option<Node<Fallback>>,
 }
 
 impl Backend {
     /// With the default policy and no edits.
     pub fn plain(weight: u32, target: Target) -> Backend {
-        Backend { weight, target, policy: None, edits: None }
+        Backend { weight, target, policy: None, edits: None, fallback: None }
     }
 }
 

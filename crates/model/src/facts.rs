@@ -42,8 +42,25 @@ pub struct Endpoint {
     pub serving: bool,
     pub terminating: bool,
     pub zone: Option<Text>,
+    pub node: Option<Text>,
+    /// For whom the slice says that the endpoint is meant.
+    pub hints: Hints,
     /// The pod behind it, where the slice names one.
     pub target: Option<Text>,
     /// The slice that says so.
     pub observed_in: ObjectId,
+}
+
+/// EndpointSlice, `hints`: empty where nothing is said.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Hints {
+    pub zones: Vec<Text>,
+    pub nodes: Vec<Text>,
+}
+
+/// Where an edge runs, as far as it was told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Locality {
+    pub zone: Option<Text>,
+    pub node: Option<Text>,
 }

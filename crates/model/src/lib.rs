@@ -12,6 +12,7 @@ pub mod digest;
 pub mod dns;
 pub mod edge;
 pub mod facts;
+pub mod fallback;
 pub mod front;
 pub mod governance;
 pub mod hash;

@@ -94,6 +94,8 @@ pub const HTTP2_OVERHEAD_BYTES: i64 = 64 << 10;
 pub const CLIENT_UNSENT_BYTES: u32 = 128 << 10;
 /// A tunnel without a byte, once draining has begun.
 pub const TUNNEL_DRAIN_IDLE_MS: u64 = 5_000;
+/// A process that was told to end keeps an idle connection this long for a last request.
+pub const DRAIN_IDLE_MS: u64 = 2_000;
 /// A process that was upgraded keeps an idle connection this long for a last request.
 pub const HANDOVER_IDLE_MS: u64 = 5_000;
 /// From the start of a new process until every worker of it serves; then the upgrade is given up.

@@ -18,6 +18,8 @@ pub struct BackendPolicy {
     pub pool: ConnectionPool,
     /// Sent ahead of each connection to an endpoint.
     pub proxy_protocol: Option<ProxyProtocol>,
+    /// A Service of type ExternalName: the name whose addresses are its endpoints.
+    pub external: Option<Text>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -57,8 +59,8 @@ pub struct Balance {
     pub slow_start: Option<Duration>,
     /// With a smaller share of endpoints in use than this percentage, all are used.
     pub panic_percent: u8,
-    /// Endpoints of the edge's own zone first (Service, trafficDistribution).
-    pub prefers_close: bool,
+    /// Which endpoints come first (Service, trafficDistribution).
+    pub nearest: Nearest,
 }
 
 impl Default for Balance {
@@ -67,9 +69,20 @@ impl Default for Balance {
             algorithm: Algorithm::LeastRequest,
             slow_start: None,
             panic_percent: 50,
-            prefers_close: false,
+            nearest: Nearest::Any,
         }
     }
+}
+
+/// Endpoints that are near the edge take what they can, and the others the rest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Nearest {
+    /// All are alike.
+    #[default]
+    Any,
+    Zone,
+    /// Of the edge's own node, then of its zone.
+    Node,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -132,6 +145,8 @@ pub struct Ejection {
     pub max_time: Duration,
     /// Of the endpoints of a backend, at most this percentage is out (but one always may be, where there is another).
     pub max_percent: u8,
+    /// The last one stays in, however it fares; not so where something stands in for the backend.
+    pub spares_last: bool,
 }
 
 impl Default for Ejection {
@@ -143,6 +158,7 @@ impl Default for Ejection {
             base_time: Duration::from_secs(30),
             max_time: Duration::from_secs(300),
             max_percent: 50,
+            spares_last: true,
         }
     }
 }
@@ -150,6 +166,7 @@ impl Default for Ejection {
 /// Over all workers; None is no limit and costs nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct BackendLimits {
+    pub connections: Option<u32>,
     pub requests: Option<u32>,
     pub pending: Option<u32>,
     pub retries: Option<u32>,
@@ -197,6 +214,8 @@ pub struct Retry {
     pub backoff: Option<Duration>,
     /// For one attempt; the route's `backendRequest` where it has one.
     pub per_try_timeout: Option<Duration>,
+    /// An attempt without an answer after this time gets a rival at another endpoint.
+    pub hedge_after: Option<Duration>,
 }
 
 /// HTTPRoute filter CORS (GEP-1767).

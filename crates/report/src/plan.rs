@@ -244,6 +244,7 @@ fn backend(backend: &Backend) -> Value {
         ("invalid", why),
         ("message", message),
         ("policy", backend.policy.as_ref().map_or(Value::Null, |policy| traffic::policy(policy))),
+        ("fallback", backend.fallback.as_deref().map_or(Value::Null, traffic::fallback)),
         ("edits", backend.edits.as_deref().map_or(Value::Null, backend_edits)),
     ])
 }

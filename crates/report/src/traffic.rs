@@ -2,10 +2,11 @@
 
 use crate::plan::{duration, sparse};
 use model::Text;
+use model::fallback::{Fallback, Tier};
 use model::traffic::{
     Algorithm, BackendLimits, BackendPolicy, BackendProtocol, BackendTls, Balance, Carrier,
-    ConnectionPool, Cors, Ejection, HashKey, HealthCheck, Names, OriginPattern, Persistence, Probe,
-    ProxyProtocol, Retry, RetryBudget, Trust,
+    ConnectionPool, Cors, Ejection, HashKey, HealthCheck, Names, Nearest, OriginPattern,
+    Persistence, Probe, ProxyProtocol, Retry, RetryBudget, Trust,
 };
 use serde_json::{Value, json};
 
@@ -15,6 +16,7 @@ pub(crate) fn retry(retry: &Retry) -> Value {
         ("codes", json!(retry.codes)),
         ("backoffMs", duration(retry.backoff)),
         ("perTryTimeoutMs", duration(retry.per_try_timeout)),
+        ("hedgeAfterMs", duration(retry.hedge_after)),
     ])
 }
 
@@ -78,6 +80,7 @@ pub(crate) fn policy(policy: &BackendPolicy) -> Value {
         ("circuitBreaker", limits(&policy.limits)),
         ("retryBudget", unless(policy.budget == default.budget, |p| budget(&p.budget))),
         ("connectionPool", pool(&policy.pool)),
+        ("externalName", policy.external.as_deref().into()),
         ("proxyProtocol", policy.proxy_protocol.map_or(Value::Null, proxy_protocol)),
     ])
 }
@@ -106,13 +109,37 @@ fn balance(balance: &Balance) -> Value {
         Algorithm::PeakEwma => ("PeakEwma", Value::Null),
         Algorithm::ConsistentHash(key) => ("ConsistentHash", hash_key(key)),
     };
-    let prefers_close = balance.prefers_close.then_some(true);
+    let nearest = match balance.nearest {
+        Nearest::Any => Value::Null,
+        Nearest::Zone => json!("Zone"),
+        Nearest::Node => json!("Node"),
+    };
     sparse([
         ("algorithm", json!(algorithm)),
         ("hash", hash),
         ("slowStartMs", duration(balance.slow_start)),
         ("panicPercent", json!(balance.panic_percent)),
-        ("prefersClose", prefers_close.into()),
+        ("nearest", nearest),
+    ])
+}
+
+pub(crate) fn fallback(fallback: &Fallback) -> Value {
+    let tier = |tier: &Tier| {
+        sparse([
+            ("service", json!(tier.port.to_string())),
+            ("policy", tier.policy.as_deref().map_or(Value::Null, policy)),
+        ])
+    };
+    let response = fallback.response.as_ref().map(|response| {
+        json!({
+            "status": response.status,
+            "contentType": &*response.content_type,
+            "bodyBytes": response.body.len(),
+        })
+    });
+    sparse([
+        ("tiers", fallback.tiers.iter().map(tier).collect()),
+        ("response", response.unwrap_or_default()),
     ])
 }
 
@@ -157,11 +184,13 @@ fn ejection(ejection: &Ejection) -> Value {
         "baseTimeMs": duration(Some(ejection.base_time)),
         "maxTimeMs": duration(Some(ejection.max_time)),
         "maxPercent": ejection.max_percent,
+        "sparesLast": ejection.spares_last,
     })
 }
 
 fn limits(limits: &BackendLimits) -> Value {
     sparse([
+        ("connections", limits.connections.into()),
         ("requests", limits.requests.into()),
         ("pending", limits.pending.into()),
         ("retries", limits.retries.into()),

@@ -195,7 +195,7 @@ fn the_plan_shows_what_policies_say() {
         ("/mirrors/0/backend/service", r#""shop/web:80""#),
         ("/action/forward/0/policy/protocol", r#""HTTP/2""#),
         ("/action/forward/0/policy/loadBalancing/hash", r#"{"cookie":"basket"}"#),
-        ("/action/forward/0/policy/loadBalancing/prefersClose", "true"),
+        ("/action/forward/0/policy/loadBalancing/nearest", "\"Zone\""),
         ("/action/forward/0/policy/healthCheck/probe/path", r#""/healthz""#),
         ("/action/forward/0/policy/circuitBreaker", r#"{"requests":10}"#),
     ] {

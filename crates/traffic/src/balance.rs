@@ -3,7 +3,9 @@
 
 use crate::endpoint::{Endpoint, Outcome};
 use crate::maglev::Maglev;
+use crate::overflow::{LEVELS, Level, shares};
 use crate::random::{Random, mix};
+use crate::tier::Standing;
 use model::traffic::{Algorithm, Balance};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -39,13 +41,24 @@ struct Load {
 struct Group {
     members: Option<Members>,
     changes: u64,
-    /// Positions among the members.
+    /// Positions among the members, those of the nearest level first.
     in_use: Vec<u32>,
-    in_panic: bool,
+    standing: Standing,
     turn: u32,
-    table: Option<Maglev>,
+    /// At least one, where there are members.
+    segments: Vec<Segment>,
     /// Requests since [`Balancer::take_requests`].
     requests: u32,
+}
+
+/// A run of `in_use` that takes a share of the requests.
+#[derive(Debug)]
+struct Segment {
+    /// Of a number from 0 to 1, the end of its part; the last one takes what is left.
+    share_end: f64,
+    start: usize,
+    end: usize,
+    table: Option<Maglev>,
 }
 
 /// A request that is to be placed.
@@ -56,6 +69,8 @@ pub struct Choice<'r> {
     pub now_ms: u64,
     /// Counts changes of state of any endpoint.
     pub changes: u64,
+    /// Of the members, see [`crate::level`]; empty where all are alike.
+    pub levels: &'r [u8],
     /// Hash of what consistent hashing goes by.
     pub key: Option<u64>,
     /// Members that this request has been to.
@@ -69,6 +84,29 @@ impl Balancer {
 
     /// The position of the member that takes the request; None when all were tried.
     pub fn pick(&mut self, members: &Members, policy: &Balance, choice: &Choice) -> Option<usize> {
+        let at = self.current(members, policy, choice);
+        self.groups[at].requests += u32::from(choice.tried.is_empty());
+        let run = self.segment(at, choice.key);
+        let picked = match &policy.algorithm {
+            Algorithm::ConsistentHash(_) => self.by_key(run, choice.key),
+            Algorithm::RoundRobin => self.in_turn(run, members, policy, choice.now_ms),
+            Algorithm::Random => self.at_random(run),
+            Algorithm::LeastRequest | Algorithm::PeakEwma => {
+                self.better_of_two(run, members, policy, choice.now_ms)
+            }
+        };
+        let is_new = |at: usize| !choice.tried.iter().any(|tried| *tried as usize == at);
+        picked.filter(|at| is_new(*at)).or_else(|| self.next_untried(run, members, picked, is_new))
+    }
+
+    /// How many of the members are in.
+    pub fn standing(&mut self, members: &Members, policy: &Balance, choice: &Choice) -> Standing {
+        let at = self.current(members, policy, choice);
+        self.groups[at].standing
+    }
+
+    /// The group of the backend, as of the last change.
+    fn current(&mut self, members: &Members, policy: &Balance, choice: &Choice) -> usize {
         let at = choice.group as usize;
         if self.groups.len() <= at {
             self.groups.resize_with(at + 1, Group::default);
@@ -76,19 +114,9 @@ impl Balancer {
         if !self.groups[at].is_current(members, choice.changes) {
             // Workers and backends begin at different places, so that few requests are spread too.
             let turn = self.random.number() as u32;
-            self.groups[at].renew(members, policy, choice.changes, turn);
+            self.groups[at].renew(members, policy, choice, turn);
         }
-        self.groups[at].requests += u32::from(choice.tried.is_empty());
-        let picked = match &policy.algorithm {
-            Algorithm::ConsistentHash(_) => self.by_key(at, choice.key),
-            Algorithm::RoundRobin => self.in_turn(at, members, policy, choice.now_ms),
-            Algorithm::Random => self.at_random(at),
-            Algorithm::LeastRequest | Algorithm::PeakEwma => {
-                self.better_of_two(at, members, policy, choice.now_ms)
-            }
-        };
-        let is_new = |at: usize| !choice.tried.iter().any(|tried| *tried as usize == at);
-        picked.filter(|at| is_new(*at)).or_else(|| self.next_untried(at, members, picked, is_new))
+        at
     }
 
     /// Requests that were placed for the first time since this was last asked.
@@ -98,7 +126,7 @@ impl Balancer {
 
     /// The backend uses endpoints that are ejected or unhealthy, because too few others are left.
     pub fn is_in_panic(&self, group: u32) -> bool {
-        self.groups.get(group as usize).is_some_and(|group| group.in_panic)
+        self.groups.get(group as usize).is_some_and(|group| group.standing.is_in_panic())
     }
 
     pub fn begin(&mut self, endpoint: &Endpoint) {
@@ -148,15 +176,35 @@ impl Balancer {
         self.loads.get(endpoint.number() as usize).copied().unwrap_or_default()
     }
 
+    /// Where several levels take requests, one of them by its share; a key stays with its level.
+    fn segment(&mut self, group: usize, key: Option<u64>) -> Run {
+        let Balancer { random, groups, .. } = self;
+        let segments = &groups[group].segments;
+        let at = match segments.as_slice() {
+            [_, _, ..] => {
+                let point = key.map_or_else(|| random.share(), share_of);
+                let found = segments.iter().position(|segment| point < segment.share_end);
+                found.unwrap_or(segments.len() - 1)
+            }
+            _ => 0,
+        };
+        let (start, end) = segments.get(at).map_or((0, 0), |segment| (segment.start, segment.end));
+        Run { group, segment: at, start, end }
+    }
+
+    fn run(&self, run: Run) -> &[u32] {
+        &self.groups[run.group].in_use[run.start..run.end]
+    }
+
     fn better_of_two(
         &mut self,
-        group: usize,
+        run: Run,
         members: &Members,
         policy: &Balance,
         now_ms: u64,
     ) -> Option<usize> {
-        let in_use = &self.groups[group].in_use;
-        let (first, second) = match in_use.as_slice() {
+        let in_use = &self.groups[run.group].in_use[run.start..run.end];
+        let (first, second) = match in_use {
             [] => return None,
             [only] => return Some(*only as usize),
             many => {
@@ -179,13 +227,14 @@ impl Balancer {
 
     fn in_turn(
         &mut self,
-        group: usize,
+        run: Run,
         members: &Members,
         policy: &Balance,
         now_ms: u64,
     ) -> Option<usize> {
         let Balancer { random, groups, .. } = self;
-        let Group { in_use, turn, .. } = &mut groups[group];
+        let Group { in_use, turn, .. } = &mut groups[run.group];
+        let in_use = &in_use[run.start..run.end];
         for _ in 0..in_use.len() {
             *turn = turn.wrapping_add(1);
             let at = in_use[*turn as usize % in_use.len()] as usize;
@@ -195,38 +244,47 @@ impl Balancer {
                 return Some(at);
             }
         }
-        self.at_random(group)
+        self.at_random(run)
     }
 
-    fn at_random(&mut self, group: usize) -> Option<usize> {
-        let in_use = &self.groups[group].in_use;
+    fn at_random(&mut self, run: Run) -> Option<usize> {
+        let in_use = &self.groups[run.group].in_use[run.start..run.end];
         (!in_use.is_empty()).then(|| in_use[self.random.below(in_use.len())] as usize)
     }
 
     /// A request without a key goes anywhere.
-    fn by_key(&mut self, group: usize, key: Option<u64>) -> Option<usize> {
-        match (&self.groups[group].table, key) {
-            (Some(table), Some(key)) => {
-                table.member(key).map(|at| self.groups[group].in_use[at] as usize)
-            }
-            _ => self.at_random(group),
+    fn by_key(&mut self, run: Run, key: Option<u64>) -> Option<usize> {
+        let segment = self.groups[run.group].segments.get(run.segment);
+        match (segment.and_then(|segment| segment.table.as_ref()), key) {
+            (Some(table), Some(key)) => table.member(key).map(|at| self.run(run)[at] as usize),
+            _ => self.at_random(run),
         }
     }
 
-    /// Behind the one that was picked, first among those in use, then among all.
+    /// Behind the one that was picked, first among those of its level, then among those in use, then among all.
     fn next_untried(
         &self,
-        group: usize,
+        run: Run,
         members: &Members,
         picked: Option<usize>,
         is_new: impl Fn(usize) -> bool,
     ) -> Option<usize> {
-        let in_use = &self.groups[group].in_use;
-        let start = in_use.iter().position(|at| Some(*at as usize) == picked).unwrap_or(0);
-        let (before, behind) = in_use.split_at(start.min(in_use.len()));
-        let in_use = behind.iter().chain(before).map(|at| *at as usize);
+        let level = self.run(run);
+        let start = level.iter().position(|at| Some(*at as usize) == picked).unwrap_or(0);
+        let (before, behind) = level.split_at(start.min(level.len()));
+        let level = behind.iter().chain(before);
+        let in_use = level.chain(&self.groups[run.group].in_use).map(|at| *at as usize);
         in_use.chain(0..members.len()).find(|at| is_new(*at))
     }
+}
+
+/// The part of a group that takes one request.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    group: usize,
+    segment: usize,
+    start: usize,
+    end: usize,
 }
 
 impl Group {
@@ -235,25 +293,67 @@ impl Group {
             && self.members.as_ref().is_some_and(|known| Arc::ptr_eq(known, members))
     }
 
-    fn renew(&mut self, members: &Members, policy: &Balance, changes: u64, turn: u32) {
+    fn renew(&mut self, members: &Members, policy: &Balance, choice: &Choice, turn: u32) {
         if self.members.is_none() {
             self.turn = turn;
         }
         self.members = Some(Arc::clone(members));
-        self.changes = changes;
+        self.changes = choice.changes;
+        self.standing = Standing {
+            used: members.iter().filter(|member| member.is_in()).count(),
+            all: members.len(),
+            panic_percent: policy.panic_percent,
+        };
+        let in_panic = self.standing.is_in_panic();
         self.in_use.clear();
-        let positions = (0u32..).zip(members.iter());
-        self.in_use.extend(positions.filter(|(_, member)| member.is_in()).map(|(at, _)| at));
-        self.in_panic = self.in_use.len() * 100 < usize::from(policy.panic_percent) * members.len();
-        if self.in_panic {
-            self.in_use.clear();
-            self.in_use.extend((0u32..).take(members.len()));
+        self.segments.clear();
+        if in_panic || choice.levels.len() != members.len() {
+            let is_used = |at: &u32| in_panic || members[*at as usize].is_in();
+            self.in_use.extend((0u32..).take(members.len()).filter(is_used));
+            self.segments.push(Segment::of(1.0, 0, self.in_use.len()));
+        } else {
+            self.spread(members, choice.levels);
         }
-        self.table = matches!(policy.algorithm, Algorithm::ConsistentHash(_)).then(|| {
-            let identities = self.in_use.iter().map(|at| identity(&members[*at as usize]));
-            Maglev::new(&identities.collect::<Vec<u64>>())
-        });
+        if matches!(policy.algorithm, Algorithm::ConsistentHash(_)) {
+            for segment in &mut self.segments {
+                let run = &self.in_use[segment.start..segment.end];
+                let identities = run.iter().map(|at| identity(&members[*at as usize]));
+                segment.table = Some(Maglev::new(&identities.collect::<Vec<u64>>()));
+            }
+        }
     }
+
+    /// The near first, and the others as far as the near are too few.
+    fn spread(&mut self, members: &Members, levels: &[u8]) {
+        let mut counts = [Level::default(); LEVELS];
+        let mut share_end = 0.0;
+        for (member, level) in members.iter().zip(levels) {
+            let count = &mut counts[usize::from(*level)];
+            count.all += 1;
+            count.used += usize::from(member.is_in());
+        }
+        for (level, share) in (0u8..).zip(shares(&counts)) {
+            let start = self.in_use.len();
+            let positions = (0u32..).zip(members.iter().zip(levels));
+            let own = positions.filter(|(_, (member, of))| **of == level && member.is_in());
+            self.in_use.extend(own.map(|(at, _)| at));
+            if share > 0.0 {
+                share_end += share;
+                self.segments.push(Segment::of(share_end, start, self.in_use.len()));
+            }
+        }
+    }
+}
+
+impl Segment {
+    fn of(share_end: f64, start: usize, end: usize) -> Segment {
+        Segment { share_end, start, end, table: None }
+    }
+}
+
+/// A number from 0 to 1 that says nothing about where the key lies in a table.
+fn share_of(key: u64) -> f64 {
+    (mix(key ^ 0x5EED) >> 11) as f64 / (1u64 << 53) as f64
 }
 
 impl Load {
@@ -319,7 +419,8 @@ mod tests {
         Balance { algorithm, ..Balance::default() }
     }
 
-    const FIRST: Choice = Choice { group: 3, now_ms: 0, changes: 0, key: None, tried: &[] };
+    const FIRST: Choice =
+        Choice { group: 3, now_ms: 0, changes: 0, levels: &[], key: None, tried: &[] };
 
     fn counts(
         balancer: &mut Balancer,
@@ -476,5 +577,77 @@ mod tests {
             })
             .count();
         assert!((50..350).contains(&cold), "{cold} of 2,000 went to the cold one");
+    }
+
+    /// Which level takes a request, from a seed, while endpoints of the near level leave one after the other.
+    #[test]
+    fn requests_stay_near_and_flow_over_in_proportion() {
+        for algorithm in [
+            Algorithm::LeastRequest,
+            Algorithm::RoundRobin,
+            Algorithm::Random,
+            Algorithm::ConsistentHash(HashKey::SourceAddress),
+        ] {
+            let members = members(12);
+            let levels: Vec<u8> = [[1u8; 4].as_slice(), &[2; 8]].concat();
+            let policy = Balance { panic_percent: 0, ..with(algorithm.clone()) };
+            let mut balancer = Balancer::new(7);
+            // Of four near ones, this many are out: the least and the most of 4,000 that stay near.
+            for (out, least, most) in [
+                (0, 4_000, 4_000),
+                (1, 4_000, 4_000),
+                (2, 2_650, 2_950),
+                (3, 1_250, 1_550),
+                (4, 0, 0),
+            ] {
+                members.iter().take(out).for_each(|member| {
+                    member.set_healthy(false, 1);
+                });
+                let mut counts = vec![0usize; members.len()];
+                for key in 0..4_000 {
+                    let key = Some(mix(key));
+                    let choice = Choice { changes: out as u64, levels: &levels, key, ..FIRST };
+                    let at = balancer.pick(&members, &policy, &choice).expect("some are in");
+                    assert!(members[at].is_in());
+                    counts[at] += 1;
+                }
+                let near: usize = counts[..4].iter().sum();
+                assert!((least..=most).contains(&near), "{algorithm:?}, {out} out: {counts:?}");
+                let far = &counts[4..];
+                let even = far.iter().sum::<usize>() / far.len();
+                let is_even = far.iter().all(|count| count.abs_diff(even) <= even / 4 + 8);
+                assert!(is_even, "{algorithm:?}, {out} out: {counts:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_second_try_stays_near_while_one_is_left() {
+        let members = members(6);
+        let levels = [2, 1, 2, 1, 2, 1];
+        let mut balancer = Balancer::new(3);
+        let mut tried = Vec::new();
+        let choice = Choice { levels: &levels, ..FIRST };
+        while let Some(at) =
+            balancer.pick(&members, &Balance::default(), &Choice { tried: &tried, ..choice })
+        {
+            tried.push(at as u32);
+        }
+        assert!(tried[..3].iter().all(|at| at % 2 == 1), "{tried:?}");
+        assert_eq!(tried.len(), 6);
+    }
+
+    #[test]
+    fn in_a_panic_nobody_is_near() {
+        let members = members(4);
+        members[0].set_healthy(false, 1);
+        members[1].set_healthy(false, 1);
+        members[2].set_healthy(false, 1);
+        let mut balancer = Balancer::new(5);
+        let choice = Choice { levels: &[1, 1, 2, 2], changes: 1, ..FIRST };
+        let picked: Vec<usize> = (0..200)
+            .filter_map(|_| balancer.pick(&members, &Balance::default(), &choice))
+            .collect();
+        assert!((0..4).all(|at| picked.contains(&at)), "{picked:?}");
     }
 }

@@ -242,14 +242,16 @@ impl Endpoint {
     }
 }
 
-/// Of the endpoints, one more may be out: one stays in, and the share is within the maximum or it is the first.
+/// Of the endpoints, one more may be out: one stays in where that is wanted, and the share is within the maximum or it is the first.
 fn has_room<'e>(rules: &Ejection, endpoints: impl Iterator<Item = &'e Endpoint>) -> bool {
     let (mut all, mut out) = (0u64, 0u64);
     for endpoint in endpoints {
         all += 1;
         out += u64::from(!endpoint.is_in());
     }
-    out + 1 < all && (out == 0 || (out + 1) * 100 <= u64::from(rules.max_percent) * all)
+    let is_last = out + 1 >= all;
+    (!is_last || !rules.spares_last)
+        && (out == 0 || (out + 1) * 100 <= u64::from(rules.max_percent) * all)
 }
 
 /// Fewer requests say nothing about a rate.
@@ -354,6 +356,18 @@ mod tests {
             let out = (0..all.len()).filter(|at| fail(&all, *at, &rules, 1)).count();
             assert_eq!(out, expected, "{count} endpoints, {percent} %");
         }
+    }
+
+    #[test]
+    fn all_of_them_where_something_stands_in() {
+        let rules = Ejection {
+            consecutive_failures: 1,
+            max_percent: 100,
+            spares_last: false,
+            ..Ejection::default()
+        };
+        let all = endpoints(3);
+        assert_eq!((0..3).filter(|at| fail(&all, *at, &rules, 1)).count(), 3);
     }
 
     #[test]

@@ -13,16 +13,25 @@
 mod backend;
 mod balance;
 mod budget;
+mod census;
+mod connections;
 mod endpoint;
+pub mod external;
 mod health;
 mod maglev;
+mod overflow;
 mod random;
 mod retry;
+mod tier;
 
 pub use backend::{Backend, Gauge};
 pub use balance::{Balancer, Choice, Members};
 pub use budget::Budget;
+pub use census::{Open, elsewhere};
+pub use connections::Connections;
 pub use endpoint::{Endpoint, Outcome, Reason, State};
 pub use health::Checker;
+pub use overflow::{LEVELS, Level, level, shares};
 pub use random::{Random, hash};
-pub use retry::{Attempt, Failure, Repeat, repeat};
+pub use retry::{Attempt, Failure, Repeat, hedges, repeat};
+pub use tier::{Standing, Takes, takes};

@@ -77,6 +77,14 @@ pub fn repeat(attempt: &Attempt, wanted: Option<&Retry>) -> Repeat {
     }
 }
 
+/// Whether an attempt that is under way may get a rival: `attempt` as if it were out of time now.
+pub fn hedges(attempt: &Attempt) -> bool {
+    attempt.is_idempotent
+        && !attempt.took_body
+        && attempt.untried > 0
+        && attempt.attempts < MAX_ATTEMPTS
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,8 +137,27 @@ mod tests {
     }
 
     #[test]
+    fn a_rival_is_for_what_may_be_sent_twice_and_has_another_endpoint() {
+        for (attempt, expected) in [
+            (get(TimedOut), true),
+            (post(TimedOut), false),
+            (Attempt { took_body: true, ..get(TimedOut) }, false),
+            (Attempt { untried: 0, ..get(TimedOut) }, false),
+            (Attempt { attempts: MAX_ATTEMPTS, ..get(TimedOut) }, false),
+        ] {
+            assert_eq!(hedges(&attempt), expected, "{attempt:?}");
+        }
+    }
+
+    #[test]
     fn a_policy_says_how_often_and_for_which_statuses() {
-        let retry = Retry { attempts: 2, codes: vec![503], backoff: None, per_try_timeout: None };
+        let retry = Retry {
+            attempts: 2,
+            codes: vec![503],
+            backoff: None,
+            per_try_timeout: None,
+            hedge_after: None,
+        };
         let nth = |attempts, attempt: Attempt| Attempt { attempts, ..attempt };
         for (attempt, expected) in [
             (get(Status(503)), Budgeted),

@@ -84,6 +84,7 @@ impl Simulation {
         let choice = Choice {
             group: 0,
             now_ms: step * STEP_MS,
+            levels: &[],
             changes: self.changes,
             key: None,
             tried: &[],

@@ -4,6 +4,7 @@ use crate::cli::Up;
 use crate::{exit, terminal};
 use anyhow::Result;
 use instance::{AccessLogTo, Config, StartError};
+use model::facts::Locality;
 use std::net::{IpAddr, Ipv4Addr};
 
 pub fn run(arguments: Up) -> Result<u8> {
@@ -21,6 +22,11 @@ pub fn run(arguments: Up) -> Result<u8> {
         admin: arguments.admin,
         state: arguments.state,
         workers: arguments.workers.map_or_else(processors, usize::from),
+        resolver: arguments.resolver,
+        here: Locality {
+            zone: arguments.zone.map(Into::into),
+            node: arguments.node.map(Into::into),
+        },
         echo: arguments.echo,
         is_coloured: terminal::stderr_is_coloured(),
     };

@@ -108,6 +108,8 @@ pub fn facts(services: &[(&str, &[SocketAddr])]) -> Facts {
             serving: true,
             terminating: false,
             zone: None,
+            node: None,
+            hints: Default::default(),
             target: None,
             observed_in: ObjectId::new(Kind::ENDPOINT_SLICE, "test", *name),
         });

@@ -10,11 +10,12 @@ use crate::kinds::edge_policy_limits::LimitsSection;
 use crate::kinds::edge_policy_tls::{
     ClientCertificateSection, StrictTransportSecurity, TlsSection,
 };
+use crate::kinds::fallback::FallbackSection;
 use crate::kinds::policy::PolicyTarget;
 use crate::node::{Node, Value};
 use crate::section::{Field, FieldDoc, bounded, choice_field, section, shown_duration};
-use model::Text;
 use model::traffic::{Balance, Ejection, HashKey, RetryBudget};
+use model::{HostPattern, Text};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -33,10 +34,14 @@ section! {
         /// does not hold.
         "circuitBreaker" => circuit_breaker: CircuitBreaker,
         /// Requests that are tried again. `retry` of the rule itself comes before it, field by field. `attempts`,
-        /// `codes`, `backoff` or `perTryTimeout` switches it on.
+        /// `codes`, `backoff`, `perTryTimeout` or `hedgeAfter` switches it on.
         "retry" => retry: RetrySection,
         /// Connections to endpoints.
         "connectionPool" => connection_pool: PoolSection,
+        /// What stands in for a backend that has too few endpoints: other Services, then an answer.
+        "fallback" => fallback: FallbackSection,
+        /// Services of type ExternalName as backends, for a policy of a Gateway. Without it they are refused.
+        "externalName" => external_name: ExternalNameSection,
         /// The PROXY protocol towards endpoints. Without the section it is not spoken.
         "proxyProtocol" => proxy_protocol: ProxySection,
         /// Proxies before this one that are believed about a client's address, scheme and host. For Gateways and listeners.
@@ -167,6 +172,8 @@ section! {
 
 section! {
     pub struct CircuitBreaker {
+        /// Connections to all endpoints of the backend, idle ones too.
+        "connections" => connections: Limit,
         /// Requests under way.
         "requests" => requests: Limit,
         /// Requests that wait for a connection.
@@ -186,6 +193,10 @@ section! {
         "backoff" => backoff: Period,
         /// For one attempt, where the route has no `timeouts.backendRequest`.
         "perTryTimeout" => per_try_timeout: Period,
+        /// When no answer has begun after this time, the request is sent to another endpoint too, and the first answer
+        /// counts: idempotent requests without a body, over HTTP/1.1 to the backend, as far as the budget lasts. Without
+        /// it, never.
+        "hedgeAfter" => hedge_after: Period,
         /// Retries among all requests of a backend, so that they do not multiply its load when it is ill (GEP-3388).
         "budget" => budget: BudgetSection,
     }
@@ -214,6 +225,28 @@ section! {
 }
 
 section! {
+    pub struct ExternalNameSection {
+        /// Names that Services may lead to, like `api.example.com` and `*.example.com`.
+        "allow" => allow: AllowedNames,
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AllowedNames(pub Vec<HostPattern>);
+
+impl Decode for AllowedNames {
+    fn decode(node: &Node, decoder: &mut Decoder) -> Option<Self> {
+        Vec::decode(node, decoder).map(AllowedNames)
+    }
+}
+
+impl Field for AllowedNames {
+    fn words() -> String {
+        "list of names".to_owned()
+    }
+}
+
+section! {
     pub struct ProxySection {
         /// Sent ahead of each connection. V1 is text, V2 binary.
         "send" => send: ProxyVersion = ProxyVersion::V2,
@@ -234,6 +267,7 @@ bounded! {
     AttemptCount(u32) = 0..=100;
     Count(u32) = 1..=16;
     RetryCode(u16) = 400..=599;
+    AnswerStatus(u16) = 200..=599;
 }
 
 /// A time that is neither zero nor longer than a day.
@@ -371,6 +405,12 @@ impl Field for HashOn {
 }
 
 fn edge_policy(policy: &EdgePolicy, node: &Node, decoder: &mut Decoder) {
+    let is_for_others = policy.target_refs().iter().any(|target| &*target.kind != "Gateway");
+    if policy.external_name.is_some() && is_for_others {
+        let message = "`externalName` has an effect in a policy for a Gateway alone";
+        let help = "whoever owns the Gateway decides where it may lead: write it in a policy of that namespace for the Gateway";
+        decoder.report_field(node, "externalName", &codes::CONTRADICTION, message, help);
+    }
     super::policy::check_count(policy.target_refs(), node, decoder);
     decoder.field(node, "targetRefs", |list, decoder| {
         let mut targets = policy.target_refs().iter();

@@ -3,6 +3,7 @@
 use super::rules;
 use crate::decode::{IngressHost, choice, object};
 use crate::pem::{Authorities, KeyPair};
+use model::facts::Hints;
 use model::{Digest, Text};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -155,6 +156,8 @@ pub struct SliceEndpoint {
     pub serving: bool,
     pub terminating: bool,
     pub zone: Option<Text>,
+    pub node: Option<Text>,
+    pub hints: Hints,
     /// `targetRef.name` of a pod.
     pub target: Option<Text>,
 }

@@ -6,6 +6,7 @@ use crate::decode::{Decode, Decoder, choice, object};
 use crate::metadata::Metadata;
 use crate::node::Node;
 use model::Text;
+use model::facts::Hints;
 use std::net::IpAddr;
 
 /// Names the Service that a slice belongs to.
@@ -38,9 +39,24 @@ object! {
         "addresses" => addresses: Vec<Address>,
         "conditions" => conditions: Option<Conditions>,
         "zone" => zone: Option<Text>,
+        "nodeName" => node: Option<Text>,
+        "hints" => hints: Option<WrittenHints>,
         "targetRef" => target: Option<Target>,
     }
-    ignored ["hostname", "nodeName", "hints", "deprecatedTopology"]
+    ignored ["hostname", "deprecatedTopology"]
+}
+
+object! {
+    struct WrittenHints {
+        "forZones" => zones: Vec<Named>,
+        "forNodes" => nodes: Vec<Named>,
+    }
+}
+
+object! {
+    struct Named {
+        "name" => name: Text,
+    }
 }
 
 object! {
@@ -113,8 +129,17 @@ impl Endpoint {
             serving: condition(|c| c.serving).unwrap_or(ready),
             terminating: condition(|c| c.terminating).unwrap_or(false),
             zone: self.zone,
+            node: self.node,
+            hints: self.hints.map(WrittenHints::read).unwrap_or_default(),
             target: self.target.and_then(|target| target.name),
         }
+    }
+}
+
+impl WrittenHints {
+    fn read(self) -> Hints {
+        let names = |list: Vec<Named>| list.into_iter().map(|named| named.name).collect();
+        Hints { zones: names(self.zones), nodes: names(self.nodes) }
     }
 }
 

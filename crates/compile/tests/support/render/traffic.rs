@@ -35,6 +35,13 @@ fn of_backend(backend: &Backend) -> Vec<String> {
             edits.rewrite.path.as_ref().map(|path| format!("rewrite {}", path_rewrite(path))),
         );
     }
+    if let Some(fallback) = &backend.fallback {
+        parts.extend(fallback.tiers.iter().map(|tier| {
+            let policy: Vec<String> = tier.policy.iter().flat_map(|p| of_policy(p)).collect();
+            format!("then to {}: {}", tier.port, policy.join(", "))
+        }));
+        parts.extend(fallback.response.iter().map(|response| format!("then {response:?}")));
+    }
     parts.extend(backend.policy.iter().flat_map(|policy| of_policy(policy)));
     parts.into_iter().map(|part| format!("to {}: {part}", target(backend))).collect()
 }
@@ -45,6 +52,7 @@ fn of_policy(policy: &BackendPolicy) -> Vec<String> {
     let mut say = |differs: bool, part: String| parts.extend(differs.then_some(part));
     say(policy.protocol != default.protocol, format!("{:?}", policy.protocol));
     say(policy.balance != default.balance, format!("{:?}", policy.balance));
+    say(policy.external.is_some(), format!("external {:?}", policy.external));
     say(policy.health != default.health, format!("{:?}", policy.health));
     say(policy.ejection != default.ejection, format!("{:?}", policy.ejection));
     say(policy.limits != default.limits, format!("{:?}", policy.limits));

@@ -1,0 +1,97 @@
+//! What stands in for a backend that has too few endpoints: other backends, then a declared answer. Which of them takes
+//! a request, `traffic` decides.
+
+use crate::access::Trace;
+use crate::additions::Additions;
+use crate::balance::Picked;
+use crate::client::Client;
+use crate::exchange::Scratch;
+use crate::forward::Run;
+use crate::refusal::Refusal;
+use crate::view::{Backend, Backends, EdgeView};
+use crate::worker::Worker;
+use model::fallback::StaticResponse;
+use std::iter::once;
+use traffic::{Choice, Standing, Takes, takes};
+
+/// A fallback made ready.
+pub(crate) struct Fallback {
+    /// Numbers of backends.
+    pub tiers: Box<[u32]>,
+    pub response: Option<Box<StaticResponse>>,
+}
+
+/// Where a request goes instead that was to go to this share of a rule; the same where nothing is amiss with that.
+pub(crate) fn instead<'v>(
+    (worker, view): (&Worker, &'v EdgeView),
+    backends: &'v Backends,
+    picked: Picked<'v>,
+) -> Picked<'v> {
+    let share = match picked {
+        Picked::Backend { share, .. } | Picked::NoEndpoint { share } => share,
+        Picked::InvalidBackend | Picked::NoWeight | Picked::Answer(_) => return picked,
+    };
+    let Some(fallback) = backends.fallback(share) else { return picked };
+    let own = backends.shares().get(share).and_then(|share| share.backend);
+    let tiers = own.iter().chain(&*fallback.tiers);
+    let standings = tiers.clone().map(|number| standing(worker, view, *number));
+    match takes(standings) {
+        // The backend itself.
+        Takes::Enough(0) | Takes::Panic(0) => picked,
+        Takes::Enough(at) | Takes::Panic(at) => {
+            let backend = tiers.clone().nth(at).and_then(|number| view.backend(*number));
+            backend.map_or(picked, |backend| Picked::Backend { backend, share })
+        }
+        Takes::Nobody => fallback.response.as_deref().map_or(picked, Picked::Answer),
+    }
+}
+
+/// A request that failed at its backend: at those that stand in for it. What is declared instead of the refusal comes
+/// with it.
+pub(crate) async fn go_on<'v, C: Client>(
+    mut run: Run<'v>,
+    client: &mut C,
+    (scratch, additions): (&mut Scratch, &mut Additions),
+    trace: &mut Trace,
+    mut refusal: Refusal,
+) -> Result<(), (Refusal, Option<&'v StaticResponse>)> {
+    while let Some(further) = run.at_next_backend() {
+        match further.forward(client, (&mut *scratch, &mut *additions), trace).await {
+            Ok(()) => return Ok(()),
+            Err(error) => refusal = error,
+        }
+        run = further;
+    }
+    let declared = run.declared(refusal);
+    Err((refusal, declared))
+}
+
+/// The backend that is asked after one that could not be reached.
+pub(crate) fn next<'v>(
+    (worker, view): (&Worker, &'v EdgeView),
+    (backends, share): (&Backends, usize),
+    failed: Backend<'_>,
+) -> Option<Backend<'v>> {
+    let fallback = backends.fallback(share)?;
+    let own = backends.shares().get(share)?.backend?;
+    let mut behind = once(own)
+        .chain(fallback.tiers.iter().copied())
+        .skip_while(|number| *number != failed.number())
+        .skip(1);
+    let number = behind.find(|number| standing(worker, view, *number).used > 0)?;
+    view.backend(number)
+}
+
+fn standing(worker: &Worker, view: &EdgeView, number: u32) -> Standing {
+    let Some(backend) = view.backend(number) else { return Standing::default() };
+    let choice = Choice {
+        group: number,
+        now_ms: worker.deadlines.now_ms(),
+        changes: view.live().changes(),
+        levels: backend.levels(),
+        key: None,
+        tried: &[],
+    };
+    let mut balancer = worker.balancer.borrow_mut();
+    balancer.standing(backend.members, &backend.policy.balance, &choice)
+}

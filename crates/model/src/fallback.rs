@@ -1,0 +1,28 @@
+//! What stands in for a backend that has too few endpoints. Pure data of the plan; `traffic` decides when, `edge`
+//! carries it out.
+
+use crate::id::ServicePort;
+use crate::traffic::BackendPolicy;
+use crate::{Node, Text};
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Fallback {
+    /// In the order in which they are asked, after the backend itself.
+    pub tiers: Vec<Tier>,
+    /// The answer where no endpoint of any of them is in.
+    pub response: Option<StaticResponse>,
+}
+
+/// A Service port as it is used in place of another.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Tier {
+    pub port: ServicePort,
+    pub policy: Option<Node<BackendPolicy>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct StaticResponse {
+    pub status: u16,
+    pub content_type: Text,
+    pub body: Text,
+}
