@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod bombs;
+mod churn;
 mod client;
 mod downgrade;
 mod frames;

@@ -1,5 +1,5 @@
-//! Changes under load: routes and certificates are rewritten while requests and a long download run. No request fails,
-//! the download is whole, each change comes live.
+//! Changes under load: routes and certificates are rewritten, and then the binary is upgraded again and again, while
+//! requests and long downloads run. No request fails, downloads are whole, each change comes live.
 
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpStream};
@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use model::limits::DRAIN_TIMEOUT_MS;
 use testkit::message::{self, Kind as Part, Message};
 
 use crate::client::{Read1, read_until};
@@ -19,6 +20,14 @@ use crate::subject::{
     ABUSED, Backend, GOOD, Kind, Site, Subject, write_backend, write_certificate,
 };
 
+const UPGRADES: usize = 10;
+const SHORT_UPGRADES: usize = 2;
+/// Requests run between two upgrades.
+const UPGRADE_PAUSE: Duration = Duration::from_millis(300);
+/// Less than a process has to drain: a download that goes on for longer is cut off.
+const DOWNLOAD_THROUGH_UPGRADES: Duration = Duration::from_secs(5);
+/// What a replaced process has to drain, and a little.
+const REPLACED: Duration = Duration::from_millis(DRAIN_TIMEOUT_MS + 10_000);
 const CHANGES: usize = 100;
 const SHORT_CHANGES: usize = 20;
 /// A change that takes longer is not live.
@@ -57,7 +66,8 @@ pub fn run(context: &Context, report: &mut Report) -> Result<()> {
     context.each_subject(report, &[Kind::Cutwater], site, |context, subject, report| {
         done.store(false, Ordering::SeqCst);
         context.with_good_traffic(subject, &close_idle, report, |report| {
-            change(context, subject, abused.address, &done, report)
+            change(context, subject, abused.address, &done, report)?;
+            upgrade(context, subject, &done, report)
         })
     })
 }
@@ -88,7 +98,7 @@ fn change(
     let (changed, downloaded) = thread::scope(|scope| {
         let downloading = scope.spawn(|| whole_download(address));
         for _ in 0..CLIENTS {
-            scope.spawn(|| requests(address, done, &faults, &count));
+            scope.spawn(|| requests(address, Keeps::Stays, done, &faults, &count));
         }
         let changed = make_changes(context, subject, origin);
         done.store(true, Ordering::SeqCst);
@@ -111,8 +121,68 @@ fn change(
         Err(error) => format!("{error:#}"),
     };
     report.row(name, "download through all changes", figure, "whole", downloaded.is_ok());
-    report.skip("upgrades of the binary", "this program changes manifests only");
     Ok(())
+}
+
+/// One binary after another takes over, while requests and a download run.
+fn upgrade(
+    context: &Context,
+    subject: &Subject,
+    done: &AtomicBool,
+    report: &mut Report,
+) -> Result<()> {
+    let (faults, count) = (Mutex::new(Vec::new()), Mutex::new(0_usize));
+    let address = subject.ports.http;
+    let upgrades = context.pick(SHORT_UPGRADES, UPGRADES);
+    let ended = AtomicBool::new(false);
+    done.store(false, Ordering::SeqCst);
+    let (upgraded, downloaded) = thread::scope(|scope| {
+        let downloading = scope.spawn(|| whole_download(address));
+        for _ in 0..CLIENTS {
+            scope.spawn(|| requests(address, Keeps::MayEnd, &ended, &faults, &count));
+        }
+        let upgraded = upgrades_of(subject, upgrades, done);
+        ended.store(true, Ordering::SeqCst);
+        done.store(true, Ordering::SeqCst);
+        (upgraded, downloading.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a panic"))))
+    });
+    let name = subject.name();
+    let times = upgraded?;
+    let slowest = times.iter().max().copied().unwrap_or_default();
+    let figure = format!("{} of {upgrades}, slowest {} ms", times.len(), slowest.as_millis());
+    report.row(name, "upgrades of the binary", figure, "all", times.len() == upgrades);
+    let (faults, count) = (lock(&faults), lock(&count));
+    let mut figure = format!("{} of {count}", faults.len());
+    if let Some(fault) = faults.first() {
+        figure += &format!(" (first: {fault})");
+    }
+    let held = faults.is_empty() && *count > 0;
+    report.row(name, "failed requests through upgrades", figure, "none", held);
+    let figure = match &downloaded {
+        Ok(bytes) => format!("{:.1} MiB, whole", *bytes as f64 / (1 << 20) as f64),
+        Err(error) => format!("{error:#}"),
+    };
+    report.row(name, "download through an upgrade", figure, "whole", downloaded.is_ok());
+    let replaced = subject.await_replaced(REPLACED);
+    let figure = replaced.as_ref().map_or_else(|error| format!("{error:#}"), |()| "yes".to_owned());
+    report.row(name, "every old process ended in peace", figure, "yes", replaced.is_ok());
+    Ok(())
+}
+
+/// The time of each. The download ends within the time that a process has to drain.
+fn upgrades_of(subject: &Subject, upgrades: usize, done: &AtomicBool) -> Result<Vec<Duration>> {
+    let first = Instant::now();
+    let mut times = Vec::new();
+    for _ in 0..upgrades {
+        thread::sleep(UPGRADE_PAUSE);
+        let began = Instant::now();
+        subject.upgrade()?;
+        times.push(began.elapsed());
+        if first.elapsed() > DOWNLOAD_THROUGH_UPGRADES {
+            done.store(true, Ordering::SeqCst);
+        }
+    }
+    Ok(times)
 }
 
 /// The time of each change that came live, and how many were made.
@@ -151,6 +221,7 @@ fn make_changes(
 /// Requests one after the other until all is done, on connections that are kept.
 fn requests(
     address: SocketAddr,
+    keeps: Keeps,
     done: &AtomicBool,
     faults: &Mutex<Vec<String>>,
     count: &Mutex<usize>,
@@ -160,7 +231,7 @@ fn requests(
     while !done.load(Ordering::SeqCst) {
         number += 1;
         let host = if number % 2 == 0 { ABUSED } else { GOOD };
-        let outcome = one(&mut client, address, host, number);
+        let outcome = one(&mut client, address, keeps, host, number);
         *lock(count) += 1;
         if let Err(error) = outcome {
             lock(faults).push(format!("{error:#}"));
@@ -170,18 +241,34 @@ fn requests(
     }
 }
 
-fn one(client: &mut Option<Client>, address: SocketAddr, host: &str, number: usize) -> Result<()> {
-    let client = match client {
+/// What a client expects of its connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Keeps {
+    /// No answer ends it.
+    Stays,
+    /// An answer may say that it is the last one; then there is another connection.
+    MayEnd,
+}
+
+fn one(
+    kept: &mut Option<Client>,
+    address: SocketAddr,
+    keeps: Keeps,
+    host: &str,
+    number: usize,
+) -> Result<()> {
+    let client = match kept {
         Some(client) => client,
-        None => client.insert(Client::connect(address)?),
+        None => kept.insert(Client::connect(address)?),
     };
     let answer = client.get(host, &format!("/{number}"))?;
     let is_right = answer.status() == Some(200) && answer.body == number.to_string().as_bytes();
     ensure!(is_right, "{} to {host}", answer.start_line);
-    ensure!(
-        !answer.values("connection").any(|value| value.eq_ignore_ascii_case("close")),
-        "the connection is closed by a change"
-    );
+    let is_last = answer.values("connection").any(|value| value.eq_ignore_ascii_case("close"));
+    ensure!(!is_last || keeps == Keeps::MayEnd, "the connection is closed by a change");
+    if is_last {
+        *kept = None;
+    }
     Ok(())
 }
 

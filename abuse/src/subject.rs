@@ -9,6 +9,7 @@ use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,8 @@ use anyhow::{Context, Result, anyhow, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use testkit::{Instance, free_port};
+
+use crate::origin::lock;
 
 pub use cutwater::{write_backend, write_certificate};
 
@@ -110,8 +113,12 @@ pub struct Subject {
 }
 
 enum Process {
-    Cutwater(Box<Instance>),
-    Peer { child: Child, log: PathBuf },
+    /// An upgrade puts another process in its place.
+    Cutwater(Mutex<Box<Instance>>),
+    Peer {
+        child: Child,
+        log: PathBuf,
+    },
 }
 
 /// What a server holds, with all its processes.
@@ -126,7 +133,7 @@ impl Subject {
         let folder = tempfile::tempdir()?;
         if kind == Kind::Cutwater {
             let (instance, ports) = cutwater::start(folder.path(), site)?;
-            let process = Process::Cutwater(Box::new(instance));
+            let process = Process::Cutwater(Mutex::new(Box::new(instance)));
             return Ok(Subject { kind, ports, folder, process });
         }
         let ports = Ports { http: free()?, h2c: free()?, https: free()? };
@@ -153,8 +160,26 @@ impl Subject {
 
     pub fn process_id(&self) -> u32 {
         match &self.process {
-            Process::Cutwater(instance) => instance.process_id(),
+            Process::Cutwater(instance) => lock(instance).process_id(),
             Process::Peer { child, .. } => child.id(),
+        }
+    }
+
+    /// Has a new process of the binary take over.
+    pub fn upgrade(&self) -> Result<()> {
+        match &self.process {
+            Process::Cutwater(instance) => lock(instance).upgrade().map_err(|error| anyhow!(error)),
+            Process::Peer { .. } => bail!("{} is not upgraded here", self.name()),
+        }
+    }
+
+    /// Waits until every process that was replaced has ended, in peace.
+    pub fn await_replaced(&self, limit: Duration) -> Result<()> {
+        match &self.process {
+            Process::Cutwater(instance) => {
+                lock(instance).await_replaced(limit).map_err(|error| anyhow!(error))
+            }
+            Process::Peer { .. } => Ok(()),
         }
     }
 
@@ -193,7 +218,7 @@ impl Subject {
 
     pub fn printed(&self) -> String {
         match &self.process {
-            Process::Cutwater(instance) => instance.printed(),
+            Process::Cutwater(instance) => lock(instance).printed(),
             Process::Peer { log, .. } => read_lossy(log),
         }
     }

@@ -33,7 +33,7 @@ pub const VARIANTS: &[Variant] = &[
     Variant { case: "access-log", beside: "log off", goal: 1.05, form: Form::AccessLog },
 ];
 
-/// Of the large folder's ten thousand hosts each tenth is asked in turn.
+/// Of the ten thousand hosts a thousand are asked in turn.
 const HOSTS_STEP: usize = 10;
 
 pub fn rows(
@@ -98,7 +98,7 @@ fn start(bench: &Bench, cutwater: &Cutwater, form: Form) -> Result<Instance> {
     let manifests = site.folder.join(if form == Form::ManyRoutes { "many" } else { "few" });
     match form {
         Form::ManyRoutes => {
-            folder::write_large(&manifests, &site)?;
+            folder::write_many_routes(&manifests, &site)?;
             cutwater.up(&manifests, &site)
         }
         Form::AccessLog => {

@@ -33,6 +33,20 @@ pub fn write_large(folder: &Path, site: &Site) -> io::Result<()> {
     (0..APPLICATIONS).try_for_each(|number| write_application(folder, site, number, 0))
 }
 
+/// As many routes as in the large folder, all of them to the one service of the bench's host: what differs from the
+/// bench's folder is their number alone.
+pub fn write_many_routes(folder: &Path, site: &Site) -> io::Result<()> {
+    write_bench(folder, site)?;
+    for number in 0..APPLICATIONS {
+        let routes = (0..ROUTES_PER_APPLICATION).map(|index| {
+            let name = format!("many-{number:04}-{index}");
+            route(&name, &application_host(number, index), "bench", 0)
+        });
+        fs::write(folder.join(format!("many-{number:04}.yaml")), routes.collect::<String>())?;
+    }
+    Ok(())
+}
+
 /// One application of the large folder; `edition` marks its first route.
 pub fn write_application(
     folder: &Path,

@@ -239,7 +239,7 @@ fn load(site: &Site, scheme: &str) -> Outcome {
     let mut command = Command::new("h2load");
     command.args(["-n", "2000", "-c", "10", "-m", "20"]);
     command.arg(format!("--connect-to=127.0.0.1:{}", site.port(scheme)));
-    command.args([site.url(scheme, "/data.json"), site.url(scheme, "/large")]);
+    command.args([site.url(scheme, "/data.json"), site.url(scheme, "/chunked")]);
     let expected = "2000 succeeded, 0 failed, 0 errored, 0 timeout";
     match output("h2load", &mut command) {
         Ok(output) => judge(&output, |text| {
@@ -319,8 +319,8 @@ const ABOUT_THE_LOCAL_CA: &[&str] = &["cert_chain_of_trust", "cert_revocation", 
 fn testssl(site: &Site) -> Outcome {
     let report = site.scratch.path().join("testssl.json");
     let mut command = Command::new("timeout");
-    command.args(["--kill-after=5", "170", "testssl", "--quiet", "--warnings", "off"]);
-    command.args(["--color", "0", "--ip", "127.0.0.1", "--nodns", "none", "--sneaky"]);
+    command.args(["--kill-after=5", "240", "testssl", "--quiet", "--warnings", "off"]);
+    command.args(["--color", "0", "--ip", "127.0.0.1", "--nodns", "none", "--sneaky", "--fast"]);
     command.args(["--protocols", "--std", "--fs", "--server-defaults", "--headers"]);
     command.args(["--vulnerable", "--jsonfile"]).arg(&report);
     command.arg(format!("{HOST}:{}", site.port("https")));
