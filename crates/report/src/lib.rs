@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod diagnostics;
+mod front;
 pub mod plan;
 pub mod serving;
 mod traffic;

@@ -1,6 +1,6 @@
 //! The compiled plan as JSON (`cutwater snapshot`, `/snapshot`). There is no key in a snapshot, so none can leak here.
 
-use crate::traffic;
+use crate::{front, traffic};
 use model::certificates::{Certificate, Source};
 use model::dns::{RecordData, RecordSet, Zone};
 use model::edge::{
@@ -83,7 +83,7 @@ fn id(object: &ObjectId) -> String {
 }
 
 fn listener(listener: &Listener) -> Value {
-    json!({
+    let mut value = json!({
         "object": id(&listener.id.object),
         "section": &*listener.id.section,
         "port": listener.port,
@@ -94,7 +94,12 @@ fn listener(listener: &Listener) -> Value {
             "host": attachment.host.to_string(),
             "route": id(&attachment.route.id),
         })).collect::<Vec<_>>(),
-    })
+    });
+    let asked = front::of_listener(listener);
+    if !asked.is_null() {
+        value["clients"] = asked;
+    }
+    value
 }
 
 fn protocol(protocol: Protocol) -> &'static str {
@@ -153,6 +158,7 @@ fn rule(rule: &Rule) -> Value {
             "sessionPersistence",
             rule.persistence.as_deref().map_or(Value::Null, traffic::persistence),
         ),
+        ("sources", front::sources_of_rule(rule.policy.as_deref())),
         ("mirrors", rule.mirrors.iter().map(mirror).collect()),
         ("action", action(&rule.action)),
     ])
