@@ -49,6 +49,7 @@ mod refusal;
 mod reply;
 mod request_head;
 mod sticky;
+mod timers;
 mod tls;
 mod tls_client;
 mod transport;
@@ -74,6 +75,7 @@ use std::net::TcpListener;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use timers::Timers;
 use tokio::sync::watch;
 use worker::{Phase, Seed};
 
@@ -114,6 +116,7 @@ impl Edge {
         let mut edge =
             Edge { config, ports, phase: watch::Sender::new(Phase::Bind), threads: Vec::new() };
         let (ready, started) = mpsc::channel();
+        let timers = Timers::start().map_err(StartError::Thread)?;
         for index in 0..edge.config.workers {
             let seed = Seed {
                 index,
@@ -123,6 +126,7 @@ impl Edge {
                 metrics: Arc::clone(&registry.metrics),
                 recorder: recorder(index),
                 phase: edge.phase.subscribe(),
+                timers: timers.clone(),
                 ready: ready.clone(),
             };
             edge.threads.push(spawn(seed).map_err(StartError::Thread)?);
