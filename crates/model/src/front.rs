@@ -131,7 +131,8 @@ mod tests {
     use crate::network::Network;
 
     fn lists(texts: &[&str]) -> Vec<AddressList> {
-        let networks = texts.iter().map(|text| Network::parse(text).expect("a network")).collect();
+        let networks = texts.iter().map(|text| Network::parse(text).expect("a network"));
+        let networks = Arc::new(networks.collect());
         vec![AddressList { origin: ListOrigin::Field("spec".into()), networks }]
     }
 
