@@ -252,6 +252,16 @@ fn a_proxy_header_tells_who_connected() {
 }
 
 #[test]
+fn http2_with_prior_knowledge_follows_a_proxy_header() {
+    let (_running, port) = entry(accepting("127.0.0.1", false), |_| {});
+    let mut client = Peer::connect(port);
+    client.send("PROXY TCP4 192.0.2.7 198.51.100.1 40000 443\r\nPRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+    client.send([0, 0, 0, 4, 0, 0, 0, 0, 0]);
+    // The first frame is SETTINGS (RFC 9113 section 3.4).
+    assert_eq!(client.count(9).get(3), Some(&4));
+}
+
+#[test]
 fn connections_without_the_header_that_they_need_are_closed_and_counted() {
     let (running, port) = entry(accepting("127.0.0.1", false), |_| {});
     for (bytes, reason) in [

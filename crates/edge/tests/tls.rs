@@ -7,6 +7,8 @@ use common::*;
 use edge::{KeyError, KeyTable};
 use model::certificates::{Certificate, CertificatePlan, Leaf, Source};
 use model::edge::*;
+use model::front::{AcceptProxy, ListenerPolicy};
+use model::network::Network;
 use model::traffic::{Carrier, Persistence};
 use model::{Digest, Kind, Node, ObjectId};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
@@ -37,10 +39,16 @@ struct Fixture {
     _running: Running,
     port: u16,
     roots: Arc<RootCertStore>,
+    /// Sent before the handshake.
+    ahead: &'static str,
 }
 
 /// Listeners on one port: `a.test`, `*.w.test` and, without a certificate, `bare.test`; with `any`, one for the rest.
 fn fixture(with_any: bool) -> Fixture {
+    fixture_with(with_any, None)
+}
+
+fn fixture_with(with_any: bool, policy: Option<ListenerPolicy>) -> Fixture {
     let origin = Origin::start(echo_heads);
     let port = free_port();
     let issued = [
@@ -58,6 +66,7 @@ fn fixture(with_any: bool) -> Fixture {
             idle_timeout: None,
         }));
         let mut made = listener(port, Protocol::Https, host, vec![rule]);
+        made.policy = policy.clone().map(Box::new);
         made.certificates = names.iter().map(|n| ObjectId::new(Kind::SECRET, "test", *n)).collect();
         made
     };
@@ -84,7 +93,7 @@ fn fixture(with_any: bool) -> Fixture {
             .add(rustls_pki_types::CertificateDer::from_pem_slice(issued.chain.as_bytes()).unwrap())
             .unwrap();
     }
-    Fixture { _running: running, port, roots: Arc::new(roots) }
+    Fixture { _running: running, port, roots: Arc::new(roots), ahead: "" }
 }
 
 fn certificate(issued: &Issued) -> Certificate {
@@ -111,7 +120,8 @@ impl Fixture {
         config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
         let session =
             ClientConnection::new(Arc::new(config), name.to_owned().try_into().unwrap()).unwrap();
-        let io = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        let mut io = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        io.write_all(self.ahead.as_bytes()).unwrap();
         io.set_read_timeout(Some(PATIENCE)).unwrap();
         StreamOwned::new(session, io)
     }
@@ -154,6 +164,20 @@ fn the_certificate_follows_the_name_and_421_a_host_of_another_listener() {
             );
         }
     }
+}
+
+#[test]
+fn a_proxy_header_comes_ahead_of_the_handshake() {
+    let from = [Network::parse("127.0.0.1").unwrap()].into_iter().collect();
+    let proxy_protocol = Some(AcceptProxy { from, is_optional: false });
+    let policy = ListenerPolicy { proxy_protocol, ..ListenerPolicy::default() };
+    let mut fixture = fixture_with(true, Some(policy));
+    assert!(fixture.get("a.test", "a.test").is_err(), "it begins without one");
+    fixture.ahead = "PROXY TCP4 192.0.2.7 198.51.100.1 40000 443\r\n";
+    let answer = fixture.get("a.test", "a.test").unwrap();
+    let seen = answer.split("\r\n\r\n").nth(1).unwrap();
+    assert_eq!(header(seen, "x-real-ip"), Some("192.0.2.7"), "{answer}");
+    assert_eq!(header(seen, "x-forwarded-proto"), Some("https"));
 }
 
 #[test]

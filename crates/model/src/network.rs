@@ -200,7 +200,12 @@ impl Networks {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.v4.is_empty() && self.v6.is_empty()
+        self.len() == 0
+    }
+
+    /// Ranges, as few as there can be.
+    pub fn len(&self) -> usize {
+        self.v4.len() + self.v6.len()
     }
 }
 

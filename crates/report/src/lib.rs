@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod diagnostics;
+mod entry;
 mod front;
 pub mod plan;
 pub mod serving;

@@ -99,7 +99,9 @@ fn listener(listener: &Listener) -> Value {
         ("policy", listener.policy.as_deref().map_or(Value::Null, front::listener)),
         ("unmatched", listener.unmatched.as_deref().map_or(Value::Null, front::rule)),
     ];
-    for (key, value) in policies.into_iter().filter(|(_, value)| !value.is_null()) {
+    let asked = entry::of_listener(listener);
+    let policies = policies.into_iter().chain([("clients", asked)]);
+    for (key, value) in policies.filter(|(_, value)| !value.is_null()) {
         shown[key] = value;
     }
     shown
@@ -162,6 +164,7 @@ fn rule(rule: &Rule) -> Value {
             "sessionPersistence",
             rule.persistence.as_deref().map_or(Value::Null, traffic::persistence),
         ),
+        ("sources", entry::sources_of_rule(rule.policy.as_deref())),
         ("mirrors", rule.mirrors.iter().map(mirror).collect()),
         ("action", action(&rule.action)),
     ])

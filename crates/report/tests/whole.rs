@@ -180,6 +180,22 @@ spec:
   loadBalancing: {algorithm: ConsistentHash, hash: {cookie: basket}}
   healthCheck: {path: /healthz}
   circuitBreaker: {requests: 10}
+---
+apiVersion: cutwater.dev/v1alpha1
+kind: EdgePolicy
+metadata: {name: clients, namespace: shop}
+spec:
+  targetRefs: [{kind: Gateway, name: main}]
+  clientAddress: {trustedProxies: [10.0.0.0/9, 10.128.0.0/9], header: Forwarded}
+  acceptProxyProtocol: {from: [10.0.0.1, "2001:db8::1"], mode: Optional}
+  peers: {allow: [10.0.0.0/8]}
+---
+apiVersion: cutwater.dev/v1alpha1
+kind: EdgePolicy
+metadata: {name: route, namespace: shop}
+spec:
+  targetRefs: [{kind: HTTPRoute, name: web}]
+  sources: {deny: [192.0.2.1]}
 "#;
 
 #[test]
@@ -188,6 +204,10 @@ fn the_plan_shows_what_policies_say() {
     let plan = report::plan::to_json(&compiled.snapshot, &compiled.statuses);
     let rule = &plan["edge"]["routes"][0]["rules"][0];
     for (pointer, expected) in [
+        (
+            "/sources",
+            r#"[{"deny":[{"from":"spec.sources.deny","ranges":1}],"policy":"EdgePolicy shop/route"}]"#,
+        ),
         ("/retry", r#"{"attempts":2,"codes":[503]}"#),
         ("/sessionPersistence", r#"{"carrier":"session cookie","name":"basket"}"#),
         ("/cors/allowOrigins", r#"["https://*.test"]"#),
@@ -203,6 +223,18 @@ fn the_plan_shows_what_policies_say() {
         assert_eq!(shown.as_deref(), Some(expected), "{pointer} of {rule}");
     }
     assert_eq!(rule.pointer("/action/forward/0/policy/outlierEjection"), None);
+    let clients = &plan["edge"]["listeners"][0]["clients"];
+    for (pointer, expected) in [
+        ("/clientAddress", r#"{"header":"forwarded","trustedRanges":1}"#),
+        ("/acceptProxyProtocol", r#"{"fromRanges":2,"mode":"Optional"}"#),
+        (
+            "/peers",
+            r#"[{"allow":[{"from":"spec.peers.allow","ranges":1}],"policy":"EdgePolicy shop/clients"}]"#,
+        ),
+    ] {
+        let shown = clients.pointer(pointer).map(ToString::to_string);
+        assert_eq!(shown.as_deref(), Some(expected), "{pointer} of {clients}");
+    }
 }
 
 const TWO_INGRESSES: &str = "
