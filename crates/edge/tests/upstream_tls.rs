@@ -218,6 +218,11 @@ impl Fixture {
     }
 }
 
+const WEB: &str = "spiffe://s.test/web";
+const NAME: Option<&str> = Some("upstream-tls-name");
+const EXPIRED: Option<&str> = Some("upstream-tls-expired");
+const AUTHORITY: Option<&str> = Some("upstream-tls-authority");
+
 #[test]
 fn whom_the_edge_believes() {
     let (ours, others) = (Authority::new(), Authority::new());
@@ -233,45 +238,15 @@ fn whom_the_edge_believes() {
         ("a.test", 2999, policy("a.test", ours.trust()), None),
         ("*.w.test", 2999, policy("x.w.test", ours.trust()), None),
         ("b.test", 2999, named(&["c.test", "b.test"], policy("a.test", ours.trust())), None),
-        (
-            "a.test",
-            2999,
-            named(&["b.test"], policy("a.test", ours.trust())),
-            Some("upstream-tls-name"),
-        ),
-        (
-            "spiffe://s.test/w",
-            2999,
-            named(&["spiffe://s.test/w"], policy("a.test", ours.trust())),
-            None,
-        ),
-        (
-            "b.test",
-            2999,
-            named(&["spiffe://s.test/w", "b.test"], policy("a.test", ours.trust())),
-            None,
-        ),
-        (
-            "spiffe://s.test/x",
-            2999,
-            named(&["spiffe://s.test/w"], policy("a.test", ours.trust())),
-            Some("upstream-tls-name"),
-        ),
-        (
-            "spiffe://s.test/w",
-            2001,
-            named(&["spiffe://s.test/w"], policy("a.test", ours.trust())),
-            Some("upstream-tls-expired"),
-        ),
-        (
-            "spiffe://s.test/w",
-            2999,
-            named(&["spiffe://s.test/w"], policy("a.test", others.trust())),
-            Some("upstream-tls-authority"),
-        ),
-        ("b.test", 2999, policy("a.test", ours.trust()), Some("upstream-tls-name")),
-        ("a.test", 2001, policy("a.test", ours.trust()), Some("upstream-tls-expired")),
-        ("a.test", 2999, policy("a.test", others.trust()), Some("upstream-tls-authority")),
+        ("a.test", 2999, named(&["b.test"], policy("a.test", ours.trust())), NAME),
+        (WEB, 2999, named(&[WEB], policy("a.test", ours.trust())), None),
+        ("b.test", 2999, named(&[WEB, "b.test"], policy("a.test", ours.trust())), None),
+        (WEB, 2999, named(&["spiffe://s.test/x"], policy("a.test", ours.trust())), NAME),
+        (WEB, 2001, named(&[WEB], policy("a.test", ours.trust())), EXPIRED),
+        (WEB, 2999, named(&[WEB], policy("a.test", others.trust())), AUTHORITY),
+        ("b.test", 2999, policy("a.test", ours.trust()), NAME),
+        ("a.test", 2001, policy("a.test", ours.trust()), EXPIRED),
+        ("a.test", 2999, policy("a.test", others.trust()), AUTHORITY),
         ("a.test", 2999, policy("a.test", Trust::Authorities(vec![])), Some("upstream-tls")),
         ("a.test", 2999, policy("not a name", ours.trust()), Some("upstream-tls")),
     ] {

@@ -1,6 +1,6 @@
 //! The compiled plan as JSON (`cutwater snapshot`, `/snapshot`). There is no key in a snapshot, so none can leak here.
 
-use crate::{front, traffic};
+use crate::{entry, front, traffic};
 use model::certificates::{Certificate, Source};
 use model::dns::{RecordData, RecordSet, Zone};
 use model::edge::{
