@@ -3,6 +3,7 @@
 use crate::codes;
 use crate::contracts::Owners;
 use crate::report::Report;
+use model::answers::Answers;
 use model::edge::{Rule, Target};
 use model::id::ServicePort;
 use model::{Code, Diagnostic, Facts, Origins, Snapshot};
@@ -40,10 +41,15 @@ pub fn advise(snapshot: &Snapshot, facts: &Facts, origins: &Origins) -> Vec<Diag
 }
 
 fn targets(snapshot: &Snapshot) -> BTreeSet<&ServicePort> {
-    let attachments = snapshot.edge.listeners.iter().flat_map(|listener| &listener.attachments);
+    let listeners = || snapshot.edge.listeners.iter();
+    let attachments = listeners().flat_map(|listener| &listener.attachments);
     let rules = attachments.flat_map(|attachment| &attachment.route.rules);
-    let backends = rules.flat_map(Rule::backends);
-    backends
+    let unmatched = listeners().filter_map(|listener| listener.unmatched.as_ref());
+    let policies = rules.clone().filter_map(|rule| rule.policy.as_ref()).chain(unmatched);
+    let pages = policies.filter_map(|policy| policy.answers.as_deref()).flat_map(Answers::backends);
+    rules
+        .flat_map(Rule::backends)
+        .chain(pages)
         .filter_map(|backend| match &backend.target {
             Target::Service(port) => Some(port),
             Target::Invalid { .. } => None,

@@ -8,6 +8,9 @@ use model::Link;
 use model::edge::{Action, Backend};
 
 pub fn judge_policy(subject: &Subject<'_>) -> Finding {
+    if let Some(finding) = closed(subject) {
+        return finding;
+    }
     match &subject.taken {
         Taken::Rule { matched, .. } => Finding::new(
             Link::Policy,
@@ -17,6 +20,29 @@ pub fn judge_policy(subject: &Subject<'_>) -> Finding {
         .about(subject, &matched.route().id, ""),
         _ => Finding::new(Link::Policy, State::Skipped, "no rule takes the request"),
     }
+}
+
+/// Maintenance of the rule that takes the request.
+fn closed(subject: &Subject<'_>) -> Option<Finding> {
+    let Taken::Rule { matched, .. } = &subject.taken else { return None };
+    let answers = matched.rule.policy.as_ref()?.answers.as_ref()?;
+    let maintenance = answers.maintenance.as_ref()?;
+    let allowed: Vec<String> = maintenance.allow.iter().map(ToString::to_string).collect();
+    let whom = match allowed.is_empty() {
+        true => "every request is".to_owned(),
+        false => format!("requests are, but for clients of {},", allowed.join(", ")),
+    };
+    let finding = Finding::new(
+        Link::Policy,
+        State::Broken,
+        format!("maintenance is switched on: {whom} answered 503"),
+    );
+    let field = "spec.maintenance";
+    Some(finding.help("set `maintenance.enabled` to false").about(
+        subject,
+        &maintenance.policy,
+        field,
+    ))
 }
 
 pub fn judge(subject: &Subject<'_>, evidence: &Evidence) -> Finding {

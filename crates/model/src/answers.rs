@@ -27,6 +27,16 @@ pub struct ErrorPage {
     pub content: PageContent,
 }
 
+impl Answers {
+    /// Those that give pages.
+    pub fn backends(&self) -> impl Iterator<Item = &Backend> {
+        self.pages.iter().filter_map(|page| match &page.content {
+            PageContent::Service(service) => Some(&service.backend),
+            PageContent::Body(_) => None,
+        })
+    }
+}
+
 impl ErrorPage {
     pub fn is_for(&self, status: u16) -> bool {
         self.statuses.iter().any(|range| range.contains(&status))

@@ -1,5 +1,6 @@
 //! The compiled plan as JSON (`cutwater snapshot`, `/snapshot`). There is no key in a snapshot, so none can leak here.
 
+use crate::answers;
 use crate::traffic;
 use model::certificates::{Certificate, Source};
 use model::dns::{RecordData, RecordSet, Zone};
@@ -83,7 +84,7 @@ fn id(object: &ObjectId) -> String {
 }
 
 fn listener(listener: &Listener) -> Value {
-    json!({
+    let mut shown = json!({
         "object": id(&listener.id.object),
         "section": &*listener.id.section,
         "port": listener.port,
@@ -94,7 +95,16 @@ fn listener(listener: &Listener) -> Value {
             "host": attachment.host.to_string(),
             "route": id(&attachment.route.id),
         })).collect::<Vec<_>>(),
-    })
+    });
+    for (key, said) in [
+        ("limits", answers::of_listener(listener.policy.as_deref())),
+        ("unmatched", answers::of_rule(listener.unmatched.as_ref())),
+    ] {
+        if said.as_object().is_some_and(|said| !said.is_empty()) {
+            shown[key] = said;
+        }
+    }
+    shown
 }
 
 fn protocol(protocol: Protocol) -> &'static str {
@@ -154,6 +164,7 @@ fn rule(rule: &Rule) -> Value {
             rule.persistence.as_deref().map_or(Value::Null, traffic::persistence),
         ),
         ("mirrors", rule.mirrors.iter().map(mirror).collect()),
+        ("answers", answers::of_rule(rule.policy.as_ref())),
         ("action", action(&rule.action)),
     ])
 }
@@ -224,7 +235,7 @@ fn action(action: &Action) -> Value {
     }
 }
 
-fn backend(backend: &Backend) -> Value {
+pub(crate) fn backend(backend: &Backend) -> Value {
     let (service, why, message) = match &backend.target {
         Target::Service(port) => (json!(port.to_string()), Value::Null, Value::Null),
         Target::Invalid { why, message } => (Value::Null, json!(&**why), json!(&**message)),
