@@ -3,6 +3,7 @@
 use crate::codes;
 use crate::contracts::Owners;
 use crate::report::Report;
+use model::answers::Answers;
 use model::edge::{Backend, Rule, Target};
 use model::id::ServicePort;
 use model::traffic::BackendPolicy;
@@ -41,10 +42,14 @@ pub fn advise(snapshot: &Snapshot, facts: &Facts, origins: &Origins) -> Vec<Diag
 }
 
 fn targets(snapshot: &Snapshot) -> BTreeSet<&ServicePort> {
-    let attachments = snapshot.edge.listeners.iter().flat_map(|listener| &listener.attachments);
+    let listeners = || snapshot.edge.listeners.iter();
+    let attachments = listeners().flat_map(|listener| &listener.attachments);
     let rules = attachments.flat_map(|attachment| &attachment.route.rules);
-    let backends = rules.flat_map(Rule::backends);
-    let each = backends.flat_map(backend_ports);
+    let unmatched = listeners().filter_map(|listener| listener.unmatched.as_ref());
+    let policies = rules.clone().filter_map(|rule| rule.policy.as_ref()).chain(unmatched);
+    let pages = policies.filter_map(|policy| policy.answers.as_deref()).flat_map(Answers::services);
+    let pages = pages.map(|page| &page.backend);
+    let each = rules.flat_map(Rule::backends).chain(pages).flat_map(backend_ports);
     // The endpoints of an ExternalName are found out by whoever serves.
     each.filter(|(_, policy)| policy.is_none_or(|policy| policy.external.is_none()))
         .map(|(port, _)| port)

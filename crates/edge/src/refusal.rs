@@ -49,9 +49,9 @@ causes! {
     Maintenance 503 "maintenance" "This site is closed for maintenance.",
     Replaced 502 "replaced" "The backend answered with an error.",
     RequestTimeout 408 "request-timeout" "The request did not arrive in time.",
-    RequestRate 408 "request-rate" "The body of the request came more slowly than is allowed.",
-    ResponseRate 408 "response-rate" "The response was taken more slowly than is allowed.",
-    BodyTooLarge 413 "body-too-large" "The body of the request is larger than the limit.",
+    RequestRate 408 "request-rate" "The body of the request came more slowly than is allowed (requestRate).",
+    ResponseRate 408 "response-rate" "The response was taken more slowly than is allowed (responseRate).",
+    BodyTooLarge 413 "body-too-large" "The body of the request is larger than the limit (bodyBytes).",
     ConnectMethod 501 "connect-method" "This server is no forward proxy: CONNECT is not served.",
 }
 

@@ -16,6 +16,9 @@ pub fn judge(subject: &Subject<'_>) -> Finding {
     if let Some(finding) = subject.question.from.and_then(|from| refused(subject, &closed, from)) {
         return finding;
     }
+    if let Some(finding) = in_maintenance(subject) {
+        return finding;
+    }
     match &subject.taken {
         Taken::Rule { matched, .. } => Finding::new(
             Link::Policy,
@@ -25,6 +28,25 @@ pub fn judge(subject: &Subject<'_>) -> Finding {
         .about(subject, &matched.route().id, ""),
         _ => Finding::new(Link::Policy, State::Skipped, "no rule takes the request"),
     }
+}
+
+/// Maintenance of the rule that takes the request.
+fn in_maintenance(subject: &Subject<'_>) -> Option<Finding> {
+    let Taken::Rule { matched, .. } = &subject.taken else { return None };
+    let answers = matched.rule.policy.as_ref()?.answers.as_ref()?;
+    let maintenance = answers.maintenance.as_ref()?;
+    let passes = |from: IpAddr| maintenance.allow.contains(from);
+    if subject.question.from.is_some_and(passes) {
+        return None;
+    }
+    let whom = match maintenance.allow.is_empty() {
+        true => "every request is",
+        false => "requests are, but for those of clients in `maintenance.allow`,",
+    };
+    let detail = format!("maintenance is switched on: {whom} answered 503");
+    let finding = Finding::new(Link::Policy, State::Broken, detail);
+    let finding = finding.help("set `maintenance.enabled` to false");
+    Some(finding.about(subject, &maintenance.policy, "spec.maintenance"))
 }
 
 /// A probe from here would be refused, or be taken for what it is not.

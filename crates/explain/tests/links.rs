@@ -45,6 +45,23 @@ spec:
   - matches: [{path: {value: /web}}]
     backendRefs: [{name: web, port: 80}]
 ---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: shut, namespace: shop}
+spec:
+  parentRefs: [{name: gw, namespace: edge}]
+  hostnames: [shop.example.test]
+  rules:
+  - matches: [{path: {value: /closed}}]
+    backendRefs: [{name: web, port: 80, weight: 1}]
+---
+apiVersion: cutwater.dev/v1alpha1
+kind: EdgePolicy
+metadata: {name: closed, namespace: shop}
+spec:
+  targetRefs: [{kind: HTTPRoute, name: shut}]
+  maintenance: {enabled: true, allow: [10.0.0.0/8]}
+---
 apiVersion: v1
 kind: Service
 metadata: {name: web, namespace: shop}
@@ -195,6 +212,7 @@ fn causes_and_consequences() {
     // A weight of zero holds back; it does not spoil a certificate.
     check("https://shop.example.test/off", |e| handshake(e).not_after = NOW - DAY, "oooBoBoss");
     check("https://shop.example.test/moved", |_| {}, "oooooooss");
+    check("https://shop.example.test/closed", |_| {}, "ooooBoooo");
     check(
         "http://mail.example.test/",
         |e| {

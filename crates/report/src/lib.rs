@@ -4,6 +4,7 @@
 //! Not here: why a name is broken (`explain`), metrics and access logs (`telemetry`).
 #![forbid(unsafe_code)]
 
+mod answers;
 pub mod diagnostics;
 mod entry;
 mod front;

@@ -1,6 +1,6 @@
 //! The compiled plan as JSON (`cutwater snapshot`, `/snapshot`). There is no key in a snapshot, so none can leak here.
 
-use crate::{entry, front, traffic};
+use crate::{answers, entry, front, traffic};
 use model::certificates::{Certificate, Source};
 use model::dns::{RecordData, RecordSet, Zone};
 use model::edge::{
@@ -95,14 +95,18 @@ fn listener(listener: &Listener) -> Value {
             "route": id(&attachment.route.id),
         })).collect::<Vec<_>>(),
     });
-    let policies = [
+    let unmatched = sparse([
+        ("policy", listener.unmatched.as_deref().map_or(Value::Null, front::rule)),
+        ("answers", answers::of_rule(listener.unmatched.as_ref())),
+    ]);
+    let said = sparse([
+        ("limits", answers::of_listener(listener.policy.as_deref())),
         ("policy", listener.policy.as_deref().map_or(Value::Null, front::listener)),
-        ("unmatched", listener.unmatched.as_deref().map_or(Value::Null, front::rule)),
-    ];
-    let asked = entry::of_listener(listener);
-    let policies = policies.into_iter().chain([("clients", asked)]);
-    for (key, value) in policies.filter(|(_, value)| !value.is_null()) {
-        shown[key] = value;
+        ("clients", entry::of_listener(listener)),
+        ("unmatched", unmatched),
+    ]);
+    if let (Some(shown), Value::Object(said)) = (shown.as_object_mut(), said) {
+        shown.extend(said);
     }
     shown
 }
@@ -166,6 +170,7 @@ fn rule(rule: &Rule) -> Value {
         ),
         ("sources", entry::sources_of_rule(rule.policy.as_deref())),
         ("mirrors", rule.mirrors.iter().map(mirror).collect()),
+        ("answers", answers::of_rule(rule.policy.as_ref())),
         ("action", action(&rule.action)),
     ])
 }
@@ -236,7 +241,7 @@ fn action(action: &Action) -> Value {
     }
 }
 
-fn backend(backend: &Backend) -> Value {
+pub(crate) fn backend(backend: &Backend) -> Value {
     let (service, why, message) = match &backend.target {
         Target::Service(port) => (json!(port.to_string()), Value::Null, Value::Null),
         Target::Invalid { why, message } => (Value::Null, json!(&**why), json!(&**message)),
