@@ -9,8 +9,9 @@ use crate::client::Client;
 use crate::connection::Connection;
 use crate::deadline::Deadline;
 use crate::decide::{Decided, Head, decide};
-use crate::forward::{Route, Run};
+use crate::forward::{Call, Route, Run};
 use crate::grpc;
+use crate::grpc_web::{self, Form, GrpcWeb};
 use crate::ids::RequestId;
 use crate::mirror::{Draft, Tee};
 use crate::pump::Terms;
@@ -82,9 +83,14 @@ pub(crate) async fn serve<C: Client>(
             let lines = additions.len();
             let drafts = std::mem::take(&mut scratch.drafts);
             let memory = (&mut *scratch, &mut additions);
-            let result = match drafts.is_empty() {
-                true => run.forward(client, memory, &mut trace).await,
-                false => {
+            let result = match (drafts.is_empty(), run.call()) {
+                // Boxed, as what follows: few requests need the room.
+                (_, Call::Web(form)) => {
+                    let mut web = GrpcWeb::new(client, form);
+                    Box::pin(run.forward(&mut web, memory, &mut trace)).await
+                }
+                (true, _) => run.forward(client, memory, &mut trace).await,
+                (false, _) => {
                     let mut tee = Tee::new(client, worker, drafts, run.terms());
                     // Boxed: only requests that are mirrored need the room.
                     Box::pin(run.forward(&mut tee, memory, &mut trace)).await
@@ -206,11 +212,17 @@ fn plan<'v, C: Client>(
                     let algorithm = &backend.policy.balance.algorithm;
                     let key = balance::key(algorithm, request, decided.path.query, connection);
                     // gRPC is not spoken to others.
-                    let is_call = backend.dial.protocol == BackendProtocol::Http2
-                        && grpc::is_request(request);
-                    let own_limit = if is_call { grpc::limit(request) } else { None };
+                    let call = match backend.dial.protocol {
+                        BackendProtocol::Http2 => call(request),
+                        BackendProtocol::Http1 => Call::No,
+                    };
+                    if matches!(call, Call::Web(_)) {
+                        grpc_web::translate_head(upload);
+                        drafts.clear();
+                    }
+                    let own_limit = if call == Call::No { None } else { grpc::limit(request) };
                     let limit = shorter(rule.timeouts.request, own_limit);
-                    let route = Route { rule, changes, backend, held, visit, key, limit, is_call };
+                    let route = Route { rule, changes, backend, held, visit, key, limit, call };
                     return Step::Forward(route, terms(received, request, id));
                 }
                 Picked::NoEndpoint => Cause::NoEndpoint,
@@ -219,6 +231,14 @@ fn plan<'v, C: Client>(
             };
             Step::Refuse(Some(rule), Refusal::Edge(cause))
         }
+    }
+}
+
+fn call(request: Head<'_>) -> Call {
+    match Form::of(request) {
+        Some(form) => Call::Web(form),
+        None if grpc::is_request(request) => Call::Grpc,
+        None => Call::No,
     }
 }
 
@@ -287,9 +307,10 @@ fn location(
 
 fn media<C: Client>(received: Received<'_>, client: &C, scratch: &Scratch) -> Media {
     let request = Head { bytes: client.request(), head: received.head, list: &scratch.request };
-    match grpc::is_request(request) {
-        true => Media::Grpc,
-        false => Media::of(request.find(Known::Accept).unwrap_or_default()),
+    match call(request) {
+        Call::Grpc => Media::Grpc,
+        Call::Web(_) => Media::GrpcWeb,
+        Call::No => Media::of(request.find(Known::Accept).unwrap_or_default()),
     }
 }
 

@@ -8,6 +8,7 @@ use crate::client::{Client, ClientFault};
 use crate::deadline::Passed;
 use crate::exchange::{Received, Scratch, Site};
 use crate::grpc;
+use crate::grpc_web::Form;
 use crate::metrics::{RouteCounters, UpstreamFailure};
 use crate::pump::{Aftermath, Fault, Terms};
 use crate::refusal::{Cause, Refusal};
@@ -33,8 +34,15 @@ pub(crate) struct Route<'v> {
     pub key: Option<u64>,
     /// Of the whole request: the rule's, or the client's of a call of gRPC where it is shorter.
     pub limit: Option<Duration>,
-    /// Of gRPC.
-    pub is_call: bool,
+    pub call: Call,
+}
+
+/// Whether a request calls something of gRPC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Call {
+    No,
+    Grpc,
+    Web(Form),
 }
 
 pub(crate) struct Run<'a> {
@@ -86,6 +94,10 @@ enum Ended {
 }
 
 impl<'a> Run<'a> {
+    pub fn call(&self) -> Call {
+        self.route.call
+    }
+
     pub fn terms(&self) -> &Terms<'a> {
         &self.terms
     }
@@ -255,7 +267,10 @@ impl<'a> Run<'a> {
                 Fault::Client(_) => "client-gone",
                 _ => failure.map_or("client-gone", UpstreamFailure::slug),
             });
-            if !(fault == Fault::Timeout(Passed::Cap) && self.route.is_call && end_call(client)) {
+            if !(fault == Fault::Timeout(Passed::Cap)
+                && self.route.call != Call::No
+                && end_call(client))
+            {
                 client.abort();
             }
             return Ok(Ended::Cut);

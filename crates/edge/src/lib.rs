@@ -29,6 +29,7 @@ mod exchange;
 mod exposition;
 mod forward;
 mod grpc;
+mod grpc_web;
 mod http1;
 mod http2;
 mod http2_budget;
