@@ -9,14 +9,28 @@ struct Suite {
     name: &'static str,
     package: &'static str,
     example: &'static str,
-    data: &'static str,
+    needs: Needs,
+}
+
+/// What the program of a suite is given as DIR.
+enum Needs {
+    /// Test data beside the checkout.
+    Data(&'static str),
+    /// Packages of Go, built from the module in `xtask/go` and its sums.
+    Go(&'static [&'static str]),
 }
 
 /// Each suite is an example program of its crate: `DIR --json FILE`, exit 0 or, with any failed case, 1.
 const SUITES: &[Suite] = &[
-    Suite { name: "http", package: "h1", example: "llhttp", data: "llhttp" },
-    Suite { name: "dns", package: "testkit", example: "rfc8906", data: "rfc8906" },
+    Suite { name: "http", package: "h1", example: "llhttp", needs: Needs::Data("llhttp") },
+    Suite { name: "dns", package: "testkit", example: "rfc8906", needs: Needs::Data("rfc8906") },
+    Suite { name: "http2", package: "testkit", example: "h2spec", needs: Needs::Go(H2SPEC) },
+    Suite { name: "grpc", package: "testkit", example: "grpc", needs: Needs::Go(GRPC) },
 ];
+
+const H2SPEC: &[&str] = &["github.com/summerwind/h2spec/cmd/h2spec"];
+const GRPC: &[&str] =
+    &["google.golang.org/grpc/interop/client", "google.golang.org/grpc/interop/server"];
 
 /// Plays every chosen suite, whatever became of the one before; the file is written in any case.
 pub fn run(arguments: &[String]) -> Result<()> {
@@ -127,12 +141,13 @@ impl Tally {
 }
 
 fn play(suite: &Suite) -> Tally {
-    let data = suites().join(suite.data);
-    if !data.is_dir() {
-        let reason = format!("{} is absent", data.display());
-        eprintln!("skipped: conformance {}: {reason}", suite.name);
-        return Tally::absent(suite.name, reason);
-    }
+    let data = match suite.needs.met(suite.name) {
+        Ok(data) => data,
+        Err(reason) => {
+            eprintln!("skipped: conformance {}: {reason}", suite.name);
+            return Tally::absent(suite.name, reason);
+        }
+    };
     let report = std::env::temp_dir().join(format!("xtask-{}-{}", std::process::id(), suite.name));
     let tally = measure(suite, &data, &report);
     // It is not there when the suite broke; a file left over in the folder for such harms nobody.
@@ -147,7 +162,9 @@ fn measure(suite: &Suite, data: &Path, report: &Path) -> Result<Tally> {
     if suite.package == "testkit" {
         // These play against the real binary.
         crate::setup::run(cargo().args(["build", "--quiet", "-p", "cutwater"]))?;
-        crate::setup::python_module("dns.message", "dnspython")?;
+        if suite.name == "dns" {
+            crate::setup::python_module("dns.message", "dnspython")?;
+        }
     }
     let mut command = cargo();
     command
@@ -164,6 +181,33 @@ fn measure(suite: &Suite, data: &Path, report: &Path) -> Result<Tally> {
         bail!("{status}, though {} case(s) failed", tally.failed);
     }
     Ok(tally)
+}
+
+impl Needs {
+    /// The folder, or why there is none.
+    fn met(&self, name: &str) -> Result<PathBuf, String> {
+        match self {
+            Needs::Data(data) => {
+                let data = suites().join(data);
+                data.is_dir().then_some(data.clone()).ok_or(format!("{} is absent", data.display()))
+            }
+            Needs::Go(packages) => go(name, packages).map_err(|error| format!("{error:#}")),
+        }
+    }
+}
+
+/// Builds programs of Go, with the versions that `xtask/go` names and no others.
+fn go(name: &str, packages: &[&str]) -> Result<PathBuf> {
+    crate::setup::debian(&[("go", "golang-go")])?;
+    let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    let folder = target.unwrap_or_else(|| root().join("target")).join("conformance").join(name);
+    let folder = std::path::absolute(folder).context("the current folder is gone")?;
+    std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    let mut command = std::process::Command::new("go");
+    command.current_dir(root().join("xtask/go")).args(["build", "-mod=readonly", "-o"]);
+    // A slash at the end says that it is a folder.
+    crate::setup::run(command.arg(folder.join("")).args(packages))?;
+    Ok(folder)
 }
 
 /// Test data that lies beside the checkout.
