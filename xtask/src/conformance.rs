@@ -9,16 +9,19 @@ struct Suite {
     name: &'static str,
     package: &'static str,
     example: &'static str,
-    data: Data,
+    needs: Needs,
     /// What must be there first.
     prepare: fn() -> Result<()>,
 }
 
-enum Data {
-    /// A folder beside the checkout.
-    Shared(&'static str),
+/// What the program of a suite is given as DIR.
+enum Needs {
+    /// Test data beside the checkout.
+    Data(&'static str),
     /// A folder of the checkout.
     Own(&'static str),
+    /// Packages of Go, built from the module in `xtask/go` and its sums.
+    Go(&'static [&'static str]),
 }
 
 /// Each suite is an example program of its crate: `DIR --json FILE`, exit 0 or, with any failed case, 1. Suites of
@@ -28,24 +31,42 @@ const SUITES: &[Suite] = &[
         name: "http",
         package: "h1",
         example: "llhttp",
-        data: Data::Shared("llhttp"),
+        needs: Needs::Data("llhttp"),
         prepare: || Ok(()),
     },
     Suite {
         name: "dns",
         package: "testkit",
         example: "rfc8906",
-        data: Data::Shared("rfc8906"),
+        needs: Needs::Data("rfc8906"),
         prepare: for_dns,
     },
     Suite {
         name: "clients",
         package: "testkit",
         example: "clients",
-        data: Data::Own("crates/testkit/clients"),
+        needs: Needs::Own("crates/testkit/clients"),
         prepare: for_clients,
     },
+    Suite {
+        name: "http2",
+        package: "testkit",
+        example: "h2spec",
+        needs: Needs::Go(H2SPEC),
+        prepare: build_cutwater,
+    },
+    Suite {
+        name: "grpc",
+        package: "testkit",
+        example: "grpc",
+        needs: Needs::Go(GRPC),
+        prepare: build_cutwater,
+    },
 ];
+
+const H2SPEC: &[&str] = &["github.com/summerwind/h2spec/cmd/h2spec"];
+const GRPC: &[&str] =
+    &["google.golang.org/grpc/interop/client", "google.golang.org/grpc/interop/server"];
 
 /// Clients of others, by the package that brings each.
 const CLIENTS: &[(&str, &str)] = &[
@@ -191,12 +212,13 @@ impl Tally {
 }
 
 fn play(suite: &Suite) -> Tally {
-    let data = suite.data.folder();
-    if !data.is_dir() {
-        let reason = format!("{} is absent", data.display());
-        eprintln!("skipped: conformance {}: {reason}", suite.name);
-        return Tally::absent(suite.name, reason);
-    }
+    let data = match suite.needs.met(suite.name) {
+        Ok(data) => data,
+        Err(reason) => {
+            eprintln!("skipped: conformance {}: {reason}", suite.name);
+            return Tally::absent(suite.name, reason);
+        }
+    };
     let report = std::env::temp_dir().join(format!("xtask-{}-{}", std::process::id(), suite.name));
     let tally = measure(suite, &data, &report);
     // It is not there when the suite broke; a file left over in the folder for such harms nobody.
@@ -226,13 +248,32 @@ fn measure(suite: &Suite, data: &Path, report: &Path) -> Result<Tally> {
     Ok(tally)
 }
 
-impl Data {
-    fn folder(&self) -> PathBuf {
+impl Needs {
+    /// The folder, or why there is none.
+    fn met(&self, name: &str) -> Result<PathBuf, String> {
         match self {
-            Data::Shared(name) => suites().join(name),
-            Data::Own(path) => root().join(path),
+            Needs::Data(data) => {
+                let data = suites().join(data);
+                data.is_dir().then_some(data.clone()).ok_or(format!("{} is absent", data.display()))
+            }
+            Needs::Own(path) => Ok(root().join(path)),
+            Needs::Go(packages) => go(name, packages).map_err(|error| format!("{error:#}")),
         }
     }
+}
+
+/// Builds programs of Go, with the versions that `xtask/go` names and no others.
+fn go(name: &str, packages: &[&str]) -> Result<PathBuf> {
+    crate::setup::debian(&[("go", "golang-go")])?;
+    let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    let folder = target.unwrap_or_else(|| root().join("target")).join("conformance").join(name);
+    let folder = std::path::absolute(folder).context("the current folder is gone")?;
+    std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    let mut command = std::process::Command::new("go");
+    command.current_dir(root().join("xtask/go")).args(["build", "-mod=readonly", "-o"]);
+    // A slash at the end says that it is a folder.
+    crate::setup::run(command.arg(folder.join("")).args(packages))?;
+    Ok(folder)
 }
 
 /// Test data that lies beside the checkout.

@@ -13,8 +13,9 @@ use crate::connection::Connection;
 use crate::deadline::Deadline;
 use crate::decide::{Decided, Head, decide};
 use crate::fallback;
-use crate::forward::{Route, Run};
+use crate::forward::{Call, Route, Run};
 use crate::grpc;
+use crate::grpc_web::{self, Form, GrpcWeb};
 use crate::ids::RequestId;
 use crate::mirror::{Draft, Tee};
 use crate::page::{self, Scene, Turned};
@@ -100,9 +101,14 @@ pub(crate) async fn serve<C: Client>(
             let lines = additions.len();
             let drafts = std::mem::take(&mut scratch.drafts);
             let memory = (&mut *scratch, &mut additions);
-            let result = match drafts.is_empty() {
-                true => run.forward(client, memory, &mut trace).await,
-                false => {
+            let result = match (drafts.is_empty(), run.call()) {
+                // Boxed, as what follows: few requests need the room.
+                (_, Call::Web(form)) => {
+                    let mut web = GrpcWeb::new(client, form);
+                    Box::pin(run.forward(&mut web, memory, &mut trace)).await
+                }
+                (true, _) => run.forward(client, memory, &mut trace).await,
+                (false, _) => {
                     let mut tee = Tee::new(client, worker, drafts, run.terms());
                     // Boxed: only requests that are mirrored need the room.
                     Box::pin(run.forward(&mut tee, memory, &mut trace)).await
@@ -277,13 +283,19 @@ fn plan<'v, C: Client>(
                     let algorithm = &backend.policy.balance.algorithm;
                     let key = balance::key(algorithm, request, decided.path.query, caller);
                     // gRPC is not spoken to others.
-                    let is_call = backend.dial().protocol == BackendProtocol::Http2
-                        && grpc::is_request(request);
-                    let own_limit = if is_call { grpc::limit(request) } else { None };
+                    let call = match backend.dial().protocol {
+                        BackendProtocol::Http2 => call(request),
+                        BackendProtocol::Http1 => Call::No,
+                    };
+                    if matches!(call, Call::Web(_)) {
+                        grpc_web::translate_head(upload);
+                        drafts.clear();
+                    }
+                    let own_limit = if call == Call::No { None } else { grpc::limit(request) };
                     let limit = shorter(rule.timeouts.request, own_limit);
                     let instead = backends.fallback(share).map(|_| (backends, share));
                     let route =
-                        Route { rule, changes, backend, held, visit, key, limit, is_call, instead };
+                        Route { rule, changes, backend, held, visit, key, limit, call, instead };
                     return Step::Forward(route, terms(received, request, id));
                 }
                 Picked::Answer(answer) => return Step::Answer(rule, answer),
@@ -324,6 +336,14 @@ fn care<'v, C: Client>(
 fn is_too_long(head: &RequestHead, answers: Option<&Answers>) -> bool {
     let limit = answers.and_then(|answers| answers.limits.body_bytes);
     matches!(head.framing, Framing::Length(length) if length > limit.unwrap_or(REQUEST_BODY_BYTES))
+}
+
+pub(crate) fn call(request: Head<'_>) -> Call {
+    match Form::of(request) {
+        Some(form) => Call::Web(form),
+        None if grpc::is_request(request) => Call::Grpc,
+        None => Call::No,
+    }
 }
 
 fn shorter(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {

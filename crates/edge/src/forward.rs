@@ -10,6 +10,7 @@ use crate::deadline::Passed;
 use crate::exchange::{Received, Scratch, Site};
 use crate::fallback;
 use crate::grpc;
+use crate::grpc_web::Form;
 use crate::metrics::{RouteCounters, UpstreamFailure};
 use crate::pump::{Aftermath, Fault, Terms};
 use crate::refusal::{Cause, Refusal};
@@ -39,10 +40,17 @@ pub(crate) struct Route<'v> {
     pub key: Option<u64>,
     /// Of the whole request: the rule's, or the client's of a call of gRPC where it is shorter.
     pub limit: Option<Duration>,
-    /// Of gRPC.
-    pub is_call: bool,
     /// Where something stands in for the backend: those of the rule, and the place of this one among them.
     pub instead: Option<(&'v Backends, usize)>,
+    pub call: Call,
+}
+
+/// Whether a request calls something of gRPC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Call {
+    No,
+    Grpc,
+    Web(Form),
 }
 
 pub(crate) struct Run<'a> {
@@ -96,6 +104,10 @@ enum Ended {
 }
 
 impl<'a> Run<'a> {
+    pub fn call(&self) -> Call {
+        self.route.call
+    }
+
     pub fn terms(&self) -> &Terms<'a> {
         &self.terms
     }
@@ -119,7 +131,7 @@ impl<'a> Run<'a> {
         let place = (&**self.received.site.worker, self.view);
         let instead = self.route.instead.filter(|_| self.goes_on.get())?;
         let backend = fallback::next(place, instead, self.route.backend)?;
-        let Route { rule, changes, key, limit, is_call, .. } = self.route;
+        let Route { rule, changes, key, limit, call, .. } = self.route;
         let route = Route {
             rule,
             changes,
@@ -128,7 +140,7 @@ impl<'a> Run<'a> {
             visit: None,
             key,
             limit,
-            is_call,
+            call,
             instead: self.route.instead,
         };
         Some(Run::new(self.received, self.view, route, self.terms))
@@ -328,7 +340,10 @@ impl<'a> Run<'a> {
                 }
                 _ => failure.map_or("client-gone", UpstreamFailure::slug),
             });
-            if !(fault == Fault::Timeout(Passed::Cap) && self.route.is_call && end_call(client)) {
+            if !(fault == Fault::Timeout(Passed::Cap)
+                && self.route.call != Call::No
+                && end_call(client))
+            {
                 client.abort();
             }
             return Ok(Ended::Cut);

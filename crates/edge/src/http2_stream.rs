@@ -1,8 +1,9 @@
 //! One stream of HTTP/2 as a client of the edge. Its request is written as a head of HTTP/1.1 and read by the strict
 //! codec: what could not stand in HTTP/1.1 is refused there, and everything behind sees one form.
 //!
-//! Two things are settled by `h2` before a stream is seen here. A `:path` with a fragment comes without it, where
-//! HTTP/1.1 refuses the request. A malformed field or pseudo-header (such as a `:path` with `<`), and a header list
+//! Three things are settled by `h2` before a stream is seen here. A `:path` with a fragment comes without it, where
+//! HTTP/1.1 refuses the request. Trailers come without the pseudo-headers that make their message malformed (RFC 9113
+//! section 8.1). A malformed field or pseudo-header (such as a `:path` with `<`), and a header list
 //! longer than [`model::limits::HTTP2_HEADER_LIST_BYTES`], end as a reset or a bare 431 of `h2` (RFC 9113 section
 //! 8.1.1), without a request id, a line in the log or a count.
 

@@ -37,6 +37,7 @@ mod fallback;
 mod forward;
 mod forwarded_lines;
 mod grpc;
+mod grpc_web;
 mod http1;
 mod http2;
 mod http2_budget;

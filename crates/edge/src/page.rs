@@ -11,9 +11,8 @@ use crate::answers::{Answers, Asked, Content};
 use crate::care::Care;
 use crate::client::{Body, Client, ClientFault, Follow, Response};
 use crate::decide::Head;
-use crate::exchange::{Received, Scratch, reply};
-use crate::forward::{Route, Run};
-use crate::grpc;
+use crate::exchange::{Received, Scratch, call, reply};
+use crate::forward::{Call, Route, Run};
 use crate::ids::RequestId;
 use crate::pump::Terms;
 use crate::refusal::{Media, Refusal};
@@ -48,8 +47,13 @@ pub(crate) async fn refuse<C: Client>(
 ) {
     let request = Head { bytes: client.request(), head: received.head, list: &scratch.request };
     let accept = request.find(Known::Accept).unwrap_or_default();
-    let media = if grpc::is_request(request) { Media::Grpc } else { Media::of(accept) };
-    let answers = turned.answers.filter(|_| takes_pages(request));
+    let call = call(request);
+    let media = match call {
+        Call::Grpc => Media::Grpc,
+        Call::Web(_) => Media::GrpcWeb,
+        Call::No => Media::of(accept),
+    };
+    let answers = turned.answers.filter(|_| call == Call::No);
     let page = answers.and_then(|answers| answers.page(turned.refusal, accept));
     let content = page.map(|page| &page.content);
     let status = turned.refusal.status();
@@ -79,7 +83,7 @@ pub(crate) async fn refuse<C: Client>(
 
 /// Callers of gRPC read statuses and trailers.
 pub(crate) fn takes_pages(request: Head<'_>) -> bool {
-    !grpc::is_request(request)
+    call(request) == Call::No
 }
 
 /// None when there is no page, and the client still has no answer.
@@ -101,7 +105,7 @@ async fn ask<C: Client>(
         key: None,
         limit: None,
         instead: None,
-        is_call: false,
+        call: Call::No,
     };
     let care = Care::for_page(status);
     let terms = Terms {

@@ -125,6 +125,7 @@ pub(crate) enum Media {
     Html,
     /// A status in the words of gRPC, and no body.
     Grpc,
+    GrpcWeb,
 }
 
 impl Media {
@@ -155,6 +156,7 @@ impl Media {
             Media::Json => b"application/json",
             Media::Html => b"text/html; charset=utf-8",
             Media::Grpc => crate::grpc::CONTENT_TYPE,
+            Media::GrpcWeb => b"application/grpc-web+proto",
         }
     }
 }
@@ -179,7 +181,7 @@ pub(crate) fn body(media: Media, status: u16, sentence: &str, id: &RequestId) ->
             "<!doctype html><html lang=\"en\"><title>{status} {phrase}</title>\
              <h1>{status} {phrase}</h1><p>{sentence}</p><p>Request id: <code>{id}</code></p></html>\n"
         ),
-        Media::Grpc => String::new(),
+        Media::Grpc | Media::GrpcWeb => String::new(),
     };
     text.into_bytes()
 }

@@ -45,8 +45,8 @@ impl Reply<'_> {
         media: Media,
         trace: &mut Trace,
     ) {
-        if media == Media::Grpc {
-            return self.refuse_call(client, refusal, trace).await;
+        if matches!(media, Media::Grpc | Media::GrpcWeb) {
+            return self.refuse_call(client, refusal, media, trace).await;
         }
         let status = refusal.status();
         let body = refusal::body(media, status, refusal.sentence(), self.id);
@@ -85,10 +85,16 @@ impl Reply<'_> {
     }
 
     /// A call's client reads its status from a response that is a head alone (gRPC over HTTP/2, Trailers-Only).
-    async fn refuse_call<C: Client>(&self, client: &mut C, refusal: Refusal, trace: &mut Trace) {
+    async fn refuse_call<C: Client>(
+        &self,
+        client: &mut C,
+        refusal: Refusal,
+        media: Media,
+        trace: &mut Trace,
+    ) {
         let mut status = itoa::Buffer::new();
         let own: [(&[u8], &[u8]); 3] = [
-            (b"content-type", grpc::CONTENT_TYPE),
+            (b"content-type", media.content_type()),
             (b"grpc-status", status.format(grpc::status(refusal)).as_bytes()),
             (b"grpc-message", refusal.sentence().as_bytes()),
         ];

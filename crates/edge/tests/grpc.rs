@@ -127,3 +127,105 @@ fn an_origins_answer_that_is_not_of_grpc_passes_as_it_is() {
         assert!(!response.headers().contains_key("grpc-status"));
     });
 }
+
+/// A frame of gRPC: not compressed, with its length.
+fn frame(message: &[u8]) -> Vec<u8> {
+    let length = (message.len() as u32).to_be_bytes();
+    [&[0], &length[..], message].concat()
+}
+
+/// The frames of a body of grpc-web: messages, then trailers as text.
+fn frames(mut body: &[u8]) -> (Vec<Vec<u8>>, String) {
+    let mut messages = Vec::new();
+    while let [kind, a, b, c, d, rest @ ..] = body {
+        let length = u32::from_be_bytes([*a, *b, *c, *d]) as usize;
+        let (content, rest) = rest.split_at(length);
+        if *kind == 0x80 {
+            assert!(rest.is_empty(), "the trailers are the last frame");
+            return (messages, text(content.to_vec()));
+        }
+        messages.push(content.to_vec());
+        body = rest;
+    }
+    panic!("no frame of trailers: {body:?}");
+}
+
+#[test]
+fn grpc_web_over_http2_and_http1() {
+    let (_running, port, origin) = start(|_| ());
+    let sent = [frame(b"one"), frame(&[7; 40_000])].concat();
+    client(port, async |mut send| {
+        let request = Request::post("http://a.test/echo")
+            .header("content-type", "application/grpc-web+proto")
+            .header("content-length", sent.len())
+            .body(())
+            .unwrap();
+        let (response, mut stream) = send.send_request(request, false).unwrap();
+        send_all(&mut stream, Bytes::from(sent.clone())).await.unwrap();
+        stream.send_data(Bytes::new(), true).unwrap();
+        let response = response.await.unwrap();
+        assert_eq!(response.status(), 200);
+        // The origin answers without a form of messages.
+        assert_eq!(response.headers()["content-type"], "application/grpc-web");
+        let (bytes, trailers) = body(response).await;
+        assert!(trailers.is_none());
+        let (messages, said) = frames(&bytes);
+        assert_eq!(messages, [b"one".to_vec(), vec![7; 40_000]]);
+        assert!(
+            said.contains("grpc-status: 0\r\n") && said.contains("x-te: trailers\r\n"),
+            "{said}"
+        );
+    });
+    // The text form, padded piece by piece, over HTTP/1.1.
+    use base64::Engine;
+    let base64 = base64::engine::general_purpose::STANDARD;
+    let coded = base64.encode(frame(b"one")) + &base64.encode(frame(b"another"));
+    let mut peer = Peer::connect(port);
+    for _ in 0..2 {
+        peer.send(format!(
+            "POST /echo HTTP/1.1\r\nHost: a.test\r\nContent-Type: application/grpc-web-text\r\nContent-Length: {}\r\n\r\n{coded}",
+            coded.len()
+        ));
+        let head = peer.head();
+        assert_eq!(header(&head, "content-type"), Some("application/grpc-web-text"));
+        assert_eq!(header(&head, "transfer-encoding"), Some("chunked"));
+        let mut decoded = Vec::new();
+        loop {
+            let length = peer.until("\r\n");
+            let length = usize::from_str_radix(length.trim(), 16).unwrap();
+            let piece = peer.count(length + 2);
+            if length == 0 {
+                break;
+            }
+            for four in piece[..length].chunks(4) {
+                base64.decode_vec(four, &mut decoded).unwrap();
+            }
+        }
+        let (messages, said) = frames(&decoded);
+        assert_eq!(messages, [b"one".to_vec(), b"another".to_vec()]);
+        assert!(said.contains("grpc-status: 0\r\n"), "{said}");
+    }
+    assert_eq!(origin.requests(), 3);
+}
+
+#[test]
+fn grpc_web_that_is_refused_malformed_or_out_of_time() {
+    let (_running, port, _origin) = start(|_| ());
+    let call = |path: &str| {
+        Request::post(format!("http://a.test{path}"))
+            .header("content-type", "application/grpc-web-text+proto")
+    };
+    let headers = trailers_only(port, call("/nowhere").body(()).unwrap());
+    assert_eq!(
+        (&headers["grpc-status"], &headers["content-type"]),
+        (&"14".parse().unwrap(), &"application/grpc-web+proto".parse().unwrap())
+    );
+    let headers =
+        trailers_only(port, call("/never").header("grpc-timeout", "150m").body(()).unwrap());
+    assert_eq!(headers["grpc-status"], "4");
+    let mut peer = Peer::connect(port);
+    peer.send(
+        "POST /never HTTP/1.1\r\nHost: a.test\r\nContent-Type: application/grpc-web-text\r\nContent-Length: 8\r\n\r\n!!!!!!!!",
+    );
+    assert_eq!(header(&peer.head(), "grpc-status"), Some("13"));
+}

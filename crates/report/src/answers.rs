@@ -49,7 +49,7 @@ fn maintenance(maintenance: &Maintenance) -> Value {
     sparse([
         ("policy", json!(maintenance.policy.to_string())),
         ("retryAfterMs", duration(maintenance.retry_after)),
-        ("allow", maintenance.allow.iter().map(ToString::to_string).collect()),
+        ("allowedRanges", maintenance.allow.len().into()),
         ("body", maintenance.body.as_ref().map_or(Value::Null, body)),
     ])
 }

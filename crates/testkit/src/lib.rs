@@ -24,6 +24,7 @@ mod runner;
 mod scenario;
 mod scripted;
 mod secrets;
+pub mod suite;
 mod text;
 mod wire;
 

@@ -154,6 +154,13 @@ async fn answer(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, 
             respond.send_informational(hints).unwrap();
             echo(request, respond).await
         }
+        "/more-hints" => {
+            for link in ["</a>", "</b>", "</c>"] {
+                let hints = Response::builder().status(103).header("link", link).body(()).unwrap();
+                respond.send_informational(hints).unwrap();
+            }
+            echo(request, respond).await
+        }
         "/wait" => {
             tokio::time::sleep(Duration::from_millis(300)).await;
             echo(request, respond).await
