@@ -171,7 +171,10 @@ fn grpc_web_over_http2_and_http1() {
         assert!(trailers.is_none());
         let (messages, said) = frames(&bytes);
         assert_eq!(messages, [b"one".to_vec(), vec![7; 40_000]]);
-        assert!(said.contains("grpc-status: 0\r\n") && said.contains("x-te: trailers\r\n"), "{said}");
+        assert!(
+            said.contains("grpc-status: 0\r\n") && said.contains("x-te: trailers\r\n"),
+            "{said}"
+        );
     });
     // The text form, padded piece by piece, over HTTP/1.1.
     use base64::Engine;
@@ -213,7 +216,10 @@ fn grpc_web_that_is_refused_malformed_or_out_of_time() {
             .header("content-type", "application/grpc-web-text+proto")
     };
     let headers = trailers_only(port, call("/nowhere").body(()).unwrap());
-    assert_eq!((&headers["grpc-status"], &headers["content-type"]), (&"14".parse().unwrap(), &"application/grpc-web+proto".parse().unwrap()));
+    assert_eq!(
+        (&headers["grpc-status"], &headers["content-type"]),
+        (&"14".parse().unwrap(), &"application/grpc-web+proto".parse().unwrap())
+    );
     let headers =
         trailers_only(port, call("/never").header("grpc-timeout", "150m").body(()).unwrap());
     assert_eq!(headers["grpc-status"], "4");
