@@ -330,6 +330,9 @@ impl<'a> Run<'a> {
             self.count(failure);
         }
         let is_begun = aftermath.head_sent && !(fault == Fault::Truncated && client.retract());
+        if !is_begun {
+            trace.bytes_out = 0;
+        }
         let Some(refusal) = refusal.filter(|_| !is_begun) else {
             trace.refusal = Some(match fault {
                 Fault::Client(_) => "client-gone",
