@@ -56,6 +56,8 @@ fn at_most_six_for_a_plain_request() {
     let total =
         transfers + of("epoll_wait") + of("epoll_ctl") + of("futex") + of("write") + of("read");
     assert!(total <= 6 * ROUNDS + slack, "{table}");
+    // No backend is told where clients connected to.
+    assert_eq!(of("getsockname"), 0, "{table}");
 }
 
 /// Examples are built beside the tests.
