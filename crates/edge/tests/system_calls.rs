@@ -110,6 +110,8 @@ fn calls_of(client: impl FnOnce(u16)) -> Option<Calls> {
         row.and_then(|row| row.split_whitespace().nth(1)).map_or(0, |calls| calls.parse().unwrap())
     };
     let transfers = of("recvfrom") + of("sendto") + of("writev") + of("sendmsg");
+    // No backend is told where clients connected to.
+    assert_eq!(of("getsockname"), 0, "{table}");
     let waits = of("epoll_wait");
     let all = transfers + waits + of("epoll_ctl") + of("futex") + of("write") + of("read");
     Some(Calls { transfers, waits, all, table })
