@@ -2,6 +2,7 @@
 
 use model::certificates::Certificate;
 use model::edge::{Attachment, EdgePlan, Listener, Protocol, Rule, Target};
+use model::front::{ListenerPolicy, RulePolicy};
 use model::hash::{HashMap, HashSet};
 use model::id::{ListenerId, ServicePort};
 use model::{Digest, HostPattern, Hostname, Kind, Node, ObjectId, Snapshot};
@@ -207,10 +208,11 @@ fn unequal<'a, T: PartialEq>(old: &'a [T], new: &'a [T]) -> (Vec<&'a T>, Vec<&'a
 }
 
 /// What a listener is beside its name, its host and its routes.
-type Own<'a> = (u16, Protocol, &'a [ObjectId]);
+type Own<'a> = (u16, Protocol, &'a [ObjectId], Option<&'a ListenerPolicy>, Option<&'a RulePolicy>);
 
 fn own(listener: &Listener) -> Own<'_> {
-    (listener.port, listener.protocol, &listener.certificates)
+    let Listener { port, protocol, certificates, policy, unmatched, .. } = listener;
+    (*port, *protocol, certificates, policy.as_deref(), unmatched.as_deref())
 }
 
 fn ports(attachment: &Attachment) -> impl Iterator<Item = &ServicePort> {

@@ -4,7 +4,7 @@ mod support;
 
 use compile::{Change, Compiled, Drafts, compile, compile_with};
 use manifest::{FileRead, assemble, read_file};
-use model::edge::{Rule, Target};
+use model::edge::{Listener, Rule, Target};
 use model::traffic::BackendPolicy;
 use model::{Diagnostic, Node, Snapshot, Text};
 use proptest::prelude::*;
@@ -288,7 +288,8 @@ proptest! {
 fn hosts(snapshot: &Snapshot) -> BTreeMap<String, String> {
     let mut hosts = BTreeMap::new();
     for listener in &snapshot.edge.listeners {
-        let own = (listener.port, listener.protocol, &listener.certificates);
+        let Listener { port, protocol, certificates, policy, unmatched, .. } = &**listener;
+        let own = (port, protocol, certificates, policy, unmatched);
         for found in &listener.attachments {
             let parts: &mut String = hosts.entry(found.host.to_string()).or_default();
             parts.push_str(&format!("{own:?} {:?}\n", found.route));

@@ -226,6 +226,14 @@ mod tests {
     }
 
     #[test]
+    fn the_handbook_tells_what_to_look_at_for_each() {
+        let page = include_str!("../../../docs/access-log.md");
+        for cause in Cause::ALL {
+            assert!(page.contains(&format!("`{}`", cause.slug())), "{cause:?}");
+        }
+    }
+
+    #[test]
     fn slugs_are_unique() {
         let mut slugs: Vec<_> = Cause::ALL.iter().map(|cause| cause.slug()).collect();
         slugs.extend(h1::Reason::ALL.iter().map(|reason| reason.slug()));

@@ -566,7 +566,7 @@ impl Builder<'_> {
         Some(answers)
     }
 
-    /// The rule of a Service that gives pages: one attempt in bounded time, counted by the policy that names it.
+    /// The rule of a Service that gives pages: in bounded time, and counted by the policy that names it.
     fn asked(&mut self, service: &PageService) -> Option<Box<Asked>> {
         let share = self.share(&service.backend);
         share.backend?;
@@ -576,7 +576,7 @@ impl Builder<'_> {
             // With one backend there is nothing to take turns at.
             number: 0,
             metrics: self.metrics.route(&service.policy),
-            timeouts: Timeouts { request: None, backend_request: Some(timeout) },
+            timeouts: Timeouts { request: Some(timeout), backend_request: Some(timeout) },
             policy: None,
             retry: None,
             action: RuleAction::Forward(Backends::new(vec![share])),

@@ -1,5 +1,9 @@
 //! HTTP/2 with prior knowledge, by the client of the `h2` crate.
 #![allow(clippy::unwrap_used, reason = "a test panics where something is not so")]
+#![allow(
+    clippy::field_reassign_with_default,
+    reason = "a policy may say more than a test is about"
+)]
 
 mod common;
 
@@ -230,4 +234,57 @@ fn drain_lets_streams_end_and_says_goodbye() {
         assert!(tokio::task::spawn_blocking(|| draining.join().unwrap()).await.unwrap());
         assert!(send.ready().await.is_err());
     });
+}
+
+#[test]
+fn policies_say_what_is_taken_and_what_is_answered() {
+    use model::answers::*;
+    use model::edge::Rule;
+    use model::front::{ListenerPolicy, RulePolicy};
+    let body = PageBody { content_type: "text/plain".into(), text: "ours {status}".into() };
+    let page =
+        ErrorPage { statuses: vec![400..=599], intercept: false, content: PageContent::Body(body) };
+    let limits = RequestLimits { body_bytes: Some(4), ..RequestLimits::default() };
+    let answers = Answers { pages: vec![page], limits, maintenance: None };
+    let mut rules = RulePolicy::default();
+    rules.answers = Some(Box::new(answers));
+    let mut policy = ListenerPolicy::default();
+    policy.limits.headers = Some(5);
+    policy.limits.streams = Some(7);
+    let port = free_port();
+    let origin = Origin::start(|peer| {
+        peer.head();
+        peer.until("0\r\n\r\n");
+        peer.send(ok("taken"));
+    });
+    let rule = Rule { policy: Some(model::Node::new(rules)), ..forward("r", "/", "a") };
+    let listener = model::edge::Listener {
+        policy: Some(Box::new(policy)),
+        ..listener(port, model::edge::Protocol::Http, "", vec![rule])
+    };
+    let _running = Running::start(vec![listener], &facts(&[("a", &[origin.address])]));
+    client(port, async |send| {
+        let mut send = send.ready().await.unwrap();
+        let post = || Request::post("http://a.test/").body(()).unwrap();
+        for (length, expected) in [(4, (200, "taken")), (5, (413, "ours 413"))] {
+            let (response, mut upload) = send.send_request(post(), false).unwrap();
+            upload.send_data(Bytes::from(vec![b'x'; length]), true).unwrap();
+            let response = response.await.unwrap();
+            assert_eq!(response.status(), expected.0);
+            assert_eq!(text(body_of(response).await), expected.1);
+        }
+        assert_eq!(send.current_max_send_streams(), 7);
+        let mut request = get("/");
+        for n in 0..6 {
+            request.headers_mut().append("x-many", n.to_string().parse().unwrap());
+        }
+        // Before the host is known there is no page.
+        let response = send.send_request(request, true).unwrap().0.await.unwrap();
+        assert_eq!(response.status(), 431);
+        assert!(text(body_of(response).await).contains("more field lines"));
+    });
+}
+
+async fn body_of(response: Response<h2::RecvStream>) -> Vec<u8> {
+    body(response).await.0
 }

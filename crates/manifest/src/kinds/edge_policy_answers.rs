@@ -255,3 +255,29 @@ fn is_like(earlier: &ErrorPageSection, page: &ErrorPageSection) -> bool {
 fn covers(page: &ErrorPageSection, status: u16) -> bool {
     page.statuses.iter().flatten().any(|range| range.statuses().contains(&status))
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{assemble, read_file};
+    use model::Text;
+    use std::sync::Arc;
+
+    fn codes(page: &str) -> Vec<&'static str> {
+        let text = format!(
+            "apiVersion: cutwater.dev/v1alpha1\nkind: EdgePolicy\nmetadata: {{name: p}}\nspec:\n  \
+             targetRefs: [{{kind: Gateway, name: g}}]\n  errorPages: [{{statuses: [404], body: {page}}}]\n  \
+             maintenance: {{body: {page}}}\n"
+        );
+        let name: Text = "p.yaml".into();
+        let read = Arc::new(read_file(&name, &text));
+        let reading = assemble(&[(name, text.as_str().into(), read)]);
+        reading.diagnostics.iter().map(|diagnostic| diagnostic.code).collect()
+    }
+
+    #[test]
+    fn pages_are_bounded() {
+        assert_eq!(codes(&"p".repeat(super::PAGE_BYTES)), Vec::<&str>::new());
+        let longer = "p".repeat(super::PAGE_BYTES + 1);
+        assert_eq!(codes(&longer), ["out-of-range", "out-of-range"]);
+    }
+}
