@@ -66,7 +66,7 @@ pub(crate) async fn serve(
 
 /// Writes the request as HTTP/1.1 would have it (RFC 9113 section 8.3.1): the authority as Host, crumbs of Cookie
 /// joined (section 8.2.3), chunked where the length is not known.
-fn write_head(parts: &Parts, is_end: bool, out: &mut Vec<u8>) -> Result<(), h1::Reason> {
+pub(crate) fn write_head(parts: &Parts, is_end: bool, out: &mut Vec<u8>) -> Result<(), h1::Reason> {
     let host = host(parts)?;
     let target = match (parts.uri.path_and_query(), parts.uri.authority()) {
         (Some(path), _) => path.as_str(),

@@ -28,6 +28,8 @@ mod edits;
 mod exchange;
 mod exposition;
 mod forward;
+#[cfg(any(test, feature = "fuzzed"))]
+pub mod fuzzed;
 mod http1;
 mod http2;
 mod http2_budget;
