@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::origin::Origin;
 use crate::program::Context;
 use crate::report::Report;
-use crate::subject::{ABUSED, Kind, Site, Subject, Vitals, program};
+use crate::subject::{ABUSED, Kind, Site, Subject, Vitals};
 
 const CONNECTIONS: usize = 4_000;
 const SHORT_CONNECTIONS: usize = 300;
@@ -259,9 +259,12 @@ fn others(context: &Context, subject: &Subject, report: &mut Report) -> Result<(
     if subject.kind != Kind::Cutwater {
         return Ok(());
     }
-    let found = program("slowhttptest");
-    let Some(file) = found.as_ref().ok().filter(|_| !context.short) else {
-        let reason = found.err().map_or("left out of the short form".to_owned(), |e| e.to_string());
+    let found = peers::program("slowhttptest");
+    let Some(file) = found.as_ref().filter(|_| !context.short) else {
+        let reason = match found {
+            Some(_) => "left out of the short form",
+            None => "it is not installed: `apt-get install slowhttptest`",
+        };
         report.skip("slowhttptest", reason);
         return Ok(());
     };

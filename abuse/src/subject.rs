@@ -5,16 +5,13 @@ mod cutwater;
 mod haproxy;
 mod nginx;
 
-use std::fs::{self, File};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::sync::Mutex;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use testkit::{Instance, free_port};
 
@@ -23,7 +20,6 @@ use crate::origin::lock;
 pub use cutwater::{write_backend, write_certificate};
 
 const READY: Duration = Duration::from_secs(10);
-const STOP: Duration = Duration::from_secs(3);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
@@ -115,10 +111,7 @@ pub struct Subject {
 enum Process {
     /// An upgrade puts another process in its place.
     Cutwater(Mutex<Box<Instance>>),
-    Peer {
-        child: Child,
-        log: PathBuf,
-    },
+    Peer(peers::Process),
 }
 
 /// What a server holds, with all its processes.
@@ -141,17 +134,10 @@ impl Subject {
             Kind::Nginx => nginx::command(folder.path(), site, ports)?,
             _ => haproxy::command(folder.path(), site, ports)?,
         };
-        let log = folder.path().join("messages");
-        let messages = File::create(&log)?;
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(messages.try_clone()?)
-            .stderr(messages)
-            .spawn()
-            .with_context(|| format!("starting {:?}", command.get_program()))?;
-        let subject = Subject { kind, ports, folder, process: Process::Peer { child, log } };
-        subject.await_ports()?;
-        Ok(subject)
+        let mut peer = peers::Process::start(&mut command, folder.path().join("messages"))?;
+        let started = peer.await_ports(&[ports.http, ports.h2c, ports.https], READY);
+        started.with_context(|| format!("{} did not start", kind.name()))?;
+        Ok(Subject { kind, ports, folder, process: Process::Peer(peer) })
     }
 
     pub fn name(&self) -> &'static str {
@@ -161,7 +147,7 @@ impl Subject {
     pub fn process_id(&self) -> u32 {
         match &self.process {
             Process::Cutwater(instance) => lock(instance).process_id(),
-            Process::Peer { child, .. } => child.id(),
+            Process::Peer(peer) => peer.id(),
         }
     }
 
@@ -169,7 +155,7 @@ impl Subject {
     pub fn upgrade(&self) -> Result<()> {
         match &self.process {
             Process::Cutwater(instance) => lock(instance).upgrade().map_err(|error| anyhow!(error)),
-            Process::Peer { .. } => bail!("{} is not upgraded here", self.name()),
+            Process::Peer(_) => bail!("{} is not upgraded here", self.name()),
         }
     }
 
@@ -179,13 +165,8 @@ impl Subject {
             Process::Cutwater(instance) => {
                 lock(instance).await_replaced(limit).map_err(|error| anyhow!(error))
             }
-            Process::Peer { .. } => Ok(()),
+            Process::Peer(_) => Ok(()),
         }
-    }
-
-    pub fn signal(&self, signal: Signal) -> Result<()> {
-        let id = i32::try_from(self.process_id()).ok().and_then(Pid::from_raw);
-        Ok(kill_process(id.context("the process has no id")?, signal)?)
     }
 
     pub fn vitals(&self) -> Result<Vitals> {
@@ -219,66 +200,14 @@ impl Subject {
     pub fn printed(&self) -> String {
         match &self.process {
             Process::Cutwater(instance) => lock(instance).printed(),
-            Process::Peer { log, .. } => read_lossy(log),
+            Process::Peer(peer) => peer.printed(),
         }
     }
-
-    fn await_ports(&self) -> Result<()> {
-        let end = Instant::now() + READY;
-        let accepts = |address| TcpStream::connect::<SocketAddr>(address).is_ok();
-        while !(accepts(self.ports.http) && accepts(self.ports.h2c) && accepts(self.ports.https)) {
-            if Instant::now() > end || self.health().is_err() {
-                bail!("{} did not start: {}", self.name(), last_lines(&self.printed()));
-            }
-            sleep(Duration::from_millis(10));
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Subject {
-    /// An `Instance` ends by itself.
-    fn drop(&mut self) {
-        let _ = match &self.process {
-            Process::Cutwater(_) => return,
-            Process::Peer { .. } => self.signal(Signal::TERM),
-        };
-        let Process::Peer { child, .. } = &mut self.process else { return };
-        let end = Instant::now() + STOP;
-        while matches!(child.try_wait(), Ok(None)) && Instant::now() < end {
-            sleep(Duration::from_millis(10));
-        }
-        let _ = child.kill();
-        let _ = child.wait();
-    }
-}
-
-/// A program of this name in PATH, or where Debian keeps daemons.
-pub fn program(name: &str) -> Result<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .chain([PathBuf::from("/usr/sbin")])
-        .map(|folder| folder.join(name))
-        .find(|file| file.is_file())
-        .with_context(|| format!("{name} is not installed: `apt-get install {name}`"))
 }
 
 pub fn free() -> Result<SocketAddr> {
     let port = free_port().map_err(|error| anyhow!(error))?;
     Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
-}
-
-/// A command that is told to end when this program is gone, where `setpriv` can say so.
-pub fn ends_with_us(name: &str) -> Result<Command> {
-    let file = program(name)?;
-    Ok(match program("setpriv") {
-        Ok(setpriv) => {
-            let mut command = Command::new(setpriv);
-            command.args(["--pdeathsig", "TERM", "--"]).arg(file);
-            command
-        }
-        Err(_) => Command::new(file),
-    })
 }
 
 fn process_tree(root: u32) -> Vec<u32> {
@@ -308,8 +237,4 @@ fn resident_kib(status: &str) -> Option<u64> {
 fn last_lines(text: &str) -> String {
     let lines: Vec<&str> = text.lines().collect();
     lines.get(lines.len().saturating_sub(3)..).unwrap_or_default().join(" | ")
-}
-
-fn read_lossy(path: &Path) -> String {
-    fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
 }

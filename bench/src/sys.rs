@@ -1,12 +1,9 @@
-//! What only libc can do: epoll, pinning a thread to a CPU, a socket option, ending a process
-//! politely. No other module of the bench holds `unsafe`.
+//! What only libc can do: epoll, pinning a thread to a CPU, a socket option. No other module of the bench holds `unsafe`.
 #![allow(unsafe_code)]
 
 use std::io::{self, ErrorKind, Write};
 use std::net::TcpStream;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::os::unix::process::CommandExt;
-use std::process::Command;
 
 /// Most events taken from the kernel in one call.
 const EVENTS: usize = 256;
@@ -82,28 +79,6 @@ pub fn pin(cpu: usize) -> io::Result<()> {
     // SAFETY: `set` is a valid set of the given size; 0 means the calling thread.
     let result = unsafe { libc::sched_setaffinity(0, size_of_val(&set), &raw const set) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
-}
-
-/// Makes the kernel ask a child to end (SIGTERM) when the thread that starts it is gone, however it
-/// went: no server stays behind.
-pub fn end_with_us(command: &mut Command) {
-    let ask = || {
-        // SAFETY: takes no pointer.
-        let result = unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) };
-        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
-    };
-    // SAFETY: between fork and exec `ask` only makes a system call and reads errno; it allocates
-    // nothing and takes no lock.
-    unsafe { command.pre_exec(ask) };
-}
-
-/// Asks a process to end (SIGTERM). Only for processes that the bench started and has not reaped.
-pub fn terminate(pid: u32) {
-    let Ok(pid) = libc::pid_t::try_from(pid) else { return };
-    if pid > 0 {
-        // SAFETY: takes no pointer; a pid above 0 names one process.
-        unsafe { libc::kill(pid, libc::SIGTERM) };
-    }
 }
 
 /// Takes the plainest congestion control for a socket, and for those that it accepts. On loopback

@@ -4,17 +4,17 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
-use std::thread::{self, sleep};
-use std::time::{Duration, Instant};
+use std::thread;
+use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
-use rustix::process::{Pid, Signal, kill_process};
+use anyhow::{Context as _, Result};
+use peers::Process;
 use tempfile::TempDir;
 
 use crate::origin::lock;
-use crate::subject::{ends_with_us, free};
+use crate::subject::free;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Make {
@@ -46,10 +46,10 @@ impl Make {
         let file = folder.join(file);
         fs::write(&file, text)?;
         let mut command = match self {
-            Make::Nginx => ends_with_us("nginx")?,
-            Make::Haproxy => ends_with_us("haproxy")?,
-            Make::Node => ends_with_us("node")?,
-            Make::Python => ends_with_us("python3")?,
+            Make::Nginx => peers::command("nginx")?,
+            Make::Haproxy => peers::command("haproxy")?,
+            Make::Node => peers::command("node")?,
+            Make::Python => peers::command("python3")?,
         };
         match self {
             Make::Nginx => command.arg("-p").arg(folder).arg("-c").arg(file).args(["-e", "stderr"]),
@@ -171,6 +171,9 @@ struct Recorded {
     client: TcpStream,
 }
 
+/// What an origin has to start.
+const READY: Duration = Duration::from_secs(10);
+
 type Wires = Arc<Mutex<Vec<Recorded>>>;
 
 /// An origin behind its tap.
@@ -179,7 +182,7 @@ pub struct Tapped {
     /// Of the tap.
     pub address: SocketAddr,
     wires: Wires,
-    child: Child,
+    _process: Process,
     _folder: TempDir,
 }
 
@@ -187,25 +190,15 @@ impl Tapped {
     pub fn start(make: Make) -> Result<Tapped> {
         let folder = tempfile::tempdir()?;
         let origin = free()?;
-        let log = fs::File::create(folder.path().join("messages"))?;
-        let child = make
-            .command(folder.path(), origin)?
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .with_context(|| format!("starting {}", make.name()))?;
+        let mut command = make.command(folder.path(), origin)?;
+        let mut process = Process::start(&mut command, folder.path().join("messages"))?;
+        let started = process.await_ports(&[origin], READY);
+        started.with_context(|| format!("{} did not start", make.name()))?;
         let wires = Wires::default();
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let address = listener.local_addr()?;
-        let tapped = Tapped { make, address, wires: Arc::clone(&wires), child, _folder: folder };
-        let end = Instant::now() + Duration::from_secs(10);
-        while TcpStream::connect(origin).is_err() {
-            if Instant::now() > end {
-                bail!("{} did not start", make.name());
-            }
-            sleep(Duration::from_millis(10));
-        }
+        let tapped =
+            Tapped { make, address, wires: Arc::clone(&wires), _process: process, _folder: folder };
         thread::spawn(move || {
             for client in listener.incoming().filter_map(Result::ok) {
                 // A connection that cannot be made is closed, as an origin's would be.
@@ -238,20 +231,6 @@ impl Tapped {
         let wires = lock(&self.wires);
         let wires = wires.iter().map(|recorded| lock(&recorded.wire).clone());
         wires.filter(|wire| !wire.to_origin.is_empty()).collect()
-    }
-}
-
-impl Drop for Tapped {
-    fn drop(&mut self) {
-        if let Some(id) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
-            let _ = kill_process(id, Signal::TERM);
-        }
-        let end = Instant::now() + Duration::from_secs(2);
-        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < end {
-            sleep(Duration::from_millis(10));
-        }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

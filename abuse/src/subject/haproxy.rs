@@ -6,14 +6,14 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use super::{Backend, Ports, Site, ends_with_us};
+use super::{Backend, Ports, Site};
 
 pub fn command(folder: &Path, site: &Site, ports: Ports) -> Result<Command> {
     let both = format!("{}{}", site.certificate.chain_pem, site.certificate.key_pem);
     fs::write(folder.join("both.pem"), both)?;
     let file = folder.join("haproxy.cfg");
     fs::write(&file, configuration(folder, site, ports))?;
-    let mut command = ends_with_us("haproxy")?;
+    let mut command = peers::command("haproxy")?;
     command.arg("-db").arg("-f").arg(&file);
     Ok(command)
 }

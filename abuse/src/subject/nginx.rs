@@ -6,14 +6,14 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use super::{Backend, Ports, Site, ends_with_us};
+use super::{Backend, Ports, Site};
 
 pub fn command(folder: &Path, site: &Site, ports: Ports) -> Result<Command> {
     fs::write(folder.join("chain.pem"), &site.certificate.chain_pem)?;
     fs::write(folder.join("key.pem"), &site.certificate.key_pem)?;
     let file = folder.join("nginx.conf");
     fs::write(&file, configuration(folder, site, ports))?;
-    let mut command = ends_with_us("nginx")?;
+    let mut command = peers::command("nginx")?;
     command.arg("-p").arg(folder).arg("-c").arg(&file).args(["-e", "stderr"]);
     Ok(command)
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use super::{Ports, Running, Server, Site, free_port, program};
+use super::{Ports, Running, Server, Site, free_port};
 
 pub struct Cutwater {
     program: PathBuf,
@@ -75,7 +75,7 @@ impl Cutwater {
         workers: usize,
         log: AccessLog,
     ) -> Result<Instance> {
-        self.spawn(Command::new(&self.program), manifests, site, workers, log)
+        self.spawn(peers::ends_with_us(&self.program), manifests, site, workers, log)
     }
 
     /// With one worker, its instructions counted; the profile is written when it ends.
@@ -85,10 +85,7 @@ impl Cutwater {
         site: &Site,
         profile: &Path,
     ) -> Result<Instance> {
-        let valgrind = program("valgrind").context(
-            "valgrind counts the instructions and is not here: `apt-get install valgrind`",
-        )?;
-        let mut command = Command::new(valgrind);
+        let mut command = peers::command("valgrind").context("it counts the instructions")?;
         command.args(["--tool=callgrind", "--quiet"]);
         command.arg(format!("--callgrind-out-file={}", profile.display()));
         command.arg(&self.program);
@@ -114,8 +111,8 @@ impl Cutwater {
             AccessLog::On => command.arg(site.folder.join("access-log")),
         };
         let mut running = Running::spawn(&mut command, site, ports)?;
-        running.wait_until(READY_TIMEOUT, || {
-            matches!(ask(admin, "/readyz"), Ok((200, _))) && super::accepts(ports.http)
+        running.process.await_ready(READY_TIMEOUT, || {
+            matches!(ask(admin, "/readyz"), Ok((200, _))) && peers::accepts(ports.http)
         })?;
         Ok(Instance { running, admin })
     }

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use super::{Ports, Running, Server, Site, free_ports, program};
+use super::{Ports, Running, Server, Site, free_ports};
 use crate::http::HOST;
 
 pub struct Envoy;
@@ -31,7 +31,7 @@ impl Server for Envoy {
         fs::write(site.folder.join("key.pem"), &site.certificate.key_pem)?;
         let file = site.folder.join("envoy.yaml");
         fs::write(&file, configuration(site, ports))?;
-        let mut command = Command::new(binary()?);
+        let mut command = peers::ends_with_us(&binary()?);
         command.args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "error"]);
         command.arg("-c").arg(&file);
         let mut running = Running::spawn(&mut command, site, ports)?;
@@ -42,7 +42,7 @@ impl Server for Envoy {
 
 /// One in PATH, or the one that was fetched before, or one that is fetched now.
 fn binary() -> Result<PathBuf> {
-    if let Some(installed) = program("envoy") {
+    if let Some(installed) = peers::program("envoy") {
         return Ok(installed);
     }
     let own = std::env::current_exe()?;

@@ -1,11 +1,10 @@
 //! HAProxy as a peer: one thread, keep-alive on both sides, forwarded headers, no log.
 
 use std::fs;
-use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
-use super::{Ports, Running, Server, Site, free_ports, install, program};
+use super::{Ports, Running, Server, Site, free_ports};
 
 pub struct Haproxy;
 
@@ -15,10 +14,10 @@ impl Server for Haproxy {
     }
 
     fn missing(&self) -> Option<String> {
-        if program("haproxy").is_some() {
+        if peers::program("haproxy").is_some() {
             return None;
         }
-        install("haproxy").err().map(|error| format!("HAProxy is not installed: {error}"))
+        peers::install("haproxy").err().map(|error| format!("HAProxy is not installed: {error}"))
     }
 
     fn start(&self, site: &Site) -> Result<Running> {
@@ -27,7 +26,7 @@ impl Server for Haproxy {
         fs::write(site.folder.join("both.pem"), both)?;
         let file = site.folder.join("haproxy.cfg");
         fs::write(&file, configuration(site, ports))?;
-        let mut command = Command::new(program("haproxy").context("HAProxy is not installed")?);
+        let mut command = peers::command("haproxy")?;
         command.arg("-db").arg("-f").arg(&file);
         let mut running = Running::spawn(&mut command, site, ports)?;
         running.wait_for_ports()?;

@@ -1,11 +1,10 @@
 //! nginx as a peer: one worker, keep-alive on both sides, forwarded headers, no access log.
 
 use std::fs;
-use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
-use super::{Ports, Running, Server, Site, free_ports, install, program};
+use super::{Ports, Running, Server, Site, free_ports};
 
 pub struct Nginx;
 
@@ -15,10 +14,10 @@ impl Server for Nginx {
     }
 
     fn missing(&self) -> Option<String> {
-        if program("nginx").is_some() {
+        if peers::program("nginx").is_some() {
             return None;
         }
-        install("nginx-light").err().map(|error| format!("nginx is not installed: {error}"))
+        peers::install("nginx-light").err().map(|error| format!("nginx is not installed: {error}"))
     }
 
     fn start(&self, site: &Site) -> Result<Running> {
@@ -27,7 +26,7 @@ impl Server for Nginx {
         fs::write(site.folder.join("key.pem"), &site.certificate.key_pem)?;
         let file = site.folder.join("nginx.conf");
         fs::write(&file, configuration(site, ports))?;
-        let mut command = Command::new(program("nginx").context("nginx is not installed")?);
+        let mut command = peers::command("nginx")?;
         command.arg("-p").arg(&site.folder).arg("-c").arg(&file).args(["-e", "stderr"]);
         let mut running = Running::spawn(&mut command, site, ports)?;
         running.wait_for_ports()?;

@@ -79,7 +79,7 @@ fn is_websocket(parts: &Parts) -> bool {
 
 /// Writes the request as HTTP/1.1 would have it (RFC 9113 section 8.3.1): the authority as Host, crumbs of Cookie
 /// joined (section 8.2.3), chunked where the length is not known. `socket` is the key of a WebSocket.
-fn write_head(
+pub(crate) fn write_head(
     parts: &Parts,
     is_end: bool,
     socket: Option<&str>,

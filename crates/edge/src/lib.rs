@@ -36,6 +36,8 @@ mod exposition;
 mod fallback;
 mod forward;
 mod forwarded_lines;
+#[cfg(any(test, feature = "fuzzed"))]
+pub mod fuzzed;
 mod grpc;
 mod grpc_web;
 mod http1;

@@ -270,7 +270,7 @@ impl Sticky {
 }
 
 /// Names and values of all cookies (RFC 6265 section 5.4).
-fn cookies(request: Head<'_>) -> impl Iterator<Item = (&[u8], &[u8])> {
+pub(crate) fn cookies(request: Head<'_>) -> impl Iterator<Item = (&[u8], &[u8])> {
     let fields = request.list.iter().filter(|header| header.known == h1::Known::Cookie);
     let pairs = fields.flat_map(move |header| header.value(request.bytes).split(|&b| b == b';'));
     pairs.filter_map(|pair| {
