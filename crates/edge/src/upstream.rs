@@ -5,6 +5,7 @@ use crate::access::Trace;
 use crate::client::Client;
 use crate::deadline::{Deadline, Deadlines, Passed};
 use crate::dial::{Dial, Security};
+use crate::eyeballs::connect_either;
 use crate::http2_pump;
 use crate::http2_upstream::{Joined, Lease, Sessions};
 use crate::metrics::UpstreamFailure;
@@ -25,7 +26,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 use traffic::Connections;
 
 pub(crate) struct Pool {
@@ -192,10 +192,11 @@ impl Pool {
     }
 
     /// A new connection, within the limits for connecting and the request's own deadline. For HTTP/2 it may be one that
-    /// another request was about to make.
+    /// another request was about to make. `alternate` is the endpoint's other address.
     pub async fn connect(
         &self,
         peer: Peer<'_>,
+        alternate: Option<SocketAddr>,
         deadline: &Deadline,
     ) -> Result<Upstream, ConnectFault> {
         if peer.dial.connections.as_ref().is_some_and(|all| all.is_full()) {
@@ -203,15 +204,16 @@ impl Pool {
         }
         match peer.dial.protocol {
             BackendProtocol::Http1 => {
-                open(peer, deadline).await.map(|opened| Upstream::Http1(opened.io))
+                open(peer, alternate, deadline).await.map(|opened| Upstream::Http1(opened.io))
             }
-            BackendProtocol::Http2 => self.connect_http2(peer, deadline).await,
+            BackendProtocol::Http2 => self.connect_http2(peer, alternate, deadline).await,
         }
     }
 
     async fn connect_http2(
         &self,
         peer: Peer<'_>,
+        alternate: Option<SocketAddr>,
         deadline: &Deadline,
     ) -> Result<Upstream, ConnectFault> {
         let key = peer.key();
@@ -232,7 +234,7 @@ impl Pool {
                 }
             }
         };
-        let opened = open(peer, deadline).await;
+        let opened = open(peer, alternate, deadline).await;
         opening.settle(peer.dial, opened)
     }
 }
@@ -268,9 +270,13 @@ impl<'d> Entered<'d> {
 }
 
 /// A connection that counts, where the number of them is limited.
-async fn open(peer: Peer<'_>, deadline: &Deadline) -> Result<Opened, ConnectFault> {
+async fn open(
+    peer: Peer<'_>,
+    alternate: Option<SocketAddr>,
+    deadline: &Deadline,
+) -> Result<Opened, ConnectFault> {
     let entered = Entered::of(peer.dial)?;
-    let Opened { io, is_http2 } = open_any(peer, deadline).await?;
+    let Opened { io, is_http2 } = open_any(peer, alternate, deadline).await?;
     let io = match entered {
         None => io,
         Some(entered) => entered.give(io),
@@ -279,10 +285,14 @@ async fn open(peer: Peer<'_>, deadline: &Deadline) -> Result<Opened, ConnectFaul
 }
 
 /// Connects, says who the client is where that is asked for, shakes hands.
-async fn open_any(peer: Peer<'_>, deadline: &Deadline) -> Result<Opened, ConnectFault> {
+async fn open_any(
+    peer: Peer<'_>,
+    alternate: Option<SocketAddr>,
+    deadline: &Deadline,
+) -> Result<Opened, ConnectFault> {
     let Peer { address, dial, ends } = peer;
     let connecting = async {
-        let mut io = TcpStream::connect(address).await?;
+        let mut io = connect_either(address, alternate).await?;
         // A socket that cannot be told to send at once still works.
         let _ = io.set_nodelay(true);
         if let Some(version) = dial.proxy_protocol {
