@@ -109,30 +109,40 @@ pub(crate) enum Fields<'a> {
     Own(&'a [(&'a [u8], &'a [u8])]),
 }
 
+/// Takes the field lines of a response, as its version of HTTP writes them.
+pub(crate) trait Lines {
+    fn line(&mut self, name: &[u8], value: &[u8]);
+
+    /// Those that came from the origin and are kept.
+    fn of_origin(&mut self, bytes: &[u8], list: &HeaderList, keep: impl Fn(h1::Header) -> bool) {
+        for header in list.iter().filter(|header| keep(**header)) {
+            self.line(header.name(bytes), header.value(bytes));
+        }
+    }
+}
+
 impl Response<'_> {
     /// The field lines to send: without what is hop-by-hop, after the route's edits, with a date and
     /// the request id.
-    pub fn lines(&self, mut line: impl FnMut(&[u8], &[u8])) {
-        let mut keep = |name: &[u8], value: &[u8]| {
-            if self.edits.is_none_or(|edits| !edits.drops(name)) {
-                line(name, value);
-            }
-        };
+    pub fn write(&self, lines: &mut impl Lines) {
+        let stays = |name: &[u8]| self.edits.is_none_or(|edits| !edits.drops(name));
         match self.fields {
-            Fields::Own(fields) => fields.iter().for_each(|(name, value)| keep(name, value)),
-            Fields::Origin { bytes, list } => {
-                for header in list.iter().filter(|h| self.is_forwarded(bytes, list, **h)) {
-                    keep(header.name(bytes), header.value(bytes));
+            Fields::Own(fields) => {
+                for (name, value) in fields.iter().filter(|(name, _)| stays(name)) {
+                    lines.line(name, value);
                 }
             }
+            Fields::Origin { bytes, list } => lines.of_origin(bytes, list, |header| {
+                self.is_forwarded(bytes, list, header) && stays(header.name(bytes))
+            }),
         }
-        if self.status >= 200 && !self.has_date() {
-            keep(b"date", self.date);
+        if self.status >= 200 && !self.has_date() && stays(b"date") {
+            lines.line(b"date", self.date);
         }
         for (name, value) in self.edits.into_iter().flat_map(ResponseEdits::added) {
-            line(name, value);
+            lines.line(name, value);
         }
-        line(b"x-request-id", self.id.as_bytes());
+        lines.line(b"x-request-id", self.id.as_bytes());
     }
 
     fn has_date(&self) -> bool {

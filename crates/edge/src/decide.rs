@@ -84,13 +84,11 @@ fn check_message(head: &RequestHead) -> Result<(), Refusal> {
 /// Lower case, without port and trailing dot. The codec has accepted the authority, so it has a host.
 fn normal_host(authority: &[u8], host: &mut String) {
     host.clear();
-    let name = h1::host::parse(authority).map(|authority| authority.host).unwrap_or_default();
+    let name = h1::host::of_sound(authority);
     let name = name.strip_suffix(b".").unwrap_or(name);
-    // What the codec accepts is ASCII; were it not, the replacement matches no listener's name.
-    host.extend(name.iter().map(|b| match b.is_ascii() {
-        true => char::from(b.to_ascii_lowercase()),
-        false => char::REPLACEMENT_CHARACTER,
-    }));
+    // What the codec accepts is ASCII.
+    host.push_str(str::from_utf8(name).unwrap_or_default());
+    host.make_ascii_lowercase();
 }
 
 #[cfg(test)]

@@ -6,30 +6,32 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::Duration;
 use tokio::net::TcpStream;
+use tokio::time::Sleep;
 
 /// RFC 8305 section 5, Connection Attempt Delay.
 const HEAD_START: Duration = Duration::from_millis(250);
 
-/// A connection to either address.
+/// A connection to either address. `sleep` is asked for one wait at most, and only where there are two.
 pub async fn connect_either(
     first: SocketAddr,
     second: Option<SocketAddr>,
+    sleep: impl FnOnce(Duration) -> Sleep,
 ) -> io::Result<TcpStream> {
     match second {
         None => TcpStream::connect(first).await,
         // Boxed: few endpoints have two.
-        Some(second) => Box::pin(race(first, second)).await,
+        Some(second) => Box::pin(race(first, second, sleep(HEAD_START))).await,
     }
 }
 
-async fn race(first: SocketAddr, second: SocketAddr) -> io::Result<TcpStream> {
+async fn race(first: SocketAddr, second: SocketAddr, head_start: Sleep) -> io::Result<TcpStream> {
     let mut one = pin!(TcpStream::connect(first));
     tokio::select! {
         connected = &mut one => return match connected {
             Ok(io) => Ok(io),
             Err(_) => TcpStream::connect(second).await,
         },
-        () = tokio::time::sleep(HEAD_START) => {}
+        () = head_start => {}
     }
     let mut two = pin!(TcpStream::connect(second));
     tokio::select! {
@@ -91,7 +93,7 @@ mod tests {
             (silent, Some(open), Some(open)),
             (closed(), Some(closed()), None),
         ] {
-            let connected = run(connect_either(first, second));
+            let connected = run(connect_either(first, second, tokio::time::sleep));
             let peer = connected.ok().and_then(|io| io.peer_addr().ok());
             assert_eq!(peer, expected, "{first} {second:?}");
         }

@@ -386,7 +386,7 @@ impl<'a> Run<'a> {
             return Err(failed.refusal);
         }
         let spread = Random::new(u64::from(trace.started.elapsed().subsec_nanos())).share();
-        tokio::time::sleep(least.mul_f64(1.0 + spread)).await;
+        self.received.site.worker.timers.sleep(least.mul_f64(1.0 + spread)).await;
         Ok(())
     }
 

@@ -9,14 +9,18 @@
 //! behind it.
 
 use crate::buffers::Buffer;
-use crate::client::{Body, Client, ClientFault, Fields, Follow, Response, forwarded_trailers};
+use crate::client::{
+    Body, Client, ClientFault, Fields, Follow, Lines, Response, forwarded_trailers,
+};
 use crate::connection::Connection;
 use crate::deadline::Deadline;
 use crate::exchange::{self, Scratch, Site};
 use crate::refusal::{Cause, Refusal};
 use crate::transport::{Io, poll_fill, poll_write_all};
 use crate::worker::{LIMITS, Worker};
-use h1::{BodyDecoder, Event, Framing, Preface, RequestHead, Trailers, Version, encode};
+use h1::{
+    BodyDecoder, Event, Framing, HeaderList, Preface, RequestHead, Trailers, Version, encode,
+};
 use model::limits;
 use std::future::poll_fn;
 use std::io::{ErrorKind, IoSlice};
@@ -412,7 +416,20 @@ impl<'w, S: Io> Http1<'w, S> {
 
     fn write_head(&mut self, response: &Response<'_>) {
         encode::status_line(&mut self.output, response.status, response.reason);
-        response.lines(|name, value| encode::header(&mut self.output, name, value));
+        response.write(&mut Written(&mut self.output));
+    }
+}
+
+/// Lines as HTTP/1.1 writes them.
+struct Written<'a>(&'a mut Vec<u8>);
+
+impl Lines for Written<'_> {
+    fn line(&mut self, name: &[u8], value: &[u8]) {
+        encode::header(self.0, name, value);
+    }
+
+    fn of_origin(&mut self, bytes: &[u8], list: &HeaderList, keep: impl Fn(h1::Header) -> bool) {
+        list.copy_lines(bytes, self.0, keep);
     }
 }
 

@@ -6,7 +6,7 @@
 //! longer than [`model::limits::HTTP2_HEADER_LIST_BYTES`], end as a reset or a bare 431 of `h2` (RFC 9113 section
 //! 8.1.1), without a request id, a line in the log or a count.
 
-use crate::client::{Body, Client, ClientFault, Follow, Response, forwarded_trailers};
+use crate::client::{Body, Client, ClientFault, Follow, Lines, Response, forwarded_trailers};
 use crate::connection::Connection;
 use crate::exchange::{self, Site};
 use crate::http2_budget::Budget;
@@ -172,15 +172,21 @@ fn message(response: &Response<'_>) -> http::Response<()> {
     *message.status_mut() =
         StatusCode::from_u16(response.status).unwrap_or(StatusCode::BAD_GATEWAY);
     let headers = message.headers_mut();
-    response.lines(|name, value| push(headers, name, value));
+    response.write(&mut Mapped(headers));
     message
 }
 
-/// Leaves out what HTTP/2 cannot carry.
-fn push(headers: &mut HeaderMap, name: &[u8], value: &[u8]) {
-    if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
-        // An error means more fields than the map can hold, which the codec's limit does not let through.
-        let _ = headers.try_append(name, value);
+/// Lines as HTTP/2 has them; what it cannot carry is left out.
+struct Mapped<'a>(&'a mut HeaderMap);
+
+impl Lines for Mapped<'_> {
+    fn line(&mut self, name: &[u8], value: &[u8]) {
+        if let (Ok(name), Ok(value)) =
+            (HeaderName::from_bytes(name), HeaderValue::from_bytes(value))
+        {
+            // An error means more fields than the map can hold, which the codec's limit does not let through.
+            let _ = self.0.try_append(name, value);
+        }
     }
 }
 
@@ -312,7 +318,7 @@ impl Client for Http2Stream {
         let send = self.send.as_mut().ok_or(ClientFault::Gone)?;
         let mut fields = HeaderMap::new();
         let lines = trailers.into_iter().flat_map(forwarded_trailers);
-        lines.for_each(|(name, value)| push(&mut fields, name, value));
+        lines.for_each(|(name, value)| Mapped(&mut fields).line(name, value));
         let sent = match fields.is_empty() {
             true => send.send_data(Bytes::new(), true),
             false => send.send_trailers(fields),

@@ -50,6 +50,7 @@ mod refusal;
 mod reply;
 mod request_head;
 mod sticky;
+mod timers;
 mod tls;
 mod tls_client;
 mod transport;
@@ -77,6 +78,7 @@ use std::net::TcpListener;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use timers::Timers;
 use tokio::sync::watch;
 use worker::{Phase, Seed};
 
@@ -119,6 +121,7 @@ impl Edge {
         let (phase, threads) = (watch::Sender::new(Phase::Bind), Vec::new());
         let mut edge = Edge { config, ports, census, phase, threads };
         let (ready, started) = mpsc::channel();
+        let timers = Timers::start().map_err(StartError::Thread)?;
         for (index, door) in doors.into_iter().enumerate() {
             let seed = Seed {
                 index,
@@ -130,6 +133,7 @@ impl Edge {
                 metrics: Arc::clone(&registry.metrics),
                 recorder: recorder(index),
                 phase: edge.phase.subscribe(),
+                timers: timers.clone(),
                 ready: ready.clone(),
             };
             edge.threads.push(spawn(seed).map_err(StartError::Thread)?);

@@ -19,12 +19,10 @@ pub(crate) fn write(
     let edits = changes.request_edits.as_ref();
     request_line(out, request, decided, changes);
     encode::header(out, b"host", host(request, changes, edits));
-    for header in request.list.iter() {
+    request.list.copy_lines(request.bytes, out, |header| {
         let name = header.name(request.bytes);
-        if is_forwarded(request, *header, name) && edits.is_none_or(|edits| !edits.drops(name)) {
-            encode::header(out, name, header.value(request.bytes));
-        }
-    }
+        is_forwarded(request, header, name) && edits.is_none_or(|edits| !edits.drops(name))
+    });
     match (request.head.framing, request.head.method) {
         (Framing::Chunked, _) => encode::transfer_encoding_chunked(out),
         // Without a body is not without a length where a body is usual (RFC 9110 section 8.6).

@@ -12,6 +12,7 @@ use crate::metrics::UpstreamFailure;
 use crate::proxy_protocol;
 use crate::pump::{Aftermath, Fault, Pump, Terms};
 use crate::refusal::Cause;
+use crate::timers::Timers;
 use crate::tls_client::TlsFault;
 use crate::transport::{Counted, UpstreamIo};
 use crate::worker::Worker;
@@ -30,6 +31,7 @@ use traffic::Connections;
 
 pub(crate) struct Pool {
     deadlines: Rc<Deadlines>,
+    timers: Timers,
     idle: RefCell<HashMap<PeerKey, Vec<Idle>>>,
     sessions: Sessions,
 }
@@ -136,9 +138,9 @@ impl Peer<'_> {
 }
 
 impl Pool {
-    pub fn new(deadlines: Rc<Deadlines>) -> Pool {
+    pub fn new(deadlines: Rc<Deadlines>, timers: Timers) -> Pool {
         let sessions = Sessions::new(Rc::clone(&deadlines));
-        Pool { deadlines, idle: RefCell::default(), sessions }
+        Pool { deadlines, timers, idle: RefCell::default(), sessions }
     }
 
     /// The connection that was used last, so that the others may go idle for good.
@@ -203,9 +205,9 @@ impl Pool {
             self.let_go(peer.dial);
         }
         match peer.dial.protocol {
-            BackendProtocol::Http1 => {
-                open(peer, alternate, deadline).await.map(|opened| Upstream::Http1(opened.io))
-            }
+            BackendProtocol::Http1 => open(peer, (alternate, &self.timers), deadline)
+                .await
+                .map(|opened| Upstream::Http1(opened.io)),
             BackendProtocol::Http2 => self.connect_http2(peer, alternate, deadline).await,
         }
     }
@@ -234,7 +236,7 @@ impl Pool {
                 }
             }
         };
-        let opened = open(peer, alternate, deadline).await;
+        let opened = open(peer, (alternate, &self.timers), deadline).await;
         opening.settle(peer.dial, opened)
     }
 }
@@ -272,11 +274,11 @@ impl<'d> Entered<'d> {
 /// A connection that counts, where the number of them is limited.
 async fn open(
     peer: Peer<'_>,
-    alternate: Option<SocketAddr>,
+    other: (Option<SocketAddr>, &Timers),
     deadline: &Deadline,
 ) -> Result<Opened, ConnectFault> {
     let entered = Entered::of(peer.dial)?;
-    let Opened { io, is_http2 } = open_any(peer, alternate, deadline).await?;
+    let Opened { io, is_http2 } = open_any(peer, other, deadline).await?;
     let io = match entered {
         None => io,
         Some(entered) => entered.give(io),
@@ -287,12 +289,13 @@ async fn open(
 /// Connects, says who the client is where that is asked for, shakes hands.
 async fn open_any(
     peer: Peer<'_>,
-    alternate: Option<SocketAddr>,
+    other: (Option<SocketAddr>, &Timers),
     deadline: &Deadline,
 ) -> Result<Opened, ConnectFault> {
     let Peer { address, dial, ends } = peer;
+    let (alternate, timers) = other;
     let connecting = async {
-        let mut io = connect_either(address, alternate).await?;
+        let mut io = connect_either(address, alternate, |time| timers.sleep(time)).await?;
         // A socket that cannot be told to send at once still works.
         let _ = io.set_nodelay(true);
         if let Some(version) = dial.proxy_protocol {

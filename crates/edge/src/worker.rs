@@ -11,6 +11,7 @@ use crate::ids::RequestIds;
 use crate::listen::{Ports, start_listening};
 use crate::metrics::{Metrics, WorkerCounters};
 use crate::mirror::Mirrors;
+use crate::timers::Timers;
 use crate::upstream::Pool;
 use crate::view::EdgeView;
 use crate::{connection, date};
@@ -58,6 +59,7 @@ pub(crate) struct Worker {
     pub index: usize,
     pub config: Arc<Config>,
     pub deadlines: Rc<Deadlines>,
+    pub timers: Timers,
     pub buffers: Buffers,
     pub pool: Pool,
     pub rotation: Rotation,
@@ -99,13 +101,14 @@ pub(crate) struct Seed {
     pub metrics: Arc<Metrics>,
     pub recorder: Option<Box<dyn Recorder>>,
     pub phase: watch::Receiver<Phase>,
+    pub timers: Timers,
     /// Told once, when the first view's ports have been tried.
     pub ready: std::sync::mpsc::Sender<io::Result<()>>,
 }
 
 /// The thread's whole life.
 pub(crate) fn run(seed: Seed) {
-    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+    let runtime = Builder::new_current_thread().enable_io().build_local(LocalOptions::default());
     match runtime {
         Ok(runtime) => runtime.block_on(live(seed)),
         // Nobody to tell means that the edge is gone already.
@@ -115,7 +118,7 @@ pub(crate) fn run(seed: Seed) {
 
 async fn live(seed: Seed) {
     let Seed { index, config, mut reader, ports, metrics, recorder, mut phase, ready, .. } = seed;
-    let Seed { census, door, .. } = seed;
+    let Seed { census, door, timers, .. } = seed;
     let view = Rc::new(HeldView(Arc::clone(reader.current())));
     // All workers count from one moment, which is that of their endpoints too.
     let deadlines = Deadlines::new(view.live().epoch());
@@ -123,8 +126,9 @@ async fn live(seed: Seed) {
     let worker = Rc::new(Worker {
         index,
         config,
-        pool: Pool::new(Rc::clone(&deadlines)),
+        pool: Pool::new(Rc::clone(&deadlines), timers.clone()),
         deadlines,
+        timers,
         buffers: Buffers::default(),
         rotation: Rotation::starting_at(index as u32),
         balancer: RefCell::new(Balancer::new(index as u64)),
@@ -211,12 +215,12 @@ impl Worker {
         self.deadlines.leave();
         let all_ended = async {
             while self.connections.get() > 0 {
-                tokio::time::sleep(LOOK).await;
+                self.timers.sleep(LOOK).await;
             }
         };
         tokio::select! {
             () = all_ended => {}
-            () = tokio::time::sleep(idle) => {}
+            () = self.timers.sleep(idle) => {}
             _ = phase.wait_for(|phase| *phase > told) => {}
         }
     }
@@ -227,7 +231,7 @@ impl Worker {
         self.pool.clear();
         while self.connections.get() > 0 {
             tokio::select! {
-                () = tokio::time::sleep(LOOK) => {}
+                () = self.timers.sleep(LOOK) => {}
                 _ = phase.wait_for(|phase| *phase == Phase::Abort) => {
                     self.deadlines.abort();
                     break;
@@ -237,15 +241,14 @@ impl Worker {
         // Each task that waits is woken once and ends; what does not is dropped with the runtime.
         let end = Instant::now() + SWEEP;
         while self.connections.get() > 0 && Instant::now() < end {
-            tokio::time::sleep(LOOK).await;
+            self.timers.sleep(LOOK).await;
         }
     }
 }
 
 async fn sweep(worker: Rc<Worker>) {
     const EVICT_EVERY: u32 = 10;
-    let mut ticks = tokio::time::interval(SWEEP);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut ticks = worker.timers.interval(SWEEP);
     for count in 0u32.. {
         ticks.tick().await;
         worker.deadlines.sweep(Instant::now());
@@ -341,7 +344,7 @@ async fn accept(
                 }
             }
             // A connection that was reset before it was taken, or no descriptors left: wait, go on.
-            Err(_) => tokio::time::sleep(PAUSE).await,
+            Err(_) => worker.timers.sleep(PAUSE).await,
         }
     }
     if *phase.borrow() == Phase::Leave {

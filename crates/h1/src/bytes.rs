@@ -1,6 +1,8 @@
 //! Spans, the byte classes of RFC 9110 section 5.6 and RFC 9112, and the scans over them.
 //! No grammar beyond single bytes and lists lives here.
 
+use std::ops::Range;
+
 /// A piece of a buffer, by offsets from the start of the slice that was parsed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Span {
@@ -20,6 +22,11 @@ impl Span {
     #[inline]
     pub fn of(self, buf: &[u8]) -> &[u8] {
         buf.get(self.start as usize..self.end as usize).unwrap_or_default()
+    }
+
+    #[inline]
+    pub(crate) fn range(self) -> Range<usize> {
+        self.start as usize..self.end as usize
     }
 
     pub fn len(self) -> usize {

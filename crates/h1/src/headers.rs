@@ -1,9 +1,10 @@
 //! The caller-owned list of field lines, used again for one head after another.
 //! How lines are read lives in `fields`.
 
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 
 use crate::bytes::{Span, list};
+use crate::encode;
 use crate::known::Known;
 use crate::request::RequestLine;
 use crate::response::StatusLine;
@@ -26,6 +27,16 @@ impl Header {
     #[inline]
     pub fn value(self, buf: &[u8]) -> &[u8] {
         self.value.of(buf)
+    }
+
+    /// Where the line lies, if it was received as it would be written: one space behind the colon, none at the end.
+    #[inline]
+    fn plain_line(self, buf: &[u8]) -> Option<Range<usize>> {
+        let (name, value) = (self.name.range(), self.value.range());
+        let is_plain = value.start == name.end + 2
+            && buf.get(name.end..value.start) == Some(b": ")
+            && buf.get(value.end..value.end + 2) == Some(b"\r\n");
+        is_plain.then_some(name.start..value.end + 2)
     }
 }
 
@@ -109,6 +120,26 @@ impl HeaderList {
             .iter()
             .filter(|h| h.known == Known::Connection)
             .flat_map(|h| list(h.value(buf)))
+    }
+
+    /// Appends the lines that `keep` says yes to, each as `name: value` and CRLF. Neighbours that were received in this
+    /// form, as most are, are copied in one piece.
+    pub fn copy_lines(&self, buf: &[u8], out: &mut Vec<u8>, mut keep: impl FnMut(Header) -> bool) {
+        let mut run = 0..0;
+        for header in self.entries.iter().copied().filter(|header| keep(*header)) {
+            let Some(line) = header.plain_line(buf) else {
+                out.extend_from_slice(buf.get(run).unwrap_or_default());
+                run = 0..0;
+                encode::header(out, header.name(buf), header.value(buf));
+                continue;
+            };
+            if line.start != run.end {
+                out.extend_from_slice(buf.get(run).unwrap_or_default());
+                run = line.start..line.start;
+            }
+            run.end = line.end;
+        }
+        out.extend_from_slice(buf.get(run).unwrap_or_default());
     }
 
     pub(crate) fn push(&mut self, header: Header) {

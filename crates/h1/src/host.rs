@@ -31,6 +31,11 @@ pub fn parse(authority: &[u8]) -> Option<Authority<'_>> {
     Some(Authority { host, port: parse_port(port)?, kind: kind(host)? })
 }
 
+/// The host of an authority that is known to be sound.
+pub fn of_sound(authority: &[u8]) -> &[u8] {
+    split(authority).map_or(authority, |(host, _)| host)
+}
+
 /// Host names do not differ by case (RFC 9110 section 4.2.3).
 pub fn same(a: &[u8], b: &[u8]) -> bool {
     a.eq_ignore_ascii_case(b)

@@ -265,6 +265,27 @@ proptest! {
     }
 
     #[test]
+    fn copied_lines_are_as_written_ones(
+        lines in prop::collection::vec(
+            ("[A-Za-z-]{1,6}", "[ \t]{0,2}", "[!-~]{0,5}", "[ \t]{0,2}", any::<bool>()), 0..8),
+    ) {
+        let mut head = b"GET / HTTP/1.0\r\n".to_vec();
+        for (name, before, value, behind, _) in &lines {
+            head.extend_from_slice(format!("x{name}:{before}{value}{behind}\r\n").as_bytes());
+        }
+        head.extend_from_slice(b"\r\n");
+        let mut fields = HeaderList::new();
+        let parsed = parse_request(&head, &mut fields, &Limits::DEFAULT);
+        prop_assert!(matches!(parsed, Ok(Some(_))), "{parsed:?}");
+        let (mut copied, mut written) = (Vec::new(), Vec::new());
+        let kept: Vec<&h1::Header> =
+            fields.iter().zip(&lines).filter(|(_, line)| line.4).map(|(header, _)| header).collect();
+        fields.copy_lines(&head, &mut copied, |header| kept.contains(&&header));
+        kept.iter().for_each(|header| encode::header(&mut written, header.name(&head), header.value(&head)));
+        prop_assert_eq!(copied, written);
+    }
+
+    #[test]
     fn a_written_body_is_read_back(
         chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..6),
         trailer in prop::option::of(("[a-z]{1,8}", "[!-~]{1,20}")),

@@ -100,7 +100,7 @@ async fn ask(
     let at_port =
         |address: SocketAddr| SocketAddr::new(address.ip(), check.port.unwrap_or(address.port()));
     let address = at_port(address);
-    let stream = edge::connect_either(address, alternate.map(at_port))
+    let stream = edge::connect_either(address, alternate.map(at_port), tokio::time::sleep)
         .await
         .map_err(|error| error.to_string())?;
     match &check.probe {

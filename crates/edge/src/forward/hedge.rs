@@ -90,7 +90,7 @@ impl<'a> Run<'a> {
     ) -> Runner<'a> {
         let Site { worker, deadline, .. } = self.received.site;
         let buffers = &worker.buffers;
-        let mut pause = pin!(tokio::time::sleep(after));
+        let mut pause = pin!(worker.timers.sleep(after));
         let is_alone = poll_fn(|cx| {
             let is_over =
                 first.poll(request, buffers, cx).is_ready() || deadline.poll(cx).is_ready();
