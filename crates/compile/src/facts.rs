@@ -67,12 +67,57 @@ fn endpoints(port: &ServicePortSpec, slices: &[(&ObjectId, &EndpointSlice)]) -> 
             }
         }
     }
-    EndpointSet { endpoints: merged.into_values().collect() }
+    EndpointSet { endpoints: both_families(merged.into_values().collect()) }
+}
+
+/// A pod with an address of each family is one endpoint. IPv6 comes first (RFC 8305 section 4). Without the name of a pod
+/// each address stands for itself.
+fn both_families(endpoints: Vec<Endpoint>) -> Vec<Endpoint> {
+    let mut addresses: HashMap<&str, Vec<SocketAddr>> = HashMap::default();
+    for endpoint in &endpoints {
+        if let Some(target) = &endpoint.target {
+            addresses.entry(target).or_default().push(endpoint.address);
+        }
+    }
+    // In order of addresses, those of IPv4 come first.
+    let pairs: HashMap<SocketAddr, SocketAddr> = addresses
+        .values()
+        .filter_map(|of_pod| match of_pod.as_slice() {
+            [v4, v6] if v4.is_ipv4() && v6.is_ipv6() => Some((*v4, *v6)),
+            _ => None,
+        })
+        .collect();
+    if pairs.is_empty() {
+        return endpoints;
+    }
+    let primaries: HashMap<SocketAddr, Endpoint> = endpoints
+        .iter()
+        .filter(|endpoint| pairs.contains_key(&endpoint.address))
+        .map(|endpoint| (pairs[&endpoint.address], endpoint.clone()))
+        .collect();
+    let rest = endpoints.into_iter().filter(|endpoint| !pairs.contains_key(&endpoint.address));
+    rest.map(|endpoint| match primaries.get(&endpoint.address) {
+        Some(v4) => joined(endpoint, v4),
+        None => endpoint,
+    })
+    .collect()
+}
+
+/// While the slices of a pod differ the better word counts.
+fn joined(v6: Endpoint, v4: &Endpoint) -> Endpoint {
+    Endpoint {
+        alternate: Some(v4.address),
+        ready: v6.ready || v4.ready,
+        serving: v6.serving || v4.serving,
+        terminating: v6.terminating && v4.terminating,
+        ..v6
+    }
 }
 
 fn endpoint(address: SocketAddr, found: &SliceEndpoint, slice: &ObjectId) -> Endpoint {
     Endpoint {
         address,
+        alternate: None,
         ready: found.ready,
         serving: found.serving,
         terminating: found.terminating,

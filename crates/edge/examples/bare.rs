@@ -112,6 +112,7 @@ fn snapshot(port: u16, protocol: Protocol, policy: BackendPolicy) -> Snapshot {
 fn facts(address: SocketAddr) -> Facts {
     let endpoint = Endpoint {
         address,
+        alternate: None,
         ready: true,
         serving: true,
         terminating: false,

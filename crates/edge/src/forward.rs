@@ -481,7 +481,12 @@ impl<'a> Run<'a> {
         let start = Instant::now();
         let Site { worker, deadline, .. } = self.received.site;
         // Boxed: connecting is rare, and its state would lie in every connection's task.
-        let result = Box::pin(worker.pool.connect(self.peer(load.endpoint), deadline)).await;
+        let result = Box::pin(worker.pool.connect(
+            self.peer(load.endpoint),
+            load.endpoint.alternate(),
+            deadline,
+        ))
+        .await;
         trace.connect = Some(start.elapsed());
         let (counted, cause) = match result {
             Ok(upstream) => return Ok(upstream),

@@ -21,12 +21,15 @@ pub struct Live {
 /// Numbers are used again once nobody holds the endpoint, so that tables stay as large as the busiest moment.
 #[derive(Debug, Default)]
 struct Endpoints {
-    by_address: HashMap<SocketAddr, Weak<Endpoint>>,
+    by_address: HashMap<Addresses, Weak<Endpoint>>,
     free: Vec<u32>,
     next: u32,
     /// How many there were when the dead ones were last looked for.
     swept: usize,
 }
+
+/// An endpoint's address, and the one of the other family where it has one.
+type Addresses = (SocketAddr, Option<SocketAddr>);
 
 /// An endpoint that is not in use, for whoever explains.
 #[derive(Clone, Debug)]
@@ -60,10 +63,11 @@ impl Live {
         self.changes.fetch_add(1, Relaxed);
     }
 
-    /// The endpoint at an address, the same for all routes and over all views that have it.
-    pub(crate) fn endpoint(&self, address: SocketAddr) -> Arc<Endpoint> {
+    /// The endpoint at an address, which may have another one, the same for all routes and over all views that have it.
+    pub(crate) fn endpoint(&self, (address, alternate): Addresses) -> Arc<Endpoint> {
         let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = endpoints.by_address.get(&address).and_then(Weak::upgrade) {
+        if let Some(known) = endpoints.by_address.get(&(address, alternate)).and_then(Weak::upgrade)
+        {
             return known;
         }
         endpoints.sweep();
@@ -71,8 +75,9 @@ impl Live {
             endpoints.next += 1;
             endpoints.next - 1
         });
-        let endpoint = Arc::new(Endpoint::new(address, number, self.now_ms()));
-        endpoints.by_address.insert(address, Arc::downgrade(&endpoint));
+        let endpoint = Endpoint::new(address, number, self.now_ms()).or(alternate);
+        let endpoint = Arc::new(endpoint);
+        endpoints.by_address.insert((address, alternate), Arc::downgrade(&endpoint));
         endpoint
     }
 
@@ -136,14 +141,14 @@ mod tests {
     fn an_endpoint_is_one_while_it_is_held_and_its_number_is_used_again() {
         let live = Live::new();
         let address = |n: u16| SocketAddr::from(([127, 0, 0, 1], n));
-        let held: Vec<_> = (1..=10).map(|n| live.endpoint(address(n))).collect();
-        assert!(Arc::ptr_eq(&held[3], &live.endpoint(address(4))));
+        let held: Vec<_> = (1..=10).map(|n| live.endpoint((address(n), None))).collect();
+        assert!(Arc::ptr_eq(&held[3], &live.endpoint((address(4), None))));
         for n in 100..2_000 {
-            let number = live.endpoint(address(n)).number();
+            let number = live.endpoint((address(n), None)).number();
             assert!(number < 200, "{number}");
         }
         let numbers: std::collections::HashSet<u32> = held.iter().map(|e| e.number()).collect();
         assert_eq!(numbers.len(), 10);
-        assert!(Arc::ptr_eq(&held[3], &live.endpoint(address(4))));
+        assert!(Arc::ptr_eq(&held[3], &live.endpoint((address(4), None))));
     }
 }

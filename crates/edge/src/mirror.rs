@@ -110,6 +110,7 @@ impl Drop for Place {
 /// A copy whose body is not known yet.
 pub(crate) struct Draft {
     address: SocketAddr,
+    alternate: Option<SocketAddr>,
     dial: Arc<Dial>,
     ends: Ends,
     head: Vec<u8>,
@@ -150,7 +151,8 @@ impl Mirror {
         let mut head = worker.buffers.output();
         write(&mut head, self.changes.as_deref().unwrap_or(rule));
         let dial = Arc::clone(backend.dial());
-        Some(Draft { address: endpoint.address(), dial, ends, head, place })
+        let (address, alternate) = (endpoint.address(), endpoint.alternate());
+        Some(Draft { address, alternate, dial, ends, head, place })
     }
 }
 
@@ -335,9 +337,9 @@ impl<C: Client> Client for Tee<'_, C> {
 
 /// The task of one copy. It is tried once.
 async fn run(worker: Rc<Worker>, draft: Draft, whole: Rc<Whole>) {
-    let Draft { address, dial, ends, mut head, place } = draft;
+    let Draft { address, alternate, dial, ends, mut head, place } = draft;
     let peer = Peer { address, dial: &dial, ends };
-    let outcome = match send(&worker, peer, &mut head, &whole).await {
+    let outcome = match send(&worker, (peer, alternate), &mut head, &whole).await {
         true => Outcome::Sent,
         false => Outcome::Failed,
     };
@@ -347,13 +349,18 @@ async fn run(worker: Rc<Worker>, draft: Draft, whole: Rc<Whole>) {
 }
 
 /// True when the whole answer came.
-async fn send(worker: &Worker, peer: Peer<'_>, head: &mut Vec<u8>, whole: &Whole) -> bool {
+async fn send(
+    worker: &Worker,
+    (peer, alternate): (Peer<'_>, Option<SocketAddr>),
+    head: &mut Vec<u8>,
+    whole: &Whole,
+) -> bool {
     let deadline = worker.deadlines.register();
     let mut trace = Trace::new(Instant::now());
     deadline.cap_at(trace.started, Some(Duration::from_millis(MIRROR_TIMEOUT_MS)));
     let upstream = match worker.pool.take(peer) {
         Some(upstream) => Ok(upstream),
-        None => worker.pool.connect(peer, &deadline).await,
+        None => worker.pool.connect(peer, alternate, &deadline).await,
     };
     let Ok(mut upstream) = upstream else { return false };
     let terms = Terms {

@@ -5,12 +5,14 @@ use crate::access::Trace;
 use crate::client::Client;
 use crate::deadline::{Deadline, Deadlines, Passed};
 use crate::dial::{Dial, Security};
+use crate::eyeballs::connect_either;
 use crate::http2_pump;
 use crate::http2_upstream::{Joined, Lease, Sessions};
 use crate::metrics::UpstreamFailure;
 use crate::proxy_protocol;
 use crate::pump::{Aftermath, Fault, Pump, Terms};
 use crate::refusal::Cause;
+use crate::timers::Timers;
 use crate::tls_client::TlsFault;
 use crate::transport::{Counted, UpstreamIo};
 use crate::worker::Worker;
@@ -25,11 +27,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 use traffic::Connections;
 
 pub(crate) struct Pool {
     deadlines: Rc<Deadlines>,
+    timers: Timers,
     idle: RefCell<HashMap<PeerKey, Vec<Idle>>>,
     sessions: Sessions,
 }
@@ -136,9 +138,9 @@ impl Peer<'_> {
 }
 
 impl Pool {
-    pub fn new(deadlines: Rc<Deadlines>) -> Pool {
+    pub fn new(deadlines: Rc<Deadlines>, timers: Timers) -> Pool {
         let sessions = Sessions::new(Rc::clone(&deadlines));
-        Pool { deadlines, idle: RefCell::default(), sessions }
+        Pool { deadlines, timers, idle: RefCell::default(), sessions }
     }
 
     /// The connection that was used last, so that the others may go idle for good.
@@ -192,26 +194,28 @@ impl Pool {
     }
 
     /// A new connection, within the limits for connecting and the request's own deadline. For HTTP/2 it may be one that
-    /// another request was about to make.
+    /// another request was about to make. `alternate` is the endpoint's other address.
     pub async fn connect(
         &self,
         peer: Peer<'_>,
+        alternate: Option<SocketAddr>,
         deadline: &Deadline,
     ) -> Result<Upstream, ConnectFault> {
         if peer.dial.connections.as_ref().is_some_and(|all| all.is_full()) {
             self.let_go(peer.dial);
         }
         match peer.dial.protocol {
-            BackendProtocol::Http1 => {
-                open(peer, deadline).await.map(|opened| Upstream::Http1(opened.io))
-            }
-            BackendProtocol::Http2 => self.connect_http2(peer, deadline).await,
+            BackendProtocol::Http1 => open(peer, (alternate, &self.timers), deadline)
+                .await
+                .map(|opened| Upstream::Http1(opened.io)),
+            BackendProtocol::Http2 => self.connect_http2(peer, alternate, deadline).await,
         }
     }
 
     async fn connect_http2(
         &self,
         peer: Peer<'_>,
+        alternate: Option<SocketAddr>,
         deadline: &Deadline,
     ) -> Result<Upstream, ConnectFault> {
         let key = peer.key();
@@ -232,7 +236,7 @@ impl Pool {
                 }
             }
         };
-        let opened = open(peer, deadline).await;
+        let opened = open(peer, (alternate, &self.timers), deadline).await;
         opening.settle(peer.dial, opened)
     }
 }
@@ -268,9 +272,13 @@ impl<'d> Entered<'d> {
 }
 
 /// A connection that counts, where the number of them is limited.
-async fn open(peer: Peer<'_>, deadline: &Deadline) -> Result<Opened, ConnectFault> {
+async fn open(
+    peer: Peer<'_>,
+    other: (Option<SocketAddr>, &Timers),
+    deadline: &Deadline,
+) -> Result<Opened, ConnectFault> {
     let entered = Entered::of(peer.dial)?;
-    let Opened { io, is_http2 } = open_any(peer, deadline).await?;
+    let Opened { io, is_http2 } = open_any(peer, other, deadline).await?;
     let io = match entered {
         None => io,
         Some(entered) => entered.give(io),
@@ -279,10 +287,15 @@ async fn open(peer: Peer<'_>, deadline: &Deadline) -> Result<Opened, ConnectFaul
 }
 
 /// Connects, says who the client is where that is asked for, shakes hands.
-async fn open_any(peer: Peer<'_>, deadline: &Deadline) -> Result<Opened, ConnectFault> {
+async fn open_any(
+    peer: Peer<'_>,
+    other: (Option<SocketAddr>, &Timers),
+    deadline: &Deadline,
+) -> Result<Opened, ConnectFault> {
     let Peer { address, dial, ends } = peer;
+    let (alternate, timers) = other;
     let connecting = async {
-        let mut io = TcpStream::connect(address).await?;
+        let mut io = connect_either(address, alternate, |time| timers.sleep(time)).await?;
         // A socket that cannot be told to send at once still works.
         let _ = io.set_nodelay(true);
         if let Some(version) = dial.proxy_protocol {

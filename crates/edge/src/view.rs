@@ -401,7 +401,9 @@ impl Endpoints {
         (live, here): (&Live, &Locality),
     ) -> Endpoints {
         let usable = || source.into_iter().flat_map(|set| set.usable());
-        let members = usable().map(|endpoint| live.endpoint(endpoint.address)).collect();
+        let members = usable()
+            .map(|endpoint| live.endpoint((endpoint.address, endpoint.alternate)))
+            .collect();
         let nearest = plan.policy().balance.nearest;
         let levels = match nearest {
             Nearest::Any => Box::default(),

@@ -126,7 +126,7 @@ async fn live(seed: Seed) {
     let worker = Rc::new(Worker {
         index,
         config,
-        pool: Pool::new(Rc::clone(&deadlines)),
+        pool: Pool::new(Rc::clone(&deadlines), timers.clone()),
         deadlines,
         timers,
         buffers: Buffers::default(),

@@ -74,7 +74,11 @@ async fn ask_again(live: Arc<Live>, endpoint: Arc<Endpoint>, check: HealthCheck)
     let mut checker = Checker::default();
     let mut random = Random::new(u64::from(endpoint.address().port()) ^ live.now_ms() << 16);
     loop {
-        let passed = tokio::time::timeout(check.timeout, ask(endpoint.address(), &check)).await;
+        let passed = tokio::time::timeout(
+            check.timeout,
+            ask((endpoint.address(), endpoint.alternate()), &check),
+        )
+        .await;
         let passed = matches!(passed, Ok(Ok(())));
         let mut changed = endpoint.set_healthy(checker.observe(passed, &check), live.now_ms());
         let is_ejected = matches!(endpoint.state(), State::Ejected { .. });
@@ -89,9 +93,16 @@ async fn ask_again(live: Arc<Live>, endpoint: Arc<Endpoint>, check: HealthCheck)
 }
 
 /// One question. The error is for nobody yet but a debugger: the thresholds decide.
-async fn ask(address: SocketAddr, check: &HealthCheck) -> Result<(), String> {
-    let address = SocketAddr::new(address.ip(), check.port.unwrap_or(address.port()));
-    let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
+async fn ask(
+    (address, alternate): (SocketAddr, Option<SocketAddr>),
+    check: &HealthCheck,
+) -> Result<(), String> {
+    let at_port =
+        |address: SocketAddr| SocketAddr::new(address.ip(), check.port.unwrap_or(address.port()));
+    let address = at_port(address);
+    let stream = edge::connect_either(address, alternate.map(at_port), tokio::time::sleep)
+        .await
+        .map_err(|error| error.to_string())?;
     match &check.probe {
         Probe::Tcp => Ok(()),
         Probe::Grpc { service } => grpc(stream, address, service).await,
@@ -277,9 +288,9 @@ mod tests {
             ("hello\r\n\r\n", false),
         ] {
             let address = answers(text).await;
-            assert_eq!(ask(address, &probe(200..=299)).await.is_ok(), expected, "{text:?}");
+            assert_eq!(ask((address, None), &probe(200..=299)).await.is_ok(), expected, "{text:?}");
         }
         let address = answers("HTTP/1.1 404 Not Found\r\n\r\n").await;
-        assert!(ask(address, &probe(404..=404)).await.is_ok());
+        assert!(ask((address, None), &probe(404..=404)).await.is_ok());
     }
 }

@@ -131,12 +131,9 @@ impl State {
     fn endpoints(&self, port: &ServicePort, name: &DnsName, servers: &[IpAddr]) -> EndpointSet {
         let lookups = self.lookups();
         let found = lookups.get(name).into_iter().flatten().flat_map(Lookup::addresses);
-        let mut endpoints: Vec<Endpoint> = found
-            .filter(|address| self.is_allowed(name, *address, servers))
-            .map(|address| endpoint(port, address))
-            .collect();
-        endpoints.sort();
-        EndpointSet { endpoints }
+        let allowed = found.filter(|address| self.is_allowed(name, *address, servers));
+        let (v6, v4): (Vec<IpAddr>, Vec<IpAddr>) = allowed.partition(IpAddr::is_ipv6);
+        EndpointSet { endpoints: endpoints(port, &v6, &v4) }
     }
 
     fn is_allowed(&self, name: &DnsName, address: IpAddr, servers: &[IpAddr]) -> bool {
@@ -185,9 +182,22 @@ fn place(family: Family) -> usize {
     usize::from(family == Family::Aaaa)
 }
 
+/// The addresses of a name stand for each other, so each of IPv6 has one of IPv4 beside it, as far as there are any.
+fn endpoints(port: &ServicePort, v6: &[IpAddr], v4: &[IpAddr]) -> Vec<Endpoint> {
+    let pairs = v6.iter().enumerate().map(|(at, address)| {
+        let alternate = v4.get(at).map(|address| SocketAddr::new(*address, port.port));
+        Endpoint { alternate, ..endpoint(port, *address) }
+    });
+    let rest = v4.iter().skip(v6.len()).map(|address| endpoint(port, *address));
+    let mut endpoints: Vec<Endpoint> = pairs.chain(rest).collect();
+    endpoints.sort();
+    endpoints
+}
+
 fn endpoint(port: &ServicePort, address: IpAddr) -> Endpoint {
     Endpoint {
         address: SocketAddr::new(address, port.port),
+        alternate: None,
         ready: true,
         serving: true,
         terminating: false,
@@ -288,6 +298,39 @@ mod tests {
             ("", 0),
         ] {
             assert_eq!(nameservers(text).len(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn addresses_of_both_families_stand_for_each_other() {
+        let port = ServicePort { namespace: "n".into(), name: "s".into(), port: 80 };
+        let parse = |list: &[&str]| -> Vec<IpAddr> {
+            list.iter().map(|ip| ip.parse().expect("an address")).collect()
+        };
+        for (v6, v4, expected) in [
+            (
+                &["2001:db8::1"][..],
+                &["192.0.2.1"][..],
+                &[("[2001:db8::1]:80", Some("192.0.2.1:80"))][..],
+            ),
+            (&[], &["192.0.2.1"], &[("192.0.2.1:80", None)]),
+            (&["2001:db8::1"], &[], &[("[2001:db8::1]:80", None)]),
+            (
+                &["2001:db8::1"],
+                &["192.0.2.1", "192.0.2.2"],
+                &[("192.0.2.2:80", None), ("[2001:db8::1]:80", Some("192.0.2.1:80"))],
+            ),
+        ] {
+            let made = endpoints(&port, &parse(v6), &parse(v4));
+            let made: Vec<_> = made
+                .iter()
+                .map(|e| (e.address.to_string(), e.alternate.map(|address| address.to_string())))
+                .collect();
+            let expected: Vec<_> = expected
+                .iter()
+                .map(|(first, second)| ((*first).to_owned(), second.map(str::to_owned)))
+                .collect();
+            assert_eq!(made, expected);
         }
     }
 

@@ -113,6 +113,7 @@ mod tests {
             let port = ServicePort { namespace: "shop".into(), name: (*name).into(), port: 80 };
             let endpoints = (1..).zip(*ready).map(|(port, ready)| Endpoint {
                 address: ([127, 0, 0, 1], port).into(),
+                alternate: None,
                 ready: *ready,
                 serving: *ready,
                 terminating: false,

@@ -38,6 +38,8 @@ impl EndpointSet {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Endpoint {
     pub address: SocketAddr,
+    /// The same endpoint's address of the other family.
+    pub alternate: Option<SocketAddr>,
     pub ready: bool,
     pub serving: bool,
     pub terminating: bool,

@@ -9,6 +9,7 @@ use std::time::Duration;
 #[derive(Debug)]
 pub struct Endpoint {
     address: SocketAddr,
+    alternate: Option<SocketAddr>,
     /// Its place in a balancer's table of loads.
     number: u32,
     appeared_ms: u64,
@@ -73,6 +74,7 @@ impl Endpoint {
     pub fn new(address: SocketAddr, number: u32, now_ms: u64) -> Endpoint {
         Endpoint {
             address,
+            alternate: None,
             number,
             appeared_ms: now_ms,
             failures: AtomicU32::new(0),
@@ -92,8 +94,18 @@ impl Endpoint {
         }
     }
 
+    /// With an address of the other family.
+    pub fn or(self, alternate: Option<SocketAddr>) -> Endpoint {
+        Endpoint { alternate, ..self }
+    }
+
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Its address of the other family.
+    pub fn alternate(&self) -> Option<SocketAddr> {
+        self.alternate
     }
 
     pub fn number(&self) -> u32 {

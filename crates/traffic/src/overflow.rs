@@ -95,6 +95,7 @@ mod tests {
             let names = |names: &[&str]| names.iter().map(|name| (*name).into()).collect();
             Endpoint {
                 address: ([127, 0, 0, 1], 1).into(),
+                alternate: None,
                 ready: true,
                 serving: true,
                 terminating: false,

@@ -220,7 +220,9 @@ fn endpoints(out: &mut String, facts: &Facts) {
         let shown = set.endpoints.iter().map(|e| {
             let ready = if e.ready { "" } else { " not ready" };
             let draining = if e.terminating { " terminating" } else { "" };
-            format!("{}{ready}{draining}", e.address)
+            let or = e.alternate.map(|address| format!(" or {address}")).unwrap_or_default();
+            let zone = e.zone.as_ref().map(|zone| format!(" in {zone}")).unwrap_or_default();
+            format!("{}{or}{zone}{ready}{draining}", e.address)
         });
         format!("{port} -> {}", shown.collect::<Vec<_>>().join(", ")).trim_end().to_owned()
     });

@@ -156,7 +156,7 @@ impl<'a> Run<'a> {
         let was_reused = pooled.is_some();
         let upstream = match pooled {
             Some(upstream) => upstream,
-            None => match worker.pool.connect(peer, deadline).await {
+            None => match worker.pool.connect(peer, endpoint.alternate(), deadline).await {
                 Ok(upstream) => upstream,
                 Err(fault) => {
                     self.count(fault.verdict().0);

@@ -104,6 +104,7 @@ pub fn facts(services: &[(&str, &[SocketAddr])]) -> Facts {
     for (name, addresses) in services {
         let endpoints = addresses.iter().map(|address| Endpoint {
             address: *address,
+            alternate: None,
             ready: true,
             serving: true,
             terminating: false,
