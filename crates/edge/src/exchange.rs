@@ -92,54 +92,8 @@ pub(crate) async fn serve<C: Client>(
     }
     match step {
         Step::Forward(route, terms) => {
-            let backend = Some(route.backend.number());
-            let scene = Scene { view: &view, rule, backend };
-            let care = answers.and_then(|answers| care(answers, received, client, scratch));
-            let terms = Terms { care: care.as_deref(), ..terms };
-            deadline.cap_at(trace.started, route.limit);
-            let run = Run::new(received, &view, route, terms);
-            let lines = additions.len();
-            let drafts = std::mem::take(&mut scratch.drafts);
             let memory = (&mut *scratch, &mut additions);
-            let result = match (drafts.is_empty(), run.call()) {
-                // Boxed, as what follows: few requests need the room.
-                (_, Call::Web(form)) => {
-                    let mut web = GrpcWeb::new(client, form);
-                    Box::pin(run.forward(&mut web, memory, &mut trace)).await
-                }
-                (true, _) => run.forward(client, memory, &mut trace).await,
-                (false, _) => {
-                    let mut tee = Tee::new(client, worker, drafts, run.terms());
-                    // Boxed: only requests that are mirrored need the room.
-                    Box::pin(run.forward(&mut tee, memory, &mut trace)).await
-                }
-            };
-            let result = match result {
-                Err(refusal) if run.stands_behind() => {
-                    additions.truncate(lines);
-                    let memory = (&mut *scratch, &mut additions);
-                    // Boxed: only where all of a backend's endpoints fail.
-                    Box::pin(fallback::go_on(run, client, memory, &mut trace, refusal)).await
-                }
-                other => other.map_err(|refusal| (refusal, None)),
-            };
-            if let Err((refusal, declared)) = result {
-                additions.truncate(lines);
-                strict_transport::add(connection, &view, (rule, &scratch.host), &mut additions);
-                for (name, value) in care.iter().flat_map(|care| care.kept()) {
-                    additions.set(name, &[&value]);
-                }
-                match rule.zip(declared) {
-                    Some(answer) => {
-                        reply(received, &id, &additions).declared(client, answer, &mut trace).await;
-                    }
-                    None => {
-                        let turned = (Turned { refusal, answers }, scene);
-                        let head = (&id, &mut additions);
-                        page::refuse(received, (client, scratch), turned, head, &mut trace).await;
-                    }
-                }
-            }
+            forward(received, (&view, &id), (route, terms), client, memory, &mut trace).await;
         }
         Step::Preflight(rule) => {
             reply(received, &id, &additions).preflight(client, rule, &mut trace).await;
@@ -162,6 +116,66 @@ pub(crate) async fn serve<C: Client>(
     account(received, client, scratch, rule, &id, &trace);
     additions.clear();
     scratch.additions = additions;
+}
+
+/// A request that goes to an origin, and its answer where no origin gives one.
+async fn forward<C: Client>(
+    received: Received<'_>,
+    (view, id): (&EdgeView, &RequestId),
+    (route, terms): (Route<'_>, Terms<'_>),
+    client: &mut C,
+    (scratch, additions): (&mut Scratch, &mut Additions),
+    trace: &mut Trace,
+) {
+    let Site { worker, connection, deadline, .. } = received.site;
+    let (rule, answers) = (route.rule, route.rule.answers.as_deref());
+    let scene = Scene { view, rule: Some(rule), backend: Some(route.backend.number()) };
+    let care = answers.and_then(|answers| care(answers, received, client, scratch));
+    let terms = Terms { care: care.as_deref(), ..terms };
+    deadline.cap_at(trace.started, route.limit);
+    let run = Run::new(received, view, route, terms);
+    let lines = additions.len();
+    let drafts = std::mem::take(&mut scratch.drafts);
+    let memory = (&mut *scratch, &mut *additions);
+    let result = match (drafts.is_empty(), run.call()) {
+        // Boxed, as what follows: few requests need the room.
+        (_, Call::Web(form)) => {
+            let mut web = GrpcWeb::new(client, form);
+            Box::pin(run.forward(&mut web, memory, trace)).await
+        }
+        (true, _) => run.forward(client, memory, trace).await,
+        (false, _) => {
+            let mut tee = Tee::new(client, worker, drafts, run.terms());
+            Box::pin(run.forward(&mut tee, memory, trace)).await
+        }
+    };
+    let (refusal, declared) = match result {
+        Ok(()) => return,
+        Err(refusal) if run.stands_behind() => {
+            additions.truncate(lines);
+            let memory = (&mut *scratch, &mut *additions);
+            // Only where all of a backend's endpoints fail.
+            match Box::pin(fallback::go_on(run, client, memory, trace, refusal)).await {
+                Ok(()) => return,
+                Err(failed) => failed,
+            }
+        }
+        Err(refusal) => (refusal, None),
+    };
+    additions.truncate(lines);
+    strict_transport::add(connection, view, (Some(rule), &scratch.host), additions);
+    for (name, value) in care.iter().flat_map(|care| care.kept()) {
+        additions.set(name, &[&value]);
+    }
+    match declared {
+        Some(answer) => {
+            reply(received, id, additions).declared(client, (rule, answer), trace).await
+        }
+        None => {
+            let turned = (Turned { refusal, answers }, scene);
+            page::refuse(received, (client, scratch), turned, (id, additions), trace).await;
+        }
+    }
 }
 
 pub(crate) fn reply<'a>(
@@ -253,59 +267,71 @@ fn plan<'v, C: Client>(
             Step::Redirect(rule, redirect.status, location)
         }
         RuleAction::Forward(backends) => {
-            let sticky = rule.sticky.as_deref();
-            let mut visit =
-                sticky.map(|sticky| Box::new(Visit::new(sticky, request, additions.len())));
-            let held = visit.as_ref().and_then(|visit| held(visit, view, backends));
-            let pick = || pick(&worker.rotation, rule.number, backends, |at| view.backend(at));
-            let (picked, held) = held.map_or_else(|| (pick(), None), |(to, at)| (to, Some(at)));
-            let picked = match backends.have_fallbacks() {
-                true => fallback::instead((worker, view), backends, picked),
-                false => picked,
-            };
-            let cause = match picked {
-                Picked::Backend { backend, share } => {
-                    upload.clear();
-                    let changes = backends.changes(share).unwrap_or(&rule.changes);
-                    request_head::write(upload, request, (&decided, changes), caller, id);
-                    if request_head::upgrade(request).is_none() {
-                        let write = |out: &mut Vec<u8>, changes: &Changes| {
-                            request_head::write(out, request, (&decided, changes), caller, id);
-                        };
-                        let (from, changes) =
-                            ((&**worker, connection.ends(&worker.config)), (view, &rule.changes));
-                        let copies = rule.mirrors.iter();
-                        drafts.extend(copies.filter_map(|m| m.draft(from, changes, write)));
-                    }
-                    if let Some(visit) = &mut visit {
-                        visit.share = share;
-                    }
-                    let algorithm = &backend.policy.balance.algorithm;
-                    let key = balance::key(algorithm, request, decided.path.query, caller);
-                    // gRPC is not spoken to others.
-                    let call = match backend.dial().protocol {
-                        BackendProtocol::Http2 => call(request),
-                        BackendProtocol::Http1 => Call::No,
-                    };
-                    if matches!(call, Call::Web(_)) {
-                        grpc_web::translate_head(upload);
-                        drafts.clear();
-                    }
-                    let own_limit = if call == Call::No { None } else { grpc::limit(request) };
-                    let limit = shorter(rule.timeouts.request, own_limit);
-                    let instead = backends.fallback(share).map(|_| (backends, share));
-                    let route =
-                        Route { rule, changes, backend, held, visit, key, limit, call, instead };
-                    return Step::Forward(route, terms(received, request, id));
-                }
-                Picked::Answer(answer) => return Step::Answer(rule, answer),
-                Picked::NoEndpoint { .. } => Cause::NoEndpoint,
-                Picked::InvalidBackend => Cause::InvalidBackend,
-                Picked::NoWeight => Cause::NoWeight,
-            };
-            turn(Refusal::Edge(cause))
+            let memory = (upload, drafts, additions.len());
+            let place = (received, view, id);
+            match route(place, request, (&decided, caller), backends, memory) {
+                Ok(step) => step,
+                Err(cause) => turn(Refusal::Edge(cause)),
+            }
         }
     }
+}
+
+/// Where a request is led, with its head for the origin written.
+fn route<'v>(
+    (received, view, id): (Received<'_>, &'v EdgeView, &'v RequestId),
+    request: Head<'_>,
+    (decided, caller): (&Decided<'v, '_>, Caller<'_>),
+    backends: &'v Backends,
+    (upload, drafts, lines): (&mut Vec<u8>, &mut Vec<Draft>, usize),
+) -> Result<Step<'v>, Cause> {
+    let (Site { worker, connection, .. }, rule) = (received.site, decided.rule);
+    let mut visit =
+        rule.sticky.as_deref().map(|sticky| Box::new(Visit::new(sticky, request, lines)));
+    let held = visit.as_ref().and_then(|visit| held(visit, view, backends));
+    let pick = || pick(&worker.rotation, rule.number, backends, |at| view.backend(at));
+    let (picked, held) = held.map_or_else(|| (pick(), None), |(to, at)| (to, Some(at)));
+    let picked = match backends.have_fallbacks() {
+        true => fallback::instead((worker, view), backends, picked),
+        false => picked,
+    };
+    let (backend, share) = match picked {
+        Picked::Backend { backend, share } => (backend, share),
+        Picked::Answer(answer) => return Ok(Step::Answer(rule, answer)),
+        Picked::NoEndpoint { .. } => return Err(Cause::NoEndpoint),
+        Picked::InvalidBackend => return Err(Cause::InvalidBackend),
+        Picked::NoWeight => return Err(Cause::NoWeight),
+    };
+    upload.clear();
+    let changes = backends.changes(share).unwrap_or(&rule.changes);
+    request_head::write(upload, request, (decided, changes), caller, id);
+    if request_head::upgrade(request).is_none() {
+        let write = |out: &mut Vec<u8>, changes: &Changes| {
+            request_head::write(out, request, (decided, changes), caller, id);
+        };
+        let from = (&**worker, connection.ends(&worker.config));
+        let copies = rule.mirrors.iter();
+        drafts.extend(copies.filter_map(|m| m.draft(from, (view, &rule.changes), write)));
+    }
+    if let Some(visit) = &mut visit {
+        visit.share = share;
+    }
+    let algorithm = &backend.policy.balance.algorithm;
+    let key = balance::key(algorithm, request, decided.path.query, caller);
+    // gRPC is not spoken to others.
+    let call = match backend.dial().protocol {
+        BackendProtocol::Http2 => call(request),
+        BackendProtocol::Http1 => Call::No,
+    };
+    if matches!(call, Call::Web(_)) {
+        grpc_web::translate_head(upload);
+        drafts.clear();
+    }
+    let own_limit = if call == Call::No { None } else { grpc::limit(request) };
+    let limit = shorter(rule.timeouts.request, own_limit);
+    let instead = backends.fallback(share).map(|_| (backends, share));
+    let route = Route { rule, changes, backend, held, visit, key, limit, call, instead };
+    Ok(Step::Forward(route, terms(received, request, id)))
 }
 
 /// Maintenance comes before everything else that a rule says.
