@@ -1,6 +1,8 @@
 //! Cutwater against itself: what ten thousand routes, or the access log, add to the cost of a request. Both forms are
 //! measured in the same rounds.
 
+use std::time::{Duration, Instant};
+
 use anyhow::Result;
 
 use crate::cases::{CONNECTIONS, plain};
@@ -35,6 +37,10 @@ pub const VARIANTS: &[Variant] = &[
 
 /// Of the ten thousand hosts a thousand are asked in turn.
 const HOSTS_STEP: usize = 10;
+/// CPU time in [`QUIET_LOOK`] below which a server does nothing but look at the clock.
+const QUIET: Duration = Duration::from_millis(5);
+const QUIET_LOOK: Duration = Duration::from_millis(500);
+const QUIET_LIMIT: Duration = Duration::from_secs(30);
 
 pub fn rows(
     bench: &mut Bench,
@@ -56,6 +62,7 @@ fn row(bench: &mut Bench, cutwater: &Cutwater, variant: &Variant) -> Result<Row>
         Form::ManyRoutes => many_hosts(),
         Form::AccessLog => vec![HOST.to_owned()],
     };
+    [&form, &plain_form].into_iter().for_each(await_quiet);
     let work = Work::Get(SMALL);
     // Equal requests but for the name of the host, and equally many of them.
     let plain_hosts = vec![HOST.to_owned(); hosts.len()];
@@ -75,6 +82,21 @@ fn row(bench: &mut Bench, cutwater: &Cutwater, variant: &Variant) -> Result<Row>
     row.remarks.extend(remarks("ours", &ours));
     row.remarks.extend(remarks(variant.beside, &beside));
     Ok(row)
+}
+
+/// Waits until a server that has just become ready does nothing: what it does once is no cost of a request.
+fn await_quiet(instance: &OrReason<Instance>) {
+    let Ok(instance) = instance else { return };
+    let end = Instant::now() + QUIET_LIMIT;
+    let mut before = instance.running.processes().cpu_time();
+    while Instant::now() < end {
+        std::thread::sleep(QUIET_LOOK);
+        let now = instance.running.processes().cpu_time();
+        if now.saturating_sub(before) < QUIET {
+            return;
+        }
+        before = now;
+    }
 }
 
 fn subject<'a>(
