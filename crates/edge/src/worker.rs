@@ -150,7 +150,7 @@ async fn live(seed: Seed) {
     let _ = ready.send(Ok(()));
     drop(ready);
     tokio::task::spawn_local(sweep(Rc::clone(&worker)));
-    tokio::task::spawn_local(receive(Rc::clone(&worker), door, phase.clone()));
+    let receiving = tokio::task::spawn_local(receive(Rc::clone(&worker), door, phase.clone()));
     loop {
         tokio::select! {
             () = reader.changed() => {
@@ -163,6 +163,8 @@ async fn live(seed: Seed) {
     }
     drop(reader);
     drop(sockets);
+    // What others have given belongs to this worker. A task that panicked has said so.
+    let _ = receiving.await;
     // The accepting tasks take what is theirs, before idle connections end.
     tokio::task::yield_now().await;
     worker.leave(&mut phase).await;
