@@ -39,7 +39,7 @@ const CASES: &[Case] = &[
 const FEW: usize = 200;
 const MANY: usize = 2_200;
 /// How far a figure may lie from the committed one.
-const TOLERANCE: f64 = 0.03;
+const TOLERANCE_PERCENT: u64 = 3;
 const WRITES_PROFILE: Duration = Duration::from_secs(60);
 
 pub struct Options {
@@ -88,7 +88,7 @@ pub fn run(options: &Options) -> Result<bool> {
         println!(
             "A figure is more than {:.0} % off the committed one. If that is meant, say why and commit the file: \
              cargo xtask cost --accept \"the reason\"",
-            TOLERANCE * 100.0
+            TOLERANCE_PERCENT
         );
     }
     Ok(holds)
@@ -143,7 +143,8 @@ fn judge(figures: &[(&str, u64)], committed: Option<&Committed>) -> Vec<Verdict>
             return Verdict { line, holds: false };
         };
         let change = now as f64 / before.instructions as f64 - 1.0;
-        let holds = change.abs() <= TOLERANCE;
+        let off = now.abs_diff(before.instructions);
+        let holds = off * 100 <= before.instructions * TOLERANCE_PERCENT;
         let word = if holds { "holds" } else { "OFF" };
         let line = format!(
             "{case:6} {now:>8} instructions a request, committed {:>8}: {:+.1} %  {word}",
