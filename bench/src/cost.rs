@@ -86,7 +86,7 @@ pub fn run(options: &Options) -> Result<bool> {
     let holds = verdicts.iter().all(|verdict| verdict.holds);
     if !holds {
         println!(
-            "A figure is more than {:.0} % off the committed one. If that is meant, say why and commit the file: \
+            "A figure is more than {} % off the committed one. If that is meant, say why and commit the file: \
              cargo xtask cost --accept \"the reason\"",
             TOLERANCE_PERCENT
         );

@@ -19,12 +19,10 @@ use model::limits;
 use publish::Reader;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::future::poll_fn;
 use std::io;
 use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, LocalOptions};
@@ -323,6 +321,8 @@ async fn accept(
 ) {
     const PAUSE: Duration = Duration::from_millis(20);
     tokio::select! {
+        // In this order: an edge that drains before this was looked at has clients all the same.
+        biased;
         _ = phase.wait_for(|phase| *phase >= Phase::Serve) => {}
         // Only its end is told.
         _ = told.changed() => return,
@@ -352,15 +352,15 @@ async fn accept(
     if *phase.borrow() == Phase::Leave {
         return;
     }
-    // Clients that are connected already, as far as they know.
-    poll_fn(|cx| {
-        while let Poll::Ready(Ok((io, peer))) = listener.poll_accept(cx) {
+    // Clients that are connected already, as far as they know. The system is asked: what the runtime knows of the socket
+    // may be older than they are.
+    let Ok(listener) = listener.into_std() else { return };
+    while let Ok((io, peer)) = listener.accept() {
+        if let Ok(io) = io.set_nonblocking(true).and_then(|()| TcpStream::from_std(io)) {
             worker.census.enter(worker.index);
             admit(worker, port, io, peer);
         }
-        Poll::Ready(())
-    })
-    .await;
+    }
 }
 
 /// Takes what other workers give, until this one is to end; and then what has been given by that time.

@@ -50,3 +50,19 @@ fn sixty_four_long_connections_of_http2_are_spread_and_answered() {
     drop(runtime);
     eventually(|| running.edge.open_connections() == [traffic::Open::default(); WORKERS]);
 }
+
+/// What waits in the system's queue when a drain begins has been connected, as far as its client knows.
+#[test]
+fn a_drain_answers_everybody_who_is_connected() {
+    let (running, port) = start();
+    let mut clients: Vec<Peer> = (0..40).map(|_| Peer::connect(port)).collect();
+    for client in &mut clients {
+        client.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");
+    }
+    let draining = std::thread::spawn(move || running.edge.drain(PATIENCE));
+    for client in &mut clients {
+        assert_eq!(client.response().1, "fine");
+    }
+    drop(clients);
+    assert!(draining.join().unwrap());
+}
