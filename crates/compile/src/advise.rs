@@ -5,15 +5,17 @@ use crate::contracts::Owners;
 use crate::report::Report;
 use model::edge::{Rule, Target};
 use model::id::ServicePort;
+use model::layer4::Transport;
 use model::{Code, Diagnostic, Facts, Origins, Snapshot};
 use std::collections::BTreeSet;
 
 /// What the endpoints say about the Services that routes lead to.
 pub fn advise(snapshot: &Snapshot, facts: &Facts, origins: &Origins) -> Vec<Diagnostic> {
     let mut report = Report::default();
-    for port in targets(snapshot) {
+    for (port, is_udp) in targets(snapshot) {
         let service = port.service();
-        let found: Option<(&Code, String, &str)> = match facts.endpoints.get(port) {
+        let endpoints = if is_udp { &facts.datagram_endpoints } else { &facts.endpoints };
+        let found: Option<(&Code, String, &str)> = match endpoints.get(port) {
             None => Some((
                 &codes::NO_SLICE,
                 format!("{service} has no EndpointSlice"),
@@ -39,14 +41,18 @@ pub fn advise(snapshot: &Snapshot, facts: &Facts, origins: &Origins) -> Vec<Diag
     report.finish(origins, &Owners::of(&governance.contracts, &governance.teams))
 }
 
-fn targets(snapshot: &Snapshot) -> BTreeSet<&ServicePort> {
+/// Ports, and whether over UDP.
+fn targets(snapshot: &Snapshot) -> BTreeSet<(&ServicePort, bool)> {
     let attachments = snapshot.edge.listeners.iter().flat_map(|listener| &listener.attachments);
     let rules = attachments.flat_map(|attachment| &attachment.route.rules);
-    let backends = rules.flat_map(Rule::backends);
-    backends
-        .filter_map(|backend| match &backend.target {
-            Target::Service(port) => Some(port),
-            Target::Invalid { .. } => None,
-        })
-        .collect()
+    let backends = rules.flat_map(Rule::backends).filter_map(|backend| match &backend.target {
+        Target::Service(port) => Some((port, false)),
+        Target::Invalid { .. } => None,
+    });
+    let streams = snapshot.edge.layer4.iter().flat_map(|listener| {
+        let is_udp = listener.transport == Transport::Udp;
+        let ports = listener.attachments.iter().flat_map(|attachment| attachment.route.ports());
+        ports.map(move |port| (port, is_udp))
+    });
+    backends.chain(streams).collect()
 }

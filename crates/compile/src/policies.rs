@@ -16,14 +16,21 @@ use manifest::{Inputs, Object};
 use model::front::{ListenerPolicy, RulePolicy};
 use model::hash::HashMap;
 use model::status::ObjectStatus;
-use model::traffic::{BackendPolicy, BackendTls, Trust};
+use model::traffic::{BackendPolicy, BackendProtocol, BackendTls, Trust};
 use model::{Kind, Node, ObjectId, Text};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-const KINDS: &[Kind] = &[Kind::GATEWAY, Kind::HTTP_ROUTE, Kind::SERVICE];
+const KINDS: &[Kind] = &[
+    Kind::GATEWAY,
+    Kind::HTTP_ROUTE,
+    Kind::TLS_ROUTE,
+    Kind::TCP_ROUTE,
+    Kind::UDP_ROUTE,
+    Kind::SERVICE,
+];
 
 /// Number of the claims that hold for one listener of one Gateway; 0 where there are none.
 pub(crate) type Layer = u32;
@@ -141,6 +148,28 @@ impl<'a> Policies<'a> {
         let mut policy = settings::backend_policy(&self.merged(claims));
         policy.protocol = reached.protocol;
         policy.balance.prefers_close = reached.prefers_close();
+        policy.tls = tls;
+        Ok((policy != BackendPolicy::default()).then(|| self.node(policy)))
+    }
+
+    /// As [`Policies::of_backend`], for bytes. TLS that is passed through is not ours to add to, and what a Service
+    /// announces says what its clients speak.
+    pub fn of_stream(
+        &self,
+        scope: Scope,
+        reached: &Reached,
+        is_passed: bool,
+    ) -> Result<Option<Node<BackendPolicy>>, Problem> {
+        let claims = self.claims(scope, reached);
+        let tls = match self.tls_policy(reached).filter(|_| !is_passed) {
+            Some(found) => Some(found.map_err(Problem::clone)?.clone()),
+            None => None,
+        };
+        let mut policy = settings::backend_policy(&self.merged(claims));
+        policy.balance.prefers_close = reached.prefers_close();
+        if tls.is_some() {
+            policy.protocol = BackendProtocol::Opaque;
+        }
         policy.tls = tls;
         Ok((policy != BackendPolicy::default()).then(|| self.node(policy)))
     }

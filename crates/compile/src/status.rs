@@ -115,7 +115,7 @@ fn listener(draft: &ListenerDraft) -> ListenerStatus {
     ListenerStatus {
         name: draft.spec.name.clone(),
         attached_routes: draft.attached_routes,
-        supported_kinds: if draft.takes_routes { vec!["HTTPRoute"] } else { Vec::new() },
+        supported_kinds: draft.kinds.iter().map(|kind| kind.0).collect(),
         conditions: vec![accepted, conflicted, resolved, programmed],
     }
 }

@@ -189,7 +189,7 @@ impl Pool {
         deadline: &Deadline,
     ) -> Result<Upstream, ConnectFault> {
         match peer.dial.protocol {
-            BackendProtocol::Http1 => {
+            BackendProtocol::Http1 | BackendProtocol::Opaque => {
                 open(peer, deadline).await.map(|opened| Upstream::Http1(opened.io))
             }
             BackendProtocol::Http2 => self.connect_http2(peer, deadline).await,

@@ -502,7 +502,7 @@ mod tests {
 
     fn snapshot(listeners: Vec<Node<Listener>>) -> Snapshot {
         Snapshot::new(
-            Node::new(EdgePlan { listeners }),
+            Node::new(EdgePlan { listeners, layer4: Vec::new() }),
             Node::new(DnsPlan::default()),
             Node::new(CertificatePlan::default()),
             Node::new(GovernancePlan::default()),

@@ -4,6 +4,7 @@ use crate::kinds::cutwater::{EndpointContract, Zone};
 use crate::kinds::edge_policy::EdgePolicy;
 use crate::kinds::gateway::{Gateway, GatewayClass, HttpRoute, ReferenceGrant};
 use crate::kinds::kubernetes::{ConfigMap, EndpointSlice, Ingress, IngressClass, Secret, Service};
+use crate::kinds::layer4::{TcpRoute, TlsRoute, UdpRoute};
 use crate::kinds::policy::BackendTlsPolicy;
 use crate::{Object, Spec};
 use model::{Kind, ObjectId, Origins, Text};
@@ -84,6 +85,9 @@ access! {
     gateway_classes, gateway_class: GATEWAY_CLASS => GatewayClass(GatewayClass);
     gateways, gateway: GATEWAY => Gateway(Gateway);
     http_routes, http_route: HTTP_ROUTE => HttpRoute(HttpRoute);
+    tls_routes, tls_route: TLS_ROUTE => TlsRoute(TlsRoute);
+    tcp_routes, tcp_route: TCP_ROUTE => TcpRoute(TcpRoute);
+    udp_routes, udp_route: UDP_ROUTE => UdpRoute(UdpRoute);
     reference_grants, reference_grant: REFERENCE_GRANT => ReferenceGrant(ReferenceGrant);
     ingresses, ingress: INGRESS => Ingress(Ingress);
     ingress_classes, ingress_class: INGRESS_CLASS => IngressClass(IngressClass);

@@ -4,6 +4,7 @@ pub mod cutwater;
 pub mod edge_policy;
 pub mod gateway;
 pub mod kubernetes;
+pub mod layer4;
 pub mod policy;
 mod rules;
 mod secret;
@@ -37,6 +38,9 @@ pub enum Spec {
     GatewayClass(gateway::GatewayClass),
     Gateway(gateway::Gateway),
     HttpRoute(gateway::HttpRoute),
+    TlsRoute(layer4::TlsRoute),
+    TcpRoute(layer4::TcpRoute),
+    UdpRoute(layer4::UdpRoute),
     ReferenceGrant(gateway::ReferenceGrant),
     BackendTlsPolicy(policy::BackendTlsPolicy),
     Ingress(kubernetes::Ingress),

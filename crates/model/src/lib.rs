@@ -16,6 +16,7 @@ pub mod governance;
 pub mod hash;
 pub mod hostname;
 pub mod id;
+pub mod layer4;
 pub mod limits;
 pub mod origin;
 pub mod owner;

@@ -92,7 +92,7 @@ pub fn snapshot(mut listeners: Vec<Listener>, certificates: CertificatePlan) -> 
     listeners.sort_by(|a, b| (a.port, a.protocol, &a.host).cmp(&(b.port, b.protocol, &b.host)));
     let listeners = listeners.into_iter().map(Node::new).collect();
     Snapshot::new(
-        Node::new(EdgePlan { listeners }),
+        Node::new(EdgePlan { listeners, layer4: Vec::new() }),
         Node::new(DnsPlan::default()),
         Node::new(certificates),
         Node::new(GovernancePlan::default()),
