@@ -3,6 +3,7 @@
 
 use crate::access::TlsFacts;
 use crate::http1::{Http1, Next};
+use crate::stream::{self, Arrival, Https};
 use crate::tls::{self, HandshakeFault, PortTls};
 use crate::upstream::Ends;
 use crate::worker::Worker;
@@ -46,18 +47,40 @@ pub(crate) async fn serve(worker: &Rc<Worker>, port: u16, io: TcpStream, peer: S
     // A socket that cannot be told to send at once still works.
     let _ = io.set_nodelay(true);
     let local = io.local_addr().ok();
-    let tls = match worker.view().port(port) {
+    let view = worker.view();
+    let has_streams = view.streams().has_tcp(port);
+    let tls = match view.port(port) {
         Some(plan) => plan.tls.clone(),
+        None if has_streams => None,
         None => return,
     };
+    drop(view);
     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
     let local = local.unwrap_or(SocketAddr::new(worker.config.bind, port));
     let connection = Connection { peer, local, client: peer.ip().to_string(), port, tls: None };
     let deadline = worker.deadlines.register();
+    if has_streams {
+        return Box::pin(beside_streams(worker, connection, io, deadline, tls)).await;
+    }
     match tls {
         None => plain(worker, Rc::new(connection), io, deadline).await,
         // Boxed: what a handshake and its session need would lie in every connection's task.
         Some(tls) => Box::pin(secure(worker, connection, io, deadline, tls)).await,
+    }
+}
+
+/// A port that has listeners below HTTP: what is not for them is HTTPS.
+async fn beside_streams(
+    worker: &Rc<Worker>,
+    connection: Connection,
+    io: TcpStream,
+    deadline: Deadline,
+    tls: Option<Arc<PortTls>>,
+) {
+    let (port, ends) = (connection.port, connection.ends());
+    let arrival = Arrival { worker, deadline: &deadline, port, ends };
+    if let (Some(Https(io)), Some(tls)) = (stream::serve(arrival, io).await, tls) {
+        secure(worker, connection, io, deadline, tls).await;
     }
 }
 

@@ -20,6 +20,7 @@ mod client;
 mod config;
 mod connection;
 mod cors;
+mod datagrams;
 mod date;
 mod deadline;
 mod decide;
@@ -43,9 +44,14 @@ mod mirror;
 mod proxy_protocol;
 mod pump;
 mod refusal;
+mod relay;
 mod reply;
 mod request_head;
 mod sticky;
+mod stream;
+mod stream_metrics;
+mod stream_tls;
+mod streams;
 mod tls;
 mod tls_client;
 mod transport;
@@ -67,17 +73,25 @@ pub use view::{EdgeView, Registry};
 use listen::Ports;
 use publish::Cell;
 use std::io;
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use worker::{Phase, Seed};
 
+/// Sockets of a process that this one follows.
+#[derive(Debug, Default)]
+pub struct Inherited {
+    pub listeners: Vec<TcpListener>,
+    pub datagrams: Vec<UdpSocket>,
+}
+
 /// A running edge. Dropping it aborts what still runs.
 pub struct Edge {
     config: Arc<Config>,
     ports: Arc<Ports>,
+    datagrams: Arc<Ports<UdpSocket>>,
     phase: watch::Sender<Phase>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -92,7 +106,7 @@ impl Edge {
         registry: &Registry,
         recorder: impl Fn(usize) -> Option<Box<dyn Recorder>>,
     ) -> Result<Edge, StartError> {
-        let edge = Edge::prepare(config, views, registry, recorder, Vec::new())?;
+        let edge = Edge::prepare(config, views, registry, recorder, Inherited::default())?;
         edge.open();
         Ok(edge)
     }
@@ -104,12 +118,13 @@ impl Edge {
         views: &Cell<EdgeView>,
         registry: &Registry,
         recorder: impl Fn(usize) -> Option<Box<dyn Recorder>>,
-        inherited: Vec<TcpListener>,
+        inherited: Inherited,
     ) -> Result<Edge, StartError> {
         let config = Arc::new(config);
-        let ports = Ports::new(Arc::clone(&config), inherited);
-        let mut edge =
-            Edge { config, ports, phase: watch::Sender::new(Phase::Bind), threads: Vec::new() };
+        let ports = Ports::new(Arc::clone(&config), inherited.listeners);
+        let datagrams = Ports::new(Arc::clone(&config), inherited.datagrams);
+        let phase = watch::Sender::new(Phase::Bind);
+        let mut edge = Edge { config, ports, datagrams, phase, threads: Vec::new() };
         let (ready, started) = mpsc::channel();
         for index in 0..edge.config.workers {
             let seed = Seed {
@@ -117,6 +132,7 @@ impl Edge {
                 config: Arc::clone(&edge.config),
                 reader: views.reader(),
                 ports: Arc::clone(&edge.ports),
+                datagrams: Arc::clone(&edge.datagrams),
                 metrics: Arc::clone(&registry.metrics),
                 recorder: recorder(index),
                 phase: edge.phase.subscribe(),
@@ -132,6 +148,7 @@ impl Edge {
     /// Accepts connections from now on.
     pub fn open(&self) {
         self.ports.forget_inherited();
+        self.datagrams.forget_inherited();
         self.phase.send_replace(Phase::Serve);
     }
 
@@ -140,14 +157,23 @@ impl Edge {
         self.ports.listeners()
     }
 
-    /// Ports of the plan that are bound now, as written there.
+    /// Likewise those of UDP.
+    pub fn datagram_sockets(&self) -> io::Result<Vec<UdpSocket>> {
+        self.datagrams.listeners()
+    }
+
+    /// Ports of TCP of the plan that are bound now, as written there.
     pub fn bound_ports(&self) -> Vec<u16> {
         self.ports.bound()
     }
 
     /// Ports of the current view that could not be bound. They are tried again with the next view.
     pub fn bind_faults(&self) -> Vec<BindFault> {
-        self.ports.faults()
+        self.faults()
+    }
+
+    fn faults(&self) -> Vec<BindFault> {
+        [self.ports.faults(), self.datagrams.faults()].concat()
     }
 
     /// Stops accepting, lets what runs end until `limit` has passed, then aborts it. Idle connections end at once;
@@ -186,7 +212,7 @@ impl Edge {
                 .unwrap_or_else(|_| Err(io::Error::other("a worker ended before it served")));
             result.map_err(StartError::Thread)?;
         }
-        match self.ports.faults() {
+        match self.faults() {
             faults if faults.is_empty() => Ok(()),
             faults => Err(StartError::Bind(faults)),
         }

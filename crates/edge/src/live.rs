@@ -21,7 +21,8 @@ pub struct Live {
 /// Numbers are used again once nobody holds the endpoint, so that tables stay as large as the busiest moment.
 #[derive(Debug, Default)]
 struct Endpoints {
-    by_address: HashMap<SocketAddr, Weak<Endpoint>>,
+    /// By address, and whether over UDP: what a port does over one says nothing of the other.
+    by_address: HashMap<(SocketAddr, bool), Weak<Endpoint>>,
     free: Vec<u32>,
     next: u32,
     /// How many there were when the dead ones were last looked for.
@@ -61,9 +62,9 @@ impl Live {
     }
 
     /// The endpoint at an address, the same for all routes and over all views that have it.
-    pub(crate) fn endpoint(&self, address: SocketAddr) -> Arc<Endpoint> {
+    pub(crate) fn endpoint(&self, address: SocketAddr, is_udp: bool) -> Arc<Endpoint> {
         let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = endpoints.by_address.get(&address).and_then(Weak::upgrade) {
+        if let Some(known) = endpoints.by_address.get(&(address, is_udp)).and_then(Weak::upgrade) {
             return known;
         }
         endpoints.sweep();
@@ -72,25 +73,26 @@ impl Live {
             endpoints.next - 1
         });
         let endpoint = Arc::new(Endpoint::new(address, number, self.now_ms()));
-        endpoints.by_address.insert(address, Arc::downgrade(&endpoint));
+        endpoints.by_address.insert((address, is_udp), Arc::downgrade(&endpoint));
         endpoint
     }
 
-    /// Endpoints that are out or once were, by address.
-    pub(crate) fn troubled(&self) -> Vec<Arc<Endpoint>> {
+    /// Endpoints that are out or once were, by address, and whether over UDP.
+    pub(crate) fn troubled(&self) -> Vec<(bool, Arc<Endpoint>)> {
         let endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = endpoints.by_address.values().filter_map(Weak::upgrade);
+        let known = endpoints.by_address.iter();
+        let known = known.filter_map(|((_, is_udp), known)| Some((*is_udp, known.upgrade()?)));
         let mut troubled: Vec<_> =
-            known.filter(|endpoint| endpoint.ejections() > 0 || !endpoint.is_in()).collect();
-        troubled.sort_by_key(|endpoint| endpoint.address());
+            known.filter(|(_, endpoint)| endpoint.ejections() > 0 || !endpoint.is_in()).collect();
+        troubled.sort_by_key(|(is_udp, endpoint)| (endpoint.address(), *is_udp));
         troubled
     }
 
-    /// The endpoints that no request goes to at the moment.
+    /// The endpoints of TCP that nothing goes to at the moment.
     pub fn out(&self) -> Vec<Out> {
         let now_ms = self.now_ms();
-        let states =
-            self.troubled().into_iter().map(|endpoint| (endpoint.address(), endpoint.state()));
+        let troubled = self.troubled().into_iter().filter(|(is_udp, _)| !is_udp);
+        let states = troubled.map(|(_, endpoint)| (endpoint.address(), endpoint.state()));
         states
             .filter_map(|(address, state)| {
                 let (since_ms, left_ms) = match state {
@@ -136,14 +138,14 @@ mod tests {
     fn an_endpoint_is_one_while_it_is_held_and_its_number_is_used_again() {
         let live = Live::new();
         let address = |n: u16| SocketAddr::from(([127, 0, 0, 1], n));
-        let held: Vec<_> = (1..=10).map(|n| live.endpoint(address(n))).collect();
-        assert!(Arc::ptr_eq(&held[3], &live.endpoint(address(4))));
+        let held: Vec<_> = (1..=10).map(|n| live.endpoint(address(n), false)).collect();
+        assert!(Arc::ptr_eq(&held[3], &live.endpoint(address(4), false)));
         for n in 100..2_000 {
-            let number = live.endpoint(address(n)).number();
+            let number = live.endpoint(address(n), false).number();
             assert!(number < 200, "{number}");
         }
         let numbers: std::collections::HashSet<u32> = held.iter().map(|e| e.number()).collect();
         assert_eq!(numbers.len(), 10);
-        assert!(Arc::ptr_eq(&held[3], &live.endpoint(address(4))));
+        assert!(Arc::ptr_eq(&held[3], &live.endpoint(address(4), false)));
     }
 }

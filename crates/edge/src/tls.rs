@@ -10,7 +10,7 @@ use routing::{ListenerTable, Router};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::{
     Acceptor, ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert,
-    ServerConfig,
+    ServerConfig, ServerConnection,
 };
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
@@ -151,7 +151,7 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
 
 /// One key for tickets a process, changed by rustls every few hours: sessions survive new snapshots. Without
 /// randomness from the system there are no tickets.
-fn ticketer() -> Option<Arc<dyn ProducesTickets>> {
+pub(crate) fn ticketer() -> Option<Arc<dyn ProducesTickets>> {
     static TICKETER: OnceLock<Option<Arc<dyn ProducesTickets>>> = OnceLock::new();
     TICKETER.get_or_init(|| aws_lc_rs::Ticketer::new().ok()).clone()
 }
@@ -164,9 +164,27 @@ struct Certificates {
     by_listener: HashMap<usize, Vec<Candidate>>,
 }
 
-struct Candidate {
+/// A certificate that a handshake may be answered with.
+pub(crate) struct Candidate {
     names: Vec<HostPattern>,
     key: Arc<CertifiedKey>,
+}
+
+impl Candidate {
+    /// None where the Secret holds none that is usable.
+    pub fn of(secret: &ObjectId, plan: &CertificatePlan, keys: &KeyTable) -> Option<Candidate> {
+        let key = Arc::clone(&keys.keys.get(secret)?.key);
+        Some(Candidate { names: names(plan, secret), key })
+    }
+
+    /// `name` in lower case.
+    pub fn covers(&self, name: &str) -> bool {
+        self.names.iter().any(|pattern| pattern.matches(name))
+    }
+
+    pub fn key(&self) -> &Arc<CertifiedKey> {
+        &self.key
+    }
 }
 
 impl Certificates {
@@ -176,10 +194,7 @@ impl Certificates {
         plan: &CertificatePlan,
         keys: &KeyTable,
     ) -> Certificates {
-        let candidate = |secret: &ObjectId| {
-            let key = Arc::clone(&keys.keys.get(secret)?.key);
-            Some(Candidate { names: names(plan, secret), key })
-        };
+        let candidate = |secret: &ObjectId| Candidate::of(secret, plan, keys);
         let tables = router.port(port, Protocol::Https).map_or(&[][..], |table| table.listeners());
         let by_listener = tables
             .iter()
@@ -196,10 +211,9 @@ impl Certificates {
         let lower = server_name.map(str::to_ascii_lowercase);
         let listener = self.listener(lower.as_deref())?;
         let candidates = self.by_listener.get(&(std::ptr::from_ref(listener) as usize))?;
-        let covers = |candidate: &&Candidate| {
-            lower.as_ref().is_some_and(|name| candidate.names.iter().any(|p| p.matches(name)))
-        };
-        candidates.iter().find(covers).or(candidates.first()).map(|candidate| &candidate.key)
+        let covers =
+            |candidate: &&Candidate| lower.as_ref().is_some_and(|name| candidate.covers(name));
+        candidates.iter().find(covers).or(candidates.first()).map(Candidate::key)
     }
 
     fn listener(&self, lower_name: Option<&str>) -> Option<&ListenerTable> {
@@ -269,7 +283,13 @@ pub(crate) async fn accept<S: Io>(io: S, tls: &PortTls) -> Result<Accepted<S>, H
     let accepting = start.into_stream(Arc::clone(&tls.config));
     let stream = accepting.await.map_err(|_| HandshakeFault::Failed)?;
     let (_, session) = stream.get_ref();
-    let facts = TlsFacts {
+    let facts = facts(session, server_name);
+    let is_http2 = session.alpn_protocol() == Some(b"h2");
+    Ok(Accepted { io: Box::new(stream), facts, is_http2 })
+}
+
+pub(crate) fn facts(session: &ServerConnection, server_name: Option<String>) -> TlsFacts {
+    TlsFacts {
         version: match session.protocol_version() {
             Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3",
             Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
@@ -280,7 +300,5 @@ pub(crate) async fn accept<S: Io>(io: S, tls: &PortTls) -> Result<Accepted<S>, H
             .and_then(|suite| suite.suite().as_str())
             .unwrap_or("unknown"),
         server_name,
-    };
-    let is_http2 = session.alpn_protocol() == Some(b"h2");
-    Ok(Accepted { io: Box::new(stream), facts, is_http2 })
+    }
 }

@@ -232,7 +232,7 @@ pub(crate) struct Opened {
 }
 
 /// Connects, says who the client is where that is asked for, shakes hands.
-async fn open(peer: Peer<'_>, deadline: &Deadline) -> Result<Opened, ConnectFault> {
+pub(crate) async fn open(peer: Peer<'_>, deadline: &Deadline) -> Result<Opened, ConnectFault> {
     let Peer { address, dial, ends } = peer;
     let connecting = async {
         let mut io = TcpStream::connect(address).await?;

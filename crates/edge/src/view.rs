@@ -9,14 +9,16 @@ use crate::live::{Live, default_policy};
 use crate::metrics::{Metrics, RouteMetrics};
 use crate::mirror::Mirror;
 use crate::sticky::{SESSION_KEY_BYTES, Sealer, ServiceTag, Sticky};
+use crate::streams::{StreamPlan, Streams};
 use crate::tls::{KeyTable, PortTls};
 use model::edge::{Action, Protocol, Redirect, Rule, Target, Timeouts};
 use model::facts::EndpointSet;
 use model::id::{RuleId, ServicePort};
+use model::layer4::Transport;
 use model::traffic::{BackendPolicy, HealthCheck, Retry};
 use model::{Digest, Facts, Node, Snapshot};
 use routing::{ListenerTable, Router, RuleSlot};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 use traffic::{Balancer, Endpoint, Members};
@@ -34,7 +36,7 @@ pub struct Registry {
 struct Numbers {
     rules: HashMap<RuleId, u32>,
     /// By Service port and policy: one of them with two policies is balanced and limited twice.
-    backends: HashMap<(ServicePort, Option<Digest>), Arc<BackendPlan>>,
+    backends: HashMap<(ServicePort, bool, Option<Digest>), Arc<BackendPlan>>,
     mirrors: HashMap<(RuleId, usize), u32>,
 }
 
@@ -69,6 +71,7 @@ struct Plan {
     /// By the address of the router's table.
     listeners: HashMap<usize, Arc<ListenerPlan>, BuildHasherDefault<AddressHasher>>,
     ports: Vec<PortPlan>,
+    streams: Streams,
     backends: Vec<Arc<BackendPlan>>,
 }
 
@@ -76,6 +79,7 @@ struct Plan {
 struct BackendPlan {
     number: u32,
     port: ServicePort,
+    is_udp: bool,
     policy: Option<Node<BackendPolicy>>,
     /// How its endpoints are connected to.
     dial: Arc<Dial>,
@@ -198,10 +202,12 @@ impl EdgeView {
                 (address(table), plan)
             })
             .collect();
+        let streams = builder.streams(snapshot, keys);
         dials.renew(keys);
         let mut backends: Vec<_> = numbers.backends.values().cloned().collect();
         backends.sort_unstable_by_key(|backend| backend.number);
-        let plan = Plan { listeners, ports: ports(&router, snapshot, keys), backends, router };
+        let ports = ports(&router, snapshot, keys);
+        let plan = Plan { listeners, ports, streams, backends, router };
         let live = Arc::clone(&registry.live);
         EdgeView { plan: Arc::new(plan), live, endpoints: previous_endpoints }.with_facts(facts)
     }
@@ -210,7 +216,11 @@ impl EdgeView {
     pub fn with_facts(&self, facts: &Facts) -> EdgeView {
         let backends = self.plan.backends.iter().enumerate();
         let endpoints = backends.map(|(at, plan)| {
-            let source = facts.endpoints.get(&plan.port);
+            let of_transport = match plan.is_udp {
+                true => &facts.datagram_endpoints,
+                false => &facts.endpoints,
+            };
+            let source = of_transport.get(&plan.port);
             let known = self.endpoints.get(at).filter(|known| known.is_of(source));
             known.cloned().unwrap_or_else(|| Endpoints::new(plan, source, &self.live))
         });
@@ -224,6 +234,17 @@ impl EdgeView {
     /// The ports of the plan, as written, in ascending order.
     pub fn ports(&self) -> impl Iterator<Item = (u16, Protocol)> {
         self.plan.ports.iter().map(|port| (port.port, port.protocol))
+    }
+
+    /// The ports of TCP, for HTTP or not, and those of UDP.
+    pub(crate) fn sockets(&self) -> (BTreeSet<u16>, BTreeSet<u16>) {
+        let http = self.plan.ports.iter().map(|plan| plan.port);
+        let tcp = http.chain(self.plan.streams.tcp_ports()).collect();
+        (tcp, self.plan.streams.udp_ports().collect())
+    }
+
+    pub(crate) fn streams(&self) -> &Streams {
+        &self.plan.streams
     }
 
     pub(crate) fn port(&self, port: u16) -> Option<&PortPlan> {
@@ -261,13 +282,43 @@ impl EdgeView {
     /// Endpoints that are to be checked, each once, by the check of the first backend that has one.
     pub fn checks(&self) -> Vec<(Arc<Endpoint>, HealthCheck)> {
         let mut seen = std::collections::HashSet::new();
-        let checked =
-            self.backends().filter_map(|backend| Some((backend, backend.policy.health.as_ref()?)));
+        let plans = self.endpoints.iter();
+        // A port of UDP answers no check; one on another port speaks for it.
+        let checked = plans.filter_map(|found| {
+            let backend = found.backend();
+            let check = backend.policy.health.as_ref()?;
+            (!found.plan.is_udp || check.port.is_some()).then_some((backend, check))
+        });
         checked
             .flat_map(|(backend, check)| backend.members.iter().map(move |member| (member, check)))
-            .filter(|(member, _)| seen.insert(member.address()))
+            .filter(|(member, _)| seen.insert(Arc::as_ptr(member)))
             .map(|(member, check)| (Arc::clone(member), check.clone()))
             .collect()
+    }
+}
+
+/// A place among the connections that a backend may have, for as long as one lasts: views come and go meanwhile.
+pub(crate) struct Seat(Option<Arc<BackendPlan>>);
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        if let Some(plan) = &self.0 {
+            plan.shared.requests.leave();
+        }
+    }
+}
+
+impl EdgeView {
+    /// None where the backend has as many as it may have. Costs nothing where there is no limit.
+    pub(crate) fn seat(&self, number: u32) -> Option<Seat> {
+        let found = self.endpoints.get(number as usize)?;
+        match found.backend().policy.limits.requests {
+            None => Some(Seat(None)),
+            Some(limit) => {
+                let enters = found.plan.shared.requests.enter(limit);
+                enters.then(|| Seat(Some(Arc::clone(&found.plan))))
+            }
+        }
     }
 }
 
@@ -290,7 +341,7 @@ impl Backend<'_> {
 impl Endpoints {
     fn new(plan: &Arc<BackendPlan>, source: Option<&Arc<EndpointSet>>, live: &Live) -> Endpoints {
         let usable = source.into_iter().flat_map(|set| set.usable());
-        let members = usable.map(|endpoint| live.endpoint(endpoint.address)).collect();
+        let members = usable.map(|endpoint| live.endpoint(endpoint.address, plan.is_udp)).collect();
         Endpoints { plan: Arc::clone(plan), members, source: source.cloned() }
     }
 
@@ -401,19 +452,53 @@ impl Builder<'_> {
 
     fn share(&mut self, backend: &model::edge::Backend) -> Share {
         let number = match &backend.target {
-            Target::Service(port) => Some(self.backend(port, backend.policy.as_ref())),
+            Target::Service(port) => Some(self.backend(port, false, backend.policy.as_ref())),
             Target::Invalid { .. } => None,
         };
         Share { weight: backend.weight, backend: number }
     }
 
-    fn backend(&mut self, port: &ServicePort, policy: Option<&Node<BackendPolicy>>) -> u32 {
+    fn streams(&mut self, snapshot: &Snapshot, keys: &KeyTable) -> Streams {
+        if snapshot.edge.layer4.is_empty() {
+            return Streams::default();
+        }
+        let tls = (&*snapshot.certificates, keys);
+        Streams::build(&snapshot.edge, tls, |attachment, transport| {
+            let route = &*attachment.route;
+            let shares = route.backends.iter().map(|backend| Share {
+                weight: backend.weight,
+                backend: match &backend.target {
+                    Target::Service(port) => {
+                        let is_udp = transport == Transport::Udp;
+                        Some(self.backend(port, is_udp, backend.policy.as_ref()))
+                    }
+                    Target::Invalid { .. } => None,
+                },
+            });
+            let backends = Backends::new(shares.collect());
+            Arc::new(StreamPlan {
+                rule: route.rule.clone(),
+                number: number(&mut self.numbers.rules, route.rule.clone()),
+                metrics: self.metrics.streams.route(route.id()),
+                backends,
+            })
+        })
+    }
+
+    fn backend(
+        &mut self,
+        port: &ServicePort,
+        is_udp: bool,
+        policy: Option<&Node<BackendPolicy>>,
+    ) -> u32 {
         let backends = &mut self.numbers.backends;
         let next = backends.len() as u32;
-        let plan = backends.entry((port.clone(), policy.map(Node::digest))).or_insert_with(|| {
+        let key = (port.clone(), is_udp, policy.map(Node::digest));
+        let plan = backends.entry(key).or_insert_with(|| {
             Arc::new(BackendPlan {
                 number: next,
                 port: port.clone(),
+                is_udp,
                 policy: policy.cloned(),
                 dial: self.dials.of(policy.map(|policy| &**policy)),
                 shared: traffic::Backend::default(),

@@ -17,6 +17,7 @@ mod name;
 mod pods;
 mod question;
 mod resolution;
+mod stream;
 mod subject;
 mod text;
 mod tls;

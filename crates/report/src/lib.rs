@@ -7,4 +7,5 @@
 pub mod diagnostics;
 pub mod plan;
 pub mod serving;
+mod streams;
 mod traffic;

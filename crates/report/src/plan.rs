@@ -1,5 +1,6 @@
 //! The compiled plan as JSON (`cutwater snapshot`, `/snapshot`). There is no key in a snapshot, so none can leak here.
 
+use crate::streams;
 use crate::traffic;
 use model::certificates::{Certificate, Source};
 use model::dns::{RecordData, RecordSet, Zone};
@@ -28,6 +29,7 @@ pub fn to_json(snapshot: &Snapshot, statuses: &[ObjectStatus]) -> Value {
         },
         "edge": {
             "listeners": edge.listeners.iter().map(|l| listener(l)).collect::<Vec<_>>(),
+            "layer4": edge.layer4.iter().map(|l| streams::to_json(l)).collect::<Vec<_>>(),
             "routes": routes(edge.listeners.iter().flat_map(|l| &l.attachments)),
         },
         "dns": {"zones": snapshot.dns.zones.iter().map(|z| zone(z)).collect::<Vec<_>>()},
@@ -224,7 +226,7 @@ fn action(action: &Action) -> Value {
     }
 }
 
-fn backend(backend: &Backend) -> Value {
+pub(crate) fn backend(backend: &Backend) -> Value {
     let (service, why, message) = match &backend.target {
         Target::Service(port) => (json!(port.to_string()), Value::Null, Value::Null),
         Target::Invalid { why, message } => (Value::Null, json!(&**why), json!(&**message)),
