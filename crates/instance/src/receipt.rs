@@ -122,7 +122,7 @@ mod tests {
             });
             (port, Arc::new(EndpointSet { endpoints: endpoints.collect() }))
         });
-        Facts { endpoints: endpoints.collect() }
+        Facts { endpoints: endpoints.collect(), ..Facts::default() }
     }
 
     #[test]
