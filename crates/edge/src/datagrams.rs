@@ -10,6 +10,7 @@ use crate::access::AccessRecord;
 use crate::deadline::Deadline;
 use crate::metrics::UpstreamFailure;
 use crate::stream::{Active, choose, count, observe, place};
+use crate::stream_metrics::StreamCounters;
 use crate::streams::StreamPlan;
 use crate::worker::{FlowPlace, Worker};
 use model::limits::{TUNNEL_DRAIN_IDLE_MS, UDP_FLOW_IDLE_MS, WORKER_UDP_FLOWS};
@@ -50,8 +51,8 @@ struct Flow {
     plan: Arc<StreamPlan>,
     /// Number of its backend.
     backend: u32,
-    /// The view in which its endpoint was last looked up.
-    seen_in: Cell<usize>,
+    /// The number of the view in which its endpoint was last looked up.
+    seen_in: Cell<u64>,
     active: RefCell<Active>,
     deadline: Deadline,
     began: Instant,
@@ -117,6 +118,7 @@ impl Port {
         match rustix::net::send(&flow.upstream, datagram, SendFlags::NOSIGNAL) {
             Ok(_) => {
                 flow.bytes_in.set(flow.bytes_in.get() + datagram.len() as u64);
+                self.counters(&flow.plan).bytes_in.add(datagram.len() as u64);
                 flow.progress(&self.worker);
             }
             // No room: the datagram is lost, as UDP has it.
@@ -132,14 +134,14 @@ impl Port {
 
     /// An endpoint that left, or a route that leads elsewhere, ends a flow with the next datagram.
     fn is_current(&self, flow: &Flow) -> bool {
-        let view = self.worker.view();
-        let seen = std::ptr::from_ref(&**view) as usize;
         if flow.is_over.get().is_some() {
             return false;
         }
+        let seen = self.worker.views.get();
         if flow.seen_in.replace(seen) == seen {
             return true;
         }
+        let view = self.worker.view();
         let address = flow.active.borrow().endpoint.address();
         let plan = view.streams().udp(self.number);
         let leads_there = plan.is_some_and(|plan| {
@@ -184,13 +186,14 @@ impl Port {
             let mut active = Active::begin(worker, endpoint);
             match open(endpoint.address(), datagram) {
                 Ok(upstream) => {
+                    counters.bytes_in.add(datagram.len() as u64);
                     let deadline = worker.deadlines.register();
                     let flow = Rc::new(Flow {
                         client,
                         upstream,
                         plan,
                         backend: backend.number,
-                        seen_in: Cell::new(std::ptr::from_ref(&**view) as usize),
+                        seen_in: Cell::new(worker.views.get()),
                         active: RefCell::new(active),
                         deadline,
                         began: Instant::now(),
@@ -264,6 +267,7 @@ impl Port {
         if rustix::net::sendto(&self.socket, answer, flags, &flow.client).is_err() {
             return;
         }
+        self.counters(&flow.plan).bytes_out.add(answer.len() as u64);
         if flow.bytes_out.replace(flow.bytes_out.get() + answer.len() as u64) == 0 {
             self.observe(flow, Outcome::Success);
         }
@@ -275,6 +279,10 @@ impl Port {
         flow.end(Over::Refused);
         count(&self.worker, &flow.plan, UpstreamFailure::Connect);
         self.observe(flow, Outcome::Failure);
+    }
+
+    fn counters<'p>(&self, plan: &'p StreamPlan) -> &'p StreamCounters {
+        plan.metrics.of(self.worker.index)
     }
 
     fn observe(&self, flow: &Flow, outcome: Outcome) {
@@ -291,10 +299,7 @@ impl Port {
             flows.remove(&flow.client);
         }
         drop(flows);
-        let counters = flow.plan.metrics.of(self.worker.index);
-        counters.bytes_in.add(flow.bytes_in.get());
-        counters.bytes_out.add(flow.bytes_out.get());
-        counters.ended.add(1);
+        self.counters(&flow.plan).ended.add(1);
         flow.record(&self.worker, self.number);
     }
 }

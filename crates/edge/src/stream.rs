@@ -260,10 +260,16 @@ async fn lead<C: Io>(arrival: Arrival<'_>, mut visit: Visit, client: C) {
         }
         Ok(reached) => {
             let mut relay = Relay::new(worker, deadline, client, reached.io);
-            let end = poll_fn(|cx| relay.poll(cx)).await;
-            bytes = relay.bytes();
-            counters.bytes_in.add(bytes.0);
-            counters.bytes_out.add(bytes.1);
+            let end = poll_fn(|cx| {
+                let polled = relay.poll(cx);
+                // Connections may last for days: what they carry is counted meanwhile.
+                let (bytes_in, bytes_out) = relay.bytes();
+                counters.bytes_in.add(bytes_in - bytes.0);
+                counters.bytes_out.add(bytes_out - bytes.1);
+                bytes = (bytes_in, bytes_out);
+                polled
+            })
+            .await;
             visit.refusal = match end {
                 End::Closed => None,
                 End::Reset => Some("reset"),

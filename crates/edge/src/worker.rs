@@ -70,6 +70,8 @@ pub(crate) struct Worker {
     pub matching: RefCell<routing::Scratch>,
     /// With a count of its own of who holds it: requests on this thread never write to the shared one.
     view: RefCell<Rc<HeldView>>,
+    /// Counts the views that it has had.
+    pub views: Cell<u64>,
     connections: Cell<usize>,
     /// Of UDP.
     pub flows: Cell<usize>,
@@ -133,6 +135,7 @@ async fn live(seed: Seed) {
         scratches: RefCell::default(),
         matching: RefCell::default(),
         view: RefCell::new(view),
+        views: Cell::new(0),
         connections: Cell::new(0),
         flows: Cell::new(0),
     });
@@ -145,6 +148,7 @@ async fn live(seed: Seed) {
     loop {
         tokio::select! {
             () = reader.changed() => {
+                worker.views.set(worker.views.get() + 1);
                 worker.view.replace(Rc::new(HeldView(Arc::clone(reader.current()))));
                 sockets.sync();
                 reader.acknowledge();
