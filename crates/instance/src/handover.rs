@@ -237,6 +237,7 @@ mod tests {
                 let handed = Handed {
                     edge,
                     admin: sockets(1).pop(),
+                    edge_udp: vec![UdpSocket::bind("127.0.0.1:0").expect("loopback")],
                     dns_udp: vec![UdpSocket::bind("127.0.0.1:0").expect("loopback")],
                     ..Handed::default()
                 };
@@ -246,6 +247,7 @@ mod tests {
                 let received = received.expect("received");
                 assert_eq!(addresses(&received.edge), sent);
                 assert!(received.admin.is_some() && received.dns_udp.len() == 1);
+                assert_eq!(received.edge_udp.len(), 1);
                 assert!(received.echo.is_empty() && received.claim.is_none());
             }
         });
