@@ -12,7 +12,7 @@ use crate::metrics::UpstreamFailure;
 use crate::stream::{Active, choose, count, observe, place};
 use crate::stream_metrics::StreamCounters;
 use crate::streams::StreamPlan;
-use crate::worker::{FlowPlace, Worker};
+use crate::worker::{FlowPlace, Phase, Worker};
 use model::limits::{TUNNEL_DRAIN_IDLE_MS, UDP_FLOW_IDLE_MS, WORKER_UDP_FLOWS};
 use rustix::io::Errno;
 use rustix::net::SendFlags;
@@ -69,11 +69,13 @@ enum Over {
     Moved,
 }
 
-/// Serves until told otherwise; flows last beyond that while they are used.
+/// Serves until told otherwise. Flows last beyond that when the process ends; when the plan has lost the port, they end
+/// with it: what the socket still got would reach nobody.
 pub(crate) async fn serve(
     worker: &Rc<Worker>,
     number: u16,
     socket: UdpSocket,
+    phase: watch::Receiver<Phase>,
     mut told: watch::Receiver<()>,
 ) {
     let flows = RefCell::default();
@@ -86,7 +88,12 @@ pub(crate) async fn serve(
                 }
             }
             // Only its end is told.
-            _ = told.changed() => return,
+            _ = told.changed() => {
+                if *phase.borrow() == Phase::Serve {
+                    port.flows.borrow().values().for_each(|flow| flow.end(Over::Moved));
+                }
+                return;
+            }
         }
         port.take_turn();
         tokio::task::yield_now().await;

@@ -339,7 +339,7 @@ impl Sockets {
                 if opened(&mut phase, &mut told).await
                     && let Ok(socket) = UdpSocket::from_std(socket)
                 {
-                    datagrams::serve(&worker, port, socket, told).await;
+                    datagrams::serve(&worker, port, socket, phase, told).await;
                 }
                 drop(held);
             });

@@ -397,6 +397,22 @@ fn datagrams_flow_to_one_endpoint_and_move_with_the_facts() {
 }
 
 #[test]
+fn a_port_of_udp_that_the_plan_lost_is_free_and_its_flows_end() {
+    let port = free_port();
+    let listener = stream(port, Transport::Udp, "", &[("", vec![to("a", 1)])]);
+    let facts = datagrams("a", &[udp_origin("1:")]);
+    let bytes = serve(vec![], vec![listener], &facts, &[]);
+    let client = udp_client(port);
+    assert_eq!(ask(&client, "x"), "1:x");
+    let snapshot = snapshot_with(vec![], vec![], CertificatePlan::default());
+    let keys = KeyTable::default();
+    let view = EdgeView::build(&snapshot, &facts, &keys, &bytes.registry, None);
+    bytes.views.set(Arc::new(view));
+    assert_eq!(bytes.line(), format!("udp  route-{port}-0 None 1/3"));
+    eventually(|| UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok());
+}
+
+#[test]
 fn an_endpoint_that_refuses_datagrams_is_left() {
     let port = free_port();
     let listener = stream(port, Transport::Udp, "", &[("", vec![to("a", 1)])]);
