@@ -149,7 +149,7 @@ mod tests {
         let lines = b":method:GET\n:scheme:https\n:authority:a.test\n:path:/x";
         let (parts, ()) = request(lines).unwrap().into_parts();
         let mut out = Vec::new();
-        write_head(&parts, true, &mut out).unwrap();
+        write_head(&parts, true, None, &mut out).unwrap();
         assert_eq!(out, b"GET /x HTTP/1.1\r\nhost: a.test\r\n\r\n");
     }
 }
