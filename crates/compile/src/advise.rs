@@ -6,6 +6,7 @@ use crate::report::Report;
 use model::answers::Answers;
 use model::edge::{Backend, Rule, Target};
 use model::id::ServicePort;
+use model::layer4::Transport;
 use model::traffic::BackendPolicy;
 use model::{Code, Diagnostic, Facts, Origins, Snapshot, Text};
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,9 +14,10 @@ use std::collections::{BTreeMap, BTreeSet};
 /// What the endpoints say about the Services that routes lead to.
 pub fn advise(snapshot: &Snapshot, facts: &Facts, origins: &Origins) -> Vec<Diagnostic> {
     let mut report = Report::default();
-    for port in targets(snapshot) {
+    for (port, is_udp) in targets(snapshot) {
         let service = port.service();
-        let found: Option<(&Code, String, &str)> = match facts.endpoints.get(port) {
+        let endpoints = if is_udp { &facts.datagram_endpoints } else { &facts.endpoints };
+        let found: Option<(&Code, String, &str)> = match endpoints.get(port) {
             None => Some((
                 &codes::NO_SLICE,
                 format!("{service} has no EndpointSlice"),
@@ -41,7 +43,8 @@ pub fn advise(snapshot: &Snapshot, facts: &Facts, origins: &Origins) -> Vec<Diag
     report.finish(origins, &Owners::of(&governance.contracts, &governance.teams))
 }
 
-fn targets(snapshot: &Snapshot) -> BTreeSet<&ServicePort> {
+/// Ports, and whether over UDP.
+fn targets(snapshot: &Snapshot) -> BTreeSet<(&ServicePort, bool)> {
     let listeners = || snapshot.edge.listeners.iter();
     let attachments = listeners().flat_map(|listener| &listener.attachments);
     let rules = attachments.flat_map(|attachment| &attachment.route.rules);
@@ -51,9 +54,13 @@ fn targets(snapshot: &Snapshot) -> BTreeSet<&ServicePort> {
     let pages = pages.map(|page| &page.backend);
     let each = rules.flat_map(Rule::backends).chain(pages).flat_map(backend_ports);
     // The endpoints of an ExternalName are found out by whoever serves.
-    each.filter(|(_, policy)| policy.is_none_or(|policy| policy.external.is_none()))
-        .map(|(port, _)| port)
-        .collect()
+    let here = each.filter(|(_, policy)| policy.is_none_or(|policy| policy.external.is_none()));
+    let streams = snapshot.edge.layer4.iter().flat_map(|listener| {
+        let is_udp = listener.transport == Transport::Udp;
+        let ports = listener.attachments.iter().flat_map(|attachment| attachment.route.ports());
+        ports.map(move |port| (port, is_udp))
+    });
+    here.map(|(port, _)| (port, false)).chain(streams).collect()
 }
 
 /// A backend's Service port and those that stand in for it, each with its policy.

@@ -1,10 +1,11 @@
 //! Which listeners take a route, for which hosts, and if none does, why: judged for each parentRef by itself.
 
 use crate::codes;
+use crate::layer4::{self, Spoken, Written};
 use crate::listeners::{GatewayDraft, ListenerDraft};
 use crate::namespaces::Namespaces;
 use crate::report::{Problem, Report};
-use crate::routes::RouteDraft;
+use crate::routes::{RouteDraft, RouteVerdict};
 use crate::status::{self, Verdict};
 use manifest::kinds::gateway::{HttpRoute, ParentReference};
 use manifest::{Inputs, Object};
@@ -24,10 +25,60 @@ pub(crate) struct Parents<'a, 'd> {
 /// A route with what it came to by itself.
 #[derive(Clone, Copy)]
 pub(crate) struct Drafted<'a> {
-    pub object: &'a Object,
-    pub spec: &'a HttpRoute,
-    pub draft: &'a RouteDraft,
+    object: &'a Object,
+    parent_refs: &'a [ParentReference],
+    hostnames: &'a [HostPattern],
+    verdict: &'a RouteVerdict,
+    form: Form<'a>,
 }
+
+#[derive(Clone, Copy)]
+enum Form<'a> {
+    Http(&'a RouteDraft),
+    Stream(&'a layer4::Draft),
+}
+
+impl<'a> Drafted<'a> {
+    pub fn http(object: &'a Object, spec: &'a HttpRoute, draft: &'a RouteDraft) -> Self {
+        let (parent_refs, hostnames) = (&*spec.parent_refs, &*spec.hostnames);
+        let (verdict, form) = (&draft.verdict, Form::Http(draft));
+        Drafted { object, parent_refs, hostnames, verdict, form }
+    }
+
+    pub fn stream(written: &Written<'a>, draft: &'a layer4::Draft) -> Self {
+        let Written { object, parent_refs, hostnames, .. } = *written;
+        let (verdict, form) = (&draft.verdict, Form::Stream(draft));
+        Drafted { object, parent_refs, hostnames, verdict, form }
+    }
+
+    fn kind(&self) -> Kind {
+        self.object.id.kind
+    }
+
+    fn attach_to(&self, listener: &mut ListenerDraft, hosts: Vec<Met>) {
+        match (self.form, listener.protocol) {
+            (Form::Http(draft), _) => {
+                let node = draft.node(listener.layer);
+                listener.attachments.extend(hosts.into_iter().map(|(host, original)| Attachment {
+                    host,
+                    original: original.clone(),
+                    route: node.clone(),
+                }));
+            }
+            (Form::Stream(draft), Some(Spoken::Layer4(transport))) => {
+                let node = draft.node(listener.layer, transport);
+                listener.streams.extend(hosts.into_iter().map(|(host, original)| {
+                    (model::layer4::Attachment { host, route: node.clone() }, original.clone())
+                }));
+            }
+            // Its kinds have refused the route already.
+            (Form::Stream(_), _) => {}
+        }
+    }
+}
+
+/// A host that both a listener and a route want, and the hostname as the route wrote it.
+type Met<'a> = (HostPattern, &'a HostPattern);
 
 /// What a parentRef came to.
 enum Outcome {
@@ -54,13 +105,13 @@ impl<'a, 'd> Parents<'a, 'd> {
     /// Attaches a route to every listener that takes it. Routes come in order of age.
     pub fn attach(&mut self, route: &Drafted, report: &mut Report) -> Vec<ParentStatus> {
         let id = &route.object.id;
-        if route.spec.parent_refs.is_empty() {
+        if route.parent_refs.is_empty() {
             report
                 .add(&codes::NO_PARENT, id, "spec", format!("{id} names no Gateway in parentRefs"))
                 .help("add `parentRefs` with the name of a Gateway");
         }
-        let mut statuses = Vec::with_capacity(route.spec.parent_refs.len());
-        for (index, reference) in route.spec.parent_refs.iter().enumerate() {
+        let mut statuses = Vec::with_capacity(route.parent_refs.len());
+        for (index, reference) in route.parent_refs.iter().enumerate() {
             let outcome = self.attach_to(route, reference, index, report);
             let refused = match outcome {
                 Outcome::Elsewhere => continue,
@@ -69,7 +120,7 @@ impl<'a, 'd> Parents<'a, 'd> {
             };
             let namespace = reference.namespace.as_ref().unwrap_or(&id.namespace);
             let parent = ObjectId::new(Kind::GATEWAY, namespace.clone(), reference.name.clone());
-            let conditions = status::route_conditions(&route.draft.verdict, refused);
+            let conditions = status::route_conditions(route.verdict, refused);
             statuses.push(ParentStatus {
                 parent,
                 section: reference.section_name.clone(),
@@ -163,7 +214,7 @@ fn take<'a>(
             continue;
         }
         furthest = furthest.max(Step::Kind);
-        if !listener.route_kinds().any(|kind| kind == route.object.id.kind) {
+        if !listener.kinds.contains(&route.kind()) {
             continue;
         }
         furthest = furthest.max(Step::Namespace);
@@ -173,11 +224,11 @@ fn take<'a>(
             continue;
         }
         furthest = furthest.max(Step::Hosts);
-        let attachments = attachments(listener, route);
-        if attachments.is_empty() {
+        let hosts = common_hosts(&listener.host, route.hostnames);
+        if hosts.is_empty() {
             continue;
         }
-        if let Some(held) = held_by_other_kind(listener, &attachments, &route.object.id) {
+        if let Some(held) = held_by_other_kind(listener, &hosts, &route.object.id) {
             contested.get_or_insert(held);
             continue;
         }
@@ -190,7 +241,7 @@ fn take<'a>(
         match listener.served() {
             Some(_) => {
                 if is_first {
-                    listener.attachments.extend(attachments);
+                    route.attach_to(listener, hosts);
                 }
                 served = true;
             }
@@ -215,11 +266,12 @@ fn take<'a>(
 /// attach at all (GRPCRouteSpec, hostnames).
 fn held_by_other_kind(
     listener: &ListenerDraft,
-    wanted: &[Attachment],
+    wanted: &[Met],
     route: &ObjectId,
 ) -> Option<Problem> {
     let mut held = listener.attachments.iter().filter(|held| held.route.id.kind != route.kind);
-    let meets = |held: &&Attachment| wanted.iter().any(|w| w.host.intersect(&held.host).is_some());
+    let meets =
+        |held: &&Attachment| wanted.iter().any(|(host, _)| host.intersect(&held.host).is_some());
     let held = held.find(meets)?;
     let message = format!(
         "its listener {} serves {} to {}, and a hostname is of one kind of route",
@@ -250,7 +302,7 @@ impl Step {
             listeners.iter().map(text).collect::<Vec<_>>().join(", ")
         };
         let named = |l: &&ListenerDraft| {
-            !l.route_kinds().any(|kind| kind == route.object.id.kind)
+            !l.kinds.contains(&route.kind())
                 && reference.section_name.as_ref().is_none_or(|n| *n == l.spec.name)
         };
         let refusing: Vec<String> = listeners.iter().filter(named).map(kinds).collect();
@@ -273,11 +325,8 @@ impl Step {
             Step::Kind => (
                 "NotAllowedByListeners",
                 "",
-                format!("no listener takes {}s ({})", route.object.id.kind, refusing.join(", ")),
-                format!(
-                    "use a listener of protocol HTTP or HTTPS that allows kind {}",
-                    route.object.id.kind
-                ),
+                format!("no listener takes {}s ({})", route.kind(), refusing.join(", ")),
+                wanted_listener(route.kind()),
             ),
             Step::Namespace => {
                 let (message, help) = refusal.unwrap_or_default();
@@ -286,7 +335,7 @@ impl Step {
             Step::Hosts => (
                 "NoMatchingListenerHostname",
                 "",
-                format!("no listener takes {}", hosts(&route.spec.hostnames)),
+                format!("no listener takes {}", shown(route.hostnames)),
                 format!("hosts of the listeners: {}", names(|l| l.host.to_string())),
             ),
         };
@@ -306,33 +355,36 @@ fn kinds(listener: &ListenerDraft) -> String {
     }
 }
 
-fn hosts(hosts: &[HostPattern]) -> String {
+fn wanted_listener(kind: Kind) -> String {
+    let protocol = match kind {
+        Kind::TLS_ROUTE => "TLS",
+        Kind::TCP_ROUTE => "TCP",
+        Kind::UDP_ROUTE => "UDP",
+        _ => "HTTP or HTTPS",
+    };
+    format!("use a listener of protocol {protocol} that allows kind {kind}")
+}
+
+fn shown(hosts: &[HostPattern]) -> String {
     hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// One attachment for each host that both want, the most specific hostname of the route first.
-fn attachments(listener: &ListenerDraft, route: &Drafted) -> Vec<Attachment> {
-    let node = route.draft.node(listener.layer);
-    let listener = &listener.host;
-    let attachment = |host: HostPattern, original: &HostPattern| Attachment {
-        host,
-        original: original.clone(),
-        route: node.clone(),
-    };
-    match route.spec.hostnames.as_slice() {
-        [] => vec![attachment(listener.clone(), &HostPattern::Any)],
-        [one] => listener.intersect(one).map(|host| attachment(host, one)).into_iter().collect(),
+/// The hosts that both want, for the most specific hostname of the route first.
+fn common_hosts<'r>(listener: &HostPattern, hostnames: &'r [HostPattern]) -> Vec<Met<'r>> {
+    match hostnames {
+        [] => vec![(listener.clone(), &HostPattern::Any)],
+        [one] => listener.intersect(one).map(|host| (host, one)).into_iter().collect(),
         many => {
             let mut sorted: Vec<&HostPattern> = many.iter().collect();
             sorted.sort();
             sorted.dedup();
-            let mut found: Vec<Attachment> = Vec::new();
+            let mut found: Vec<Met> = Vec::new();
             for original in sorted {
                 // Two hostnames of one route may meet a listener in one host: the more specific counts.
                 if let Some(host) = listener.intersect(original)
-                    && !found.iter().any(|earlier| earlier.host == host)
+                    && !found.iter().any(|(earlier, _)| *earlier == host)
                 {
-                    found.push(attachment(host, original));
+                    found.push((host, original));
                 }
             }
             found

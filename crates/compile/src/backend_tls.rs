@@ -83,15 +83,28 @@ impl<'a> TlsPolicies<'a> {
         parents: &[ParentStatus],
         uses: &mut Uses,
     ) {
+        let backends = spec.rules.iter().flat_map(|rule| &rule.backend_refs);
+        let services = backends.map(|backend| (backend.namespace.as_ref(), &backend.name));
+        self.note_uses(route, services, parents, uses);
+    }
+
+    /// Of a route of any kind, by namespace and name of the Services.
+    pub fn note_uses<'s>(
+        &self,
+        route: &ObjectId,
+        services: impl Iterator<Item = (Option<&'s Text>, &'s Text)>,
+        parents: &[ParentStatus],
+        uses: &mut Uses,
+    ) {
         if self.services.is_empty() {
             return;
         }
-        for backend in spec.rules.iter().flat_map(|rule| &rule.backend_refs) {
-            let namespace = backend.namespace.as_ref().unwrap_or(&route.namespace);
-            if !self.services.contains(&(&**namespace, &*backend.name)) {
+        for (namespace, name) in services {
+            let namespace = namespace.unwrap_or(&route.namespace);
+            if !self.services.contains(&(&**namespace, &**name)) {
                 continue;
             }
-            let service = (namespace.clone(), backend.name.clone());
+            let service = (namespace.clone(), name.clone());
             let gateways = parents.iter().map(|parent| parent.parent.clone());
             uses.0.entry(service).or_default().extend(gateways);
         }

@@ -10,12 +10,13 @@ use manifest::kinds::gateway::HttpBackendRef;
 use manifest::kinds::kubernetes::{
     IngressServiceBackend, IpProtocol, Service, ServicePortSpec, ServiceType,
 };
+use manifest::kinds::layer4::BackendRef;
 use manifest::kinds::traffic::MirrorBackendRef;
 use manifest::{Inputs, suggest};
 use model::edge::{Backend, Target};
 use model::id::ServicePort;
-use model::traffic::{BackendProtocol, Nearest};
-use model::{Kind, ObjectId, Text};
+use model::traffic::{BackendPolicy, BackendProtocol, Nearest};
+use model::{Kind, Node, ObjectId, Text};
 
 /// What resolving needs to know of the world.
 #[derive(Clone, Copy)]
@@ -61,6 +62,7 @@ impl<'a> Reference<'a> {
 
 reference!(HttpBackendRef);
 reference!(MirrorBackendRef);
+reference!(BackendRef);
 
 /// A Service's port that a reference leads to, and how it wants to be spoken to.
 #[derive(Clone, Debug)]
@@ -117,6 +119,40 @@ impl<'a> References<'a> {
         from: &ObjectId,
         reference: Reference,
     ) -> Resolved<'a> {
+        let (service, spec, port) = self.port_of(scope, from, reference, |_| true)?;
+        resolved(service, spec, port)
+    }
+
+    /// Of a TLSRoute or TCPRoute, or of a UDPRoute. What its port says of its application does not matter: bytes are
+    /// passed on as they come. A Service may have one number for both transports.
+    pub fn of_stream(&self, from: &ObjectId, reference: Reference, is_udp: bool) -> Resolved<'a> {
+        let wanted = if is_udp { IpProtocol::Udp } else { IpProtocol::Tcp };
+        let is_wanted = |port: &ServicePortSpec| port.protocol == wanted;
+        let (service, spec, found) = self.port_of(None, from, reference, is_wanted)?;
+        if found.protocol != wanted {
+            let (has, wants) = (found.protocol.name(), wanted.name());
+            let message = format!(
+                "port {} of {service} speaks {has}, and a {} leads to {wants}",
+                found.port, from.kind
+            );
+            let problem =
+                Problem::new(&codes::BACKEND_PROTOCOL, "UnsupportedProtocol", "port", message);
+            return Err(problem.help(format!("name a port of protocol {wants}")));
+        }
+        let port =
+            ServicePort { namespace: service.namespace, name: service.name, port: found.port };
+        let (protocol, announces_tls) = (BackendProtocol::Http1, false);
+        Ok(Reached { port, service: spec, spec: found, protocol, announces_tls })
+    }
+
+    /// The port that a reference names; of several with its number the one that is wanted.
+    fn port_of(
+        &self,
+        scope: Option<Scope>,
+        from: &ObjectId,
+        reference: Reference,
+        is_wanted: impl Fn(&ServicePortSpec) -> bool,
+    ) -> Result<(ObjectId, &'a Service, &'a ServicePortSpec), Problem> {
         if !matches!(reference.group, "" | "core") || reference.kind != Kind::SERVICE.0 {
             let kind = &reference.kind;
             let message = format!("a backend of kind {kind} is not served");
@@ -139,10 +175,11 @@ impl<'a> References<'a> {
         let Some(number) = reference.port else {
             return Err(no_port("", format!("the backend names no port of {service}"), spec));
         };
-        let Some(port) = spec.ports.iter().find(|port| port.port == number) else {
-            return Err(no_port("port", format!("{service} has no port {number}"), spec));
-        };
-        resolved(service, spec, port)
+        let numbered = || spec.ports.iter().filter(|port| port.port == number);
+        match numbered().find(|port| is_wanted(port)).or_else(|| numbered().next()) {
+            Some(port) => Ok((service, spec, port)),
+            None => Err(no_port("port", format!("{service} has no port {number}"), spec)),
+        }
     }
 
     pub fn of_ingress(&self, from: &ObjectId, reference: &IngressServiceBackend) -> Resolved<'a> {
@@ -168,6 +205,33 @@ impl<'a> References<'a> {
 
     /// A backend of the plan for what was resolved. Where a policy allows no connection it is an invalid one.
     pub fn backend(self, weight: u32, resolved: &Resolved, scope: Scope) -> Backend {
+        let backend =
+            self.backend_by(weight, resolved, |reached| self.policies.of_backend(scope, reached));
+        let is_led = matches!(backend.target, Target::Service(_));
+        let reached = resolved.as_ref().ok().filter(|_| is_led);
+        let fallback = reached.and_then(|reached| fallback::of_backend(self, scope, reached));
+        Backend { fallback, ..backend }
+    }
+
+    /// As [`References::backend`], for bytes instead of requests. TLS that is passed through is the client's.
+    pub fn stream_backend(
+        &self,
+        weight: u32,
+        resolved: &Resolved,
+        scope: Scope,
+        is_passed: bool,
+    ) -> Backend {
+        self.backend_by(weight, resolved, |reached| {
+            self.policies.of_stream(scope, reached, is_passed)
+        })
+    }
+
+    fn backend_by(
+        &self,
+        weight: u32,
+        resolved: &Resolved,
+        policy: impl Fn(&Reached) -> Result<Option<Node<BackendPolicy>>, Problem>,
+    ) -> Backend {
         let invalid = |problem: &Problem| Target::Invalid {
             why: problem.code.slug.into(),
             message: problem.message.as_str().into(),
@@ -176,12 +240,10 @@ impl<'a> References<'a> {
             Ok(reached) => reached,
             Err(problem) => return Backend::plain(weight, invalid(problem)),
         };
-        match self.policies.of_backend(scope, reached) {
-            Ok(policy) => Backend {
-                policy,
-                fallback: fallback::of_backend(self, scope, reached),
-                ..Backend::plain(weight, Target::Service(reached.port.clone()))
-            },
+        match policy(reached) {
+            Ok(policy) => {
+                Backend { policy, ..Backend::plain(weight, Target::Service(reached.port.clone())) }
+            }
             Err(problem) => Backend::plain(weight, invalid(&problem)),
         }
     }

@@ -8,8 +8,10 @@ use crate::reuse::Earlier;
 use manifest::Inputs;
 use manifest::kinds::gateway::ObjectReference;
 use model::certificates::{Certificate, CertificatePlan, Leaf, Source};
-use model::edge::{Listener, Protocol};
+use model::edge::{Attachment, EdgePlan, Protocol};
 use model::hash::HashSet;
+use model::id::ListenerId;
+use model::layer4::{self, Transport};
 use model::limits::LOCAL_CERTIFICATE_NAMES;
 use model::{HostPattern, Kind, Node, ObjectId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -69,15 +71,15 @@ pub(crate) fn look_up(secret: ObjectId, inputs: &Inputs) -> Result<Found, Proble
 
 /// One entry a Secret that a served listener names.
 pub(crate) fn plan(
-    listeners: &[Node<Listener>],
+    edge: &EdgePlan,
     inputs: &Inputs,
     earlier: &Earlier,
     report: &mut Report,
 ) -> Node<CertificatePlan> {
-    let mut users: BTreeMap<&ObjectId, Vec<&Listener>> = BTreeMap::new();
-    for listener in listeners {
-        for secret in &listener.certificates {
-            users.entry(secret).or_default().push(listener);
+    let mut users: BTreeMap<&ObjectId, Vec<User>> = BTreeMap::new();
+    for user in users_of(edge) {
+        for secret in user.certificates {
+            users.entry(secret).or_default().push(user);
         }
     }
     let certificates = users
@@ -97,6 +99,48 @@ pub(crate) fn plan(
     earlier.certificate_plan.node(CertificatePlan { certificates })
 }
 
+/// A listener that ends TLS.
+#[derive(Clone, Copy)]
+struct User<'a> {
+    id: &'a ListenerId,
+    host: &'a HostPattern,
+    certificates: &'a [ObjectId],
+    routes: Routes<'a>,
+}
+
+#[derive(Clone, Copy)]
+enum Routes<'a> {
+    Http(&'a [Attachment]),
+    Layer4(&'a [layer4::Attachment]),
+}
+
+impl<'a> User<'a> {
+    /// The hosts of its routes.
+    fn hosts(&self) -> impl Iterator<Item = &'a HostPattern> {
+        let (http, streams) = match self.routes {
+            Routes::Http(routes) => (routes, &[][..]),
+            Routes::Layer4(routes) => (&[][..], routes),
+        };
+        http.iter().map(|route| &route.host).chain(streams.iter().map(|route| &route.host))
+    }
+}
+
+fn users_of(edge: &EdgePlan) -> impl Iterator<Item = User<'_>> {
+    let http = edge.listeners.iter().filter(|l| l.protocol == Protocol::Https).map(|l| User {
+        id: &l.id,
+        host: &l.host,
+        certificates: &l.certificates,
+        routes: Routes::Http(&l.attachments),
+    });
+    let ending = edge.layer4.iter().filter(|l| l.transport == Transport::TlsTerminate);
+    http.chain(ending.map(|l| User {
+        id: &l.id,
+        host: &l.host,
+        certificates: &l.certificates,
+        routes: Routes::Layer4(&l.attachments),
+    }))
+}
+
 fn leaf<'a>(secret: &ObjectId, inputs: &'a Inputs) -> Option<&'a Leaf> {
     let (_, secret) = inputs.secret(&secret.namespace, &secret.name)?;
     secret.tls.as_ref().map(|pair| &pair.leaf)
@@ -104,11 +148,11 @@ fn leaf<'a>(secret: &ObjectId, inputs: &'a Inputs) -> Option<&'a Leaf> {
 
 /// What a certificate for these listeners must cover: their own hosts, and those of their routes that the listener's
 /// host (a wildcard of a certificate stands for one label) does not take in.
-fn wanted_hosts(listeners: &[&Listener]) -> BTreeSet<HostPattern> {
+fn wanted_hosts(listeners: &[User]) -> BTreeSet<HostPattern> {
     let mut hosts: BTreeSet<HostPattern> = BTreeSet::new();
     for listener in listeners {
-        let own = one_label(&listener.host);
-        let routes = listener.attachments.iter().map(|attachment| one_label(&attachment.host));
+        let own = one_label(listener.host);
+        let routes = listener.hosts().map(one_label);
         let beyond = routes.filter(|host| own == HostPattern::Any || !own.covers(host));
         hosts.extend(beyond);
         hosts.insert(own);
@@ -130,7 +174,7 @@ fn bounded(hosts: BTreeSet<HostPattern>) -> (Vec<HostPattern>, usize) {
 
 fn report_left_out(
     secret: &ObjectId,
-    users: &[&Listener],
+    users: &[User],
     left_out: usize,
     inputs: &Inputs,
     report: &mut Report,
@@ -140,7 +184,7 @@ fn report_left_out(
         "the local certificate for {secret} has room for {LOCAL_CERTIFICATE_NAMES} names; {left_out} more are left out, \
          and clients refuse it for them"
     );
-    let field = lint::listener_field(inputs, listener);
+    let field = lint::field_of_listener(inputs, listener.id);
     report
         .add(&codes::LOCAL_CERTIFICATE_NAMES, &listener.id.object, field, message)
         .help("give the listener a `hostname`, or spread the names over listeners with Secrets of their own");
@@ -166,21 +210,20 @@ fn one_label(host: &HostPattern) -> HostPattern {
 }
 
 /// Reports names that are served with a certificate that does not cover them.
-pub(crate) fn check_coverage(listeners: &[Node<Listener>], inputs: &Inputs, report: &mut Report) {
-    for listener in listeners.iter().filter(|listener| listener.protocol == Protocol::Https) {
+pub(crate) fn check_coverage(edge: &EdgePlan, inputs: &Inputs, report: &mut Report) {
+    for listener in users_of(edge) {
         let leaves: Option<Vec<&Leaf>> =
             listener.certificates.iter().map(|secret| leaf(secret, inputs)).collect();
         // With a Secret that is missing nobody knows yet what it will cover.
         let Some(leaves) = leaves else { continue };
         let names: HashSet<&HostPattern> =
             leaves.iter().flat_map(|leaf| leaf.names.iter()).collect();
-        let routes = listener.attachments.iter().map(|attachment| &attachment.host);
         let served: BTreeSet<HostPattern> =
-            std::iter::once(&listener.host).chain(routes).map(one_label).collect();
+            std::iter::once(listener.host).chain(listener.hosts()).map(one_label).collect();
         let bare: Vec<&HostPattern> =
             served.iter().filter(|host| !is_covered(host, &names)).collect();
         if let Some((first, others)) = bare.split_first() {
-            report_misfit(listener, first, others, inputs, report);
+            report_misfit(&listener, first, others, inputs, report);
         }
     }
 }
@@ -199,7 +242,7 @@ fn is_covered(host: &HostPattern, names: &HashSet<&HostPattern>) -> bool {
 
 /// One finding a listener, however many names it serves: the mend is one too.
 fn report_misfit(
-    listener: &Listener,
+    listener: &User,
     host: &HostPattern,
     others: &[&HostPattern],
     inputs: &Inputs,
@@ -213,7 +256,7 @@ fn report_misfit(
         listener.id,
         secrets.join(", ")
     );
-    let field = lint::listener_field(inputs, listener);
+    let field = lint::field_of_listener(inputs, listener.id);
     let finding = report
         .add(&codes::CERTIFICATE_MISFIT, &listener.id.object, field, message)
         .help(format!("use a certificate with the name {host}"));

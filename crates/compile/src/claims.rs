@@ -2,7 +2,7 @@
 
 use crate::listeners::GatewayDraft;
 use model::dns::{RecordData, Zone};
-use model::edge::Listener;
+use model::edge::EdgePlan;
 use model::governance::{Claim, Verdict, Visibility};
 use model::hash::HashMap;
 use model::{HostPattern, Node, ObjectId};
@@ -28,14 +28,16 @@ pub(crate) fn lost(drafts: &[GatewayDraft]) -> Vec<Lost> {
 
 /// Sorted by host, then claimant. A route for any host publishes no name.
 pub(crate) fn claims(
-    listeners: &[Node<Listener>],
+    edge: &EdgePlan,
     zones: &[Node<Zone>],
     lost: Vec<Lost>,
     visibilities: &HashMap<&str, Visibility>,
 ) -> Vec<Claim> {
-    let attachments = listeners.iter().flat_map(|listener| &listener.attachments);
+    let attachments = edge.listeners.iter().flat_map(|listener| &listener.attachments);
+    let streams = edge.layer4.iter().flat_map(|listener| &listener.attachments);
     let mut routed: Vec<(&HostPattern, &ObjectId)> = attachments
         .map(|attachment| (&attachment.host, &attachment.route.id))
+        .chain(streams.map(|attachment| (&attachment.host, attachment.route.id())))
         .filter(|(host, _)| **host != HostPattern::Any)
         .collect();
     routed.sort_unstable();

@@ -30,13 +30,13 @@ codes! {
     NO_CLASS = note("ingress-without-class",
         "The Ingress names no class and no class is the default. Cutwater serves it; in a cluster with several controllers nobody might. Set ingressClassName.");
     PROTOCOL_NOT_SERVED = error("protocol-not-served",
-        "The listener's protocol is known but not served, so the listener is not accepted. HTTP and HTTPS are served.");
+        "The listener's protocol is not served, so the listener is not accepted. HTTP, HTTPS, TLS, TCP and UDP are served.");
     TLS_MODE_NOT_SERVED = error("tls-mode-not-served",
         "An HTTPS listener ends TLS here; Passthrough is not served. Use mode Terminate.");
     LISTENER_CONFLICT = error("listener-conflict",
-        "Two listeners cannot be told apart: equal hostname on equal port, or HTTP and HTTPS on one port. Change hostname or port of one. Between two Gateways the older is served, then the first by namespace and name; within one Gateway neither is.");
+        "Two listeners cannot be told apart: equal hostname on equal port, or protocols that differ on one port (HTTPS and TLS go together, by the name in the handshake; UDP has ports of its own). Change hostname or port of one. Between two Gateways the older is served, then the first by namespace and name; within one Gateway neither is.");
     ROUTE_KIND_NOT_SERVED = error("route-kind-not-served",
-        "The listener allows a kind of route that this protocol does not take here. Allow HTTPRoute or GRPCRoute.");
+        "The listener allows a kind of route that its protocol does not take: HTTP and HTTPS take HTTPRoutes and GRPCRoutes, TLS takes TLSRoutes, TCP takes TCPRoutes (as does TLS that ends here), UDP takes UDPRoutes.");
     REFERENCE_NOT_PERMITTED = error("reference-not-permitted",
         "A reference into another namespace needs a ReferenceGrant in that namespace. Add one, or move the object.");
     BAD_CERTIFICATE_REFERENCE = error("bad-certificate-reference",
@@ -78,21 +78,23 @@ codes! {
     BACKEND_PORT = error("backend-port-not-found",
         "The backend names no port, or one that its Service does not have. Its share of requests answers 500.");
     BACKEND_PROTOCOL = error("backend-protocol-not-served",
-        "The Service's port speaks a protocol that is not served towards backends. Its share of requests answers 500.");
+        "The Service's port speaks a protocol that the route cannot lead to. Its share of requests answers 500; its share of connections is closed.");
     EXTERNAL_NAME = error("external-name-refused",
         "A Service of type ExternalName may lead anywhere, also to addresses inside (CVE-2021-25740). It is refused as a backend unless an EdgePolicy for the Gateway allows the name, and for an Ingress; use a Service with an EndpointSlice.");
     NO_BACKENDS = warning("rule-without-backends",
         "The rule has no backend and no redirect, so it answers 500.");
+    RULE_IDLE = warning("rule-without-effect",
+        "A TLSRoute, TCPRoute or UDPRoute has one rule that takes everything: further rules lead nowhere. Join them, or write a route for each.");
     WEIGHT_ZERO = warning("weight-sum-zero",
-        "All backends of the rule have weight 0, so it answers 500.");
+        "All backends of the rule have weight 0, so it answers 500; a rule of a TLSRoute or TCPRoute closes connections.");
     TIMEOUT_ORDER = warning("timeout-without-effect",
         "backendRequest is longer than request, so it never ends anything. Make it shorter.");
     SHADOWED = warning("shadowed-rule",
         "An earlier rule takes every request that this one could take. Remove one, or tell them apart.");
     LISTENER_IDLE = note("listener-without-routes",
-        "No route is attached to the listener; it answers 404.");
+        "No route is attached to the listener; it answers 404, or closes connections where it does not speak HTTP.");
     INGRESS_PORT = error("ingress-port-conflict",
-        "A Gateway's listener speaks another protocol on the port that the Ingress needs (80 for HTTP, 443 for HTTPS). The Ingress is not served on that port.");
+        "A Gateway's listener speaks another protocol on the port that the Ingress needs (80 for HTTP, 443 for HTTPS), or has its host for TLS. The Ingress is not served there.");
     INGRESS_TLS = warning("ingress-tls-unused",
         "The tls entry names no Secret, or a host that no rule of the Ingress has. It has no effect.");
     INGRESS_EMPTY = warning("ingress-without-rules",

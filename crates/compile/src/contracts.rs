@@ -5,7 +5,7 @@ use crate::report::Report;
 use crate::reuse::Earlier;
 use manifest::Inputs;
 use manifest::kinds::cutwater::EndpointContract;
-use model::edge::{Action, Listener, Target};
+use model::edge::{Action, EdgePlan, Target};
 use model::governance::{Contract, Visibility};
 use model::hash::{HashMap, HashSet};
 use model::hostname::is_within;
@@ -98,12 +98,8 @@ pub(crate) fn visibilities(contracts: &[Node<Contract>]) -> HashMap<&str, Visibi
 }
 
 /// Compares each contract with what is served.
-pub(crate) fn check(
-    contracts: &[Node<Contract>],
-    listeners: &[Node<Listener>],
-    report: &mut Report,
-) {
-    let served = ServedHosts::of(contracts, listeners);
+pub(crate) fn check(contracts: &[Node<Contract>], edge: &EdgePlan, report: &mut Report) {
+    let served = ServedHosts::of(contracts, edge);
     for (index, contract) in contracts.iter().enumerate() {
         let host = HostPattern::Exact(contract.hostname.clone());
         let first = contracts[..index].last().filter(|first| first.hostname == contract.hostname);
@@ -197,22 +193,31 @@ enum PatternKey<'a> {
 }
 
 impl<'a> ServedHosts<'a> {
-    fn of(contracts: &'a [Node<Contract>], listeners: &'a [Node<Listener>]) -> Self {
+    fn of(contracts: &'a [Node<Contract>], edge: &'a EdgePlan) -> Self {
         let mut served = ServedHosts(HashMap::default());
         let promised: HashSet<&str> = contracts.iter().map(|c| c.hostname.as_str()).collect();
         if promised.is_empty() {
             return served;
         }
-        for attachment in listeners.iter().flat_map(|listener| &listener.attachments) {
-            let key = match &attachment.host {
-                HostPattern::Exact(name) if !promised.contains(name.as_str()) => continue,
-                HostPattern::Exact(name) => PatternKey::Exact(name.as_str()),
-                HostPattern::OneLabel(suffix) => PatternKey::OneLabel(suffix.as_str()),
-                HostPattern::Wildcard(suffix) => PatternKey::Wildcard(suffix.as_str()),
-                HostPattern::Any => PatternKey::Any,
-            };
+        let key = |host: &'a HostPattern| match host {
+            HostPattern::Exact(name) if !promised.contains(name.as_str()) => None,
+            HostPattern::Exact(name) => Some(PatternKey::Exact(name.as_str())),
+            HostPattern::OneLabel(suffix) => Some(PatternKey::OneLabel(suffix.as_str())),
+            HostPattern::Wildcard(suffix) => Some(PatternKey::Wildcard(suffix.as_str())),
+            HostPattern::Any => Some(PatternKey::Any),
+        };
+        for attachment in edge.listeners.iter().flat_map(|listener| &listener.attachments) {
+            let Some(key) = key(&attachment.host) else { continue };
             let rules = attachment.route.rules.iter();
             served.0.entry(key).or_default().extend(rules.flat_map(|rule| services(&rule.action)));
+        }
+        // A port of TCP or UDP has no host, and serves none that is promised.
+        for attachment in
+            edge.layer4.iter().filter(|l| l.transport.is_tls()).flat_map(|l| &l.attachments)
+        {
+            let Some(key) = key(&attachment.host) else { continue };
+            let services = attachment.route.ports().map(|port| port.service());
+            served.0.entry(key).or_default().extend(services);
         }
         served
     }

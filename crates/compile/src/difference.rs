@@ -5,6 +5,7 @@ use model::edge::{Attachment, EdgePlan, Listener, Protocol, Rule, Target};
 use model::front::{ListenerPolicy, RulePolicy};
 use model::hash::{HashMap, HashSet};
 use model::id::{ListenerId, ServicePort};
+use model::layer4;
 use model::{Digest, HostPattern, Hostname, Kind, Node, ObjectId, Snapshot};
 use std::fmt;
 use std::hash::Hash;
@@ -49,6 +50,7 @@ fn host_name(name: &HostName<'_>) -> String {
 
 /// From `old` to `new`.
 pub fn difference(old: &Snapshot, new: &Snapshot) -> Difference {
+    let (before, after) = (old, new);
     let mut found = Difference::default();
     if old.edge != new.edge {
         let (old, new) = Parts::of(&old.edge, &new.edge);
@@ -58,6 +60,7 @@ pub fn difference(old: &Snapshot, new: &Snapshot) -> Difference {
             Change::between(&old.listeners(&new), &new.listeners(&old), ToString::to_string);
         found.backends =
             Change::between(&old.backends(&new), &new.backends(&old), ToString::to_string);
+        layer4(&before.edge, &after.edge, &mut found);
     }
     if old.certificates != new.certificates {
         let parts = |snapshot: &Snapshot| table(&snapshot.certificates.certificates, secret_name);
@@ -74,6 +77,80 @@ pub fn difference(old: &Snapshot, new: &Snapshot) -> Difference {
         found.contracts = Change::between(&parts(old), &parts(new), String::clone);
     }
     found
+}
+
+/// Few, so they are compared whole.
+fn layer4(old: &EdgePlan, new: &EdgePlan, found: &mut Difference) {
+    if old.layer4 != new.layer4 {
+        let same = String::clone;
+        found.listeners.merge(Change::between(&own_streams(old), &own_streams(new), same));
+        found.hosts.merge(Change::between(&stream_hosts(old), &stream_hosts(new), same));
+        found.routes.merge(Change::between(&stream_routes(old), &stream_routes(new), same));
+        found.backends.merge(Change::between(&stream_ports(old), &stream_ports(new), same));
+    }
+    if old.layer4.is_empty() && new.layer4.is_empty() {
+        return;
+    }
+    // What came or went on one side may stay on the other.
+    let hosts = |edge: &EdgePlan| -> HashSet<String> {
+        let attachments = edge.listeners.iter().flat_map(|listener| &listener.attachments);
+        let hosts = attachments.map(|attachment| host_name(&host_parts(&attachment.host)));
+        hosts.chain(stream_hosts(edge).into_keys()).collect()
+    };
+    let backends = |edge: &EdgePlan| -> HashSet<String> {
+        let attachments = edge.listeners.iter().flat_map(|listener| &listener.attachments);
+        let ports = attachments.flat_map(ports).map(ToString::to_string);
+        ports.chain(stream_ports(edge).into_keys()).collect()
+    };
+    let stayed = found.hosts.take_what_stayed(|| (hosts(old), hosts(new)));
+    found.hosts.merge(Change { changed: stayed, ..Change::default() });
+    found.backends.take_what_stayed(|| (backends(old), backends(new)));
+}
+
+fn own_streams(edge: &EdgePlan) -> Table<String, Digest> {
+    let own = |l: &layer4::Listener| Digest::of(&(l.port, l.transport, &l.host, &l.certificates));
+    gathered(edge.layer4.iter().map(|listener| (listener.id.to_string(), own(listener))))
+}
+
+fn streams(edge: &EdgePlan) -> impl Iterator<Item = (&layer4::Listener, &layer4::Attachment)> {
+    edge.layer4.iter().flat_map(|listener| {
+        listener.attachments.iter().map(move |attachment| (&**listener, attachment))
+    })
+}
+
+/// Ports of TCP and UDP have no host.
+fn stream_hosts(edge: &EdgePlan) -> Table<String, Digest> {
+    gathered(streams(edge).filter(|(listener, _)| listener.transport.is_tls()).map(
+        |(listener, attachment)| {
+            let own = (listener.port, listener.transport, &listener.certificates);
+            let part = Digest::of(&(own, attachment.route.digest()));
+            (host_name(&host_parts(&attachment.host)), part)
+        },
+    ))
+}
+
+fn stream_routes(edge: &EdgePlan) -> Table<String, Digest> {
+    let mut routes = gathered(
+        streams(edge).map(|(_, found)| (found.route.id().to_string(), found.route.digest())),
+    );
+    for digests in routes.values_mut() {
+        digests.sort();
+        digests.dedup();
+    }
+    routes
+}
+
+fn stream_ports(edge: &EdgePlan) -> Table<String, ()> {
+    let ports = streams(edge).flat_map(|(_, attachment)| attachment.route.ports());
+    ports.map(|port| (port.to_string(), Vec::new())).collect()
+}
+
+fn gathered<V>(pairs: impl Iterator<Item = (String, V)>) -> Table<String, V> {
+    let mut table = Table::default();
+    for (name, part) in pairs {
+        table.entry(name).or_insert_with(Vec::new).push(part);
+    }
+    table
 }
 
 /// What there is, with what it is made of.
@@ -247,6 +324,39 @@ impl Change {
             added: names(&mut new.keys().filter(|key| !old.contains_key(key))),
             removed: names(&mut old.keys().filter(|key| !new.contains_key(key))),
             changed: names(&mut new.iter().filter(differs).map(|(key, _)| key)),
+        }
+    }
+
+    /// Names that are said to have come or gone and are in both plans.
+    fn take_what_stayed(
+        &mut self,
+        names: impl FnOnce() -> (HashSet<String>, HashSet<String>),
+    ) -> Vec<String> {
+        if self.added.is_empty() && self.removed.is_empty() {
+            return Vec::new();
+        }
+        let (old, new) = names();
+        let mut stayed = Vec::new();
+        for names in [&mut self.added, &mut self.removed] {
+            names.retain(|name| {
+                let stays = old.contains(name) && new.contains(name);
+                stayed.extend(stays.then(|| name.clone()));
+                !stays
+            });
+        }
+        stayed
+    }
+
+    fn merge(&mut self, other: Change) {
+        let pairs = [
+            (&mut self.added, other.added),
+            (&mut self.removed, other.removed),
+            (&mut self.changed, other.changed),
+        ];
+        for (names, others) in pairs {
+            names.extend(others);
+            names.sort();
+            names.dedup();
         }
     }
 

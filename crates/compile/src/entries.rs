@@ -10,10 +10,11 @@
 //!
 //! A Gateway's listener inherits nothing: who wrote it did not ask for the routes of others.
 
-use crate::listeners::GatewayDraft;
+use crate::layer4::{Family, Spoken};
+use crate::listeners::{GatewayDraft, ListenerDraft};
 use model::edge::{Attachment, FrontEnd, Listener, Protocol};
 use model::front::{AcceptProxy, ListenerPolicy, RulePolicy};
-use model::hash::HashMap;
+use model::hash::{HashMap, HashSet};
 use model::id::ListenerId;
 use model::{HostPattern, Hostname, Node, ObjectId, Text};
 
@@ -21,7 +22,9 @@ use model::{HostPattern, Hostname, Node, ObjectId, Text};
 pub(crate) struct Entries {
     listeners: Vec<Listener>,
     by_host: HashMap<(u16, HostPattern), usize>,
-    protocols: HashMap<u16, Protocol>,
+    protocols: HashMap<u16, Family>,
+    /// Hosts that TLSRoutes have on a port.
+    taken: HashSet<(u16, HostPattern)>,
     /// The first of them are Gateways'.
     gateways: usize,
 }
@@ -37,7 +40,14 @@ impl Entries {
     pub fn of(drafts: &mut [GatewayDraft]) -> Self {
         let mut entries = Entries::default();
         for listener in drafts.iter_mut().flat_map(|draft| &mut draft.listeners) {
-            let Some(protocol) = listener.served() else { continue };
+            let protocol = match listener.served() {
+                Some(Spoken::Http(protocol)) => protocol,
+                Some(other) => {
+                    entries.give_away(other, listener);
+                    continue;
+                }
+                None => continue,
+            };
             let certificates = match protocol {
                 Protocol::Https => listener.certificates.clone(),
                 Protocol::Http => Vec::new(),
@@ -68,7 +78,10 @@ impl Entries {
             Protocol::Http => (80, "http"),
             Protocol::Https => (443, "https"),
         };
-        if *self.protocols.entry(port).or_insert(protocol) != protocol {
+        let family = Spoken::Http(protocol).family();
+        if *self.protocols.entry(port).or_insert(family) != family
+            || self.taken.contains(&(port, host.clone()))
+        {
             return Err(());
         }
         let index = match self.by_host.get(&(port, host.clone())) {
@@ -114,10 +127,22 @@ impl Entries {
         told.collect()
     }
 
+    /// To a listener below HTTP.
+    fn give_away(&mut self, protocol: Spoken, listener: &ListenerDraft) {
+        let port = listener.spec.port;
+        match protocol.family() {
+            Family::Udp => {}
+            family => {
+                self.protocols.insert(port, family);
+                self.taken.insert((port, listener.host.clone()));
+            }
+        }
+    }
+
     fn push(&mut self, listener: Listener) -> usize {
         let index = self.listeners.len();
         self.by_host.insert((listener.port, listener.host.clone()), index);
-        self.protocols.insert(listener.port, listener.protocol);
+        self.protocols.insert(listener.port, Spoken::Http(listener.protocol).family());
         self.listeners.push(listener);
         index
     }

@@ -33,7 +33,11 @@ pub fn facts(inputs: &Inputs) -> Facts {
                 name: id.name.clone(),
                 port: port.port,
             };
-            facts.endpoints.insert(key, Arc::new(endpoints(port, slices)));
+            let of_protocol = match port.protocol {
+                IpProtocol::Udp => &mut facts.datagram_endpoints,
+                _ => &mut facts.endpoints,
+            };
+            of_protocol.insert(key, Arc::new(endpoints(port, slices)));
         }
     }
     facts
@@ -44,7 +48,7 @@ fn served_ports(service: &Service) -> impl Iterator<Item = &ServicePortSpec> {
         ServiceType::ExternalName => &[][..],
         _ => &service.ports,
     };
-    ports.iter().filter(|port| port.protocol == IpProtocol::Tcp)
+    ports.iter().filter(|port| matches!(port.protocol, IpProtocol::Tcp | IpProtocol::Udp))
 }
 
 /// A port of a slice belongs to the Service's port of the same name; an absent name is the empty one.
@@ -57,7 +61,7 @@ fn endpoints(port: &ServicePortSpec, slices: &[(&ObjectId, &EndpointSlice)]) -> 
         let numbers = slice
             .ports
             .iter()
-            .filter(|p| p.protocol == IpProtocol::Tcp && named(&p.name) == named(&port.name));
+            .filter(|p| p.protocol == port.protocol && named(&p.name) == named(&port.name));
         for number in numbers {
             for found in &slice.endpoints {
                 for address in &found.addresses {

@@ -35,6 +35,7 @@ mod front_settings;
 mod grants;
 mod grpc;
 mod ingress;
+mod layer4;
 mod lint;
 mod listeners;
 mod matches;
@@ -93,24 +94,26 @@ pub fn compile_with(inputs: &Inputs, previous: Option<&Snapshot>, drafts: &mut D
     let mut report = Report::default();
     let earlier = Earlier::of(previous);
     let edge = edge(inputs, &earlier, drafts, &mut report);
-    let listeners = edge.listeners;
-    let certificates = certificates::plan(&listeners, inputs, &earlier, &mut report);
-    let zones = zones::plan(inputs, &listeners, &earlier, &mut report);
+    let plan = EdgePlan { listeners: edge.listeners, layer4: edge.layer4 };
+    let listeners = &plan.listeners;
+    let certificates = certificates::plan(&plan, inputs, &earlier, &mut report);
+    let zones = zones::plan(inputs, &plan, &earlier, &mut report);
     let contracts = contracts::contracts(inputs, &earlier);
     let teams = contracts::teams(inputs);
 
-    certificates::check_coverage(&listeners, inputs, &mut report);
-    contracts::check(&contracts, &listeners, &mut report);
-    lint::check(&listeners, inputs, &mut report);
-    answers::check_ports(&listeners, inputs, &mut report);
+    certificates::check_coverage(&plan, inputs, &mut report);
+    contracts::check(&contracts, &plan, &mut report);
+    lint::check(listeners, inputs, &mut report);
+    layer4::check(&plan.layer4, inputs, &mut report);
+    answers::check_ports(listeners, inputs, &mut report);
     lint::check_services(inputs, &mut report);
     let owners = contracts::Owners::of(&contracts, &teams);
     let diagnostics = report.finish(&inputs.origins, &owners);
 
     let visibilities = contracts::visibilities(&contracts);
-    let claims = claims::claims(&listeners, &zones, edge.lost, &visibilities);
+    let claims = claims::claims(&plan, &zones, edge.lost, &visibilities);
     let snapshot = Snapshot::new(
-        earlier.edge.node(EdgePlan { listeners }),
+        earlier.edge.node(plan),
         earlier.dns.node(DnsPlan { zones }),
         certificates,
         earlier.governance.node(GovernancePlan { contracts, claims, teams }),
@@ -120,6 +123,7 @@ pub fn compile_with(inputs: &Inputs, previous: Option<&Snapshot>, drafts: &mut D
 
 struct Edge {
     listeners: Vec<Node<Listener>>,
+    layer4: Vec<Node<model::layer4::Listener>>,
     lost: Vec<claims::Lost>,
     statuses: Vec<ObjectStatus>,
 }
@@ -144,12 +148,13 @@ fn edge(inputs: &Inputs, earlier: &Earlier, drafts: &mut Drafts, report: &mut Re
     answers::attach_defaults(&mut gateways, references, earlier);
     let lost = claims::lost(&gateways);
     let mut entries = Entries::of(&mut gateways);
+    let layer4 = layer4::listeners(&mut gateways, earlier);
     let front = Front { references, earlier };
     for (object, spec) in ingresses {
         front.add(object, spec, &mut entries, report);
     }
     let listeners = entries.finish().into_iter().map(|l| earlier.listeners.node(l)).collect();
-    Edge { listeners, lost, statuses }
+    Edge { listeners, layer4, lost, statuses }
 }
 
 /// The oldest route first: attachments are in order of precedence.
@@ -169,12 +174,20 @@ fn attach_routes(
         .zip(&routes)
         .filter_map(|(draft, (object, spec))| {
             report.join(&draft.report);
-            let route = Drafted { object, spec, draft };
+            let route = Drafted::http(object, spec, draft);
             let parents = parents.attach(&route, report);
             policies.tls.note_use(&object.id, spec, &parents, &mut uses);
             (!parents.is_empty()).then(|| status::route(&object.id, parents))
         })
         .collect();
+    for written in layer4::written(references.inputs) {
+        let id = &written.object.id;
+        let draft = written.draft(references, earlier);
+        report.join(&draft.report);
+        let parents = parents.attach(&Drafted::stream(&written, &draft), report);
+        policies.tls.note_uses(id, written.services(), &parents, &mut uses);
+        statuses.extend((!parents.is_empty()).then(|| status::route(id, parents)));
+    }
     statuses.extend(policies.statuses(&uses));
     statuses
 }

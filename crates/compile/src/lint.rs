@@ -7,7 +7,7 @@ use crate::report::Report;
 use manifest::Inputs;
 use model::edge::{Attachment, Condition, FrontEnd, Listener, Match, PathMatch, Rank, Rule};
 use model::hash::{HashMap, HashSet};
-use model::id::RuleId;
+use model::id::{ListenerId, RuleId};
 use model::{HostPattern, Kind, Node, ObjectId};
 use std::collections::hash_map::Entry;
 
@@ -41,10 +41,14 @@ pub(crate) fn check_services(inputs: &Inputs, report: &mut Report) {
 
 /// Path of a listener in its object.
 pub(crate) fn listener_field(inputs: &Inputs, listener: &Listener) -> String {
-    let id = &listener.id.object;
+    field_of_listener(inputs, &listener.id)
+}
+
+pub(crate) fn field_of_listener(inputs: &Inputs, listener: &ListenerId) -> String {
+    let id = &listener.object;
     let gateway = inputs.gateway(&id.namespace, &id.name).filter(|_| id.kind == Kind::GATEWAY);
     let position = gateway.and_then(|(_, gateway)| {
-        gateway.listeners.iter().position(|spec| spec.name == listener.id.section)
+        gateway.listeners.iter().position(|spec| spec.name == listener.section)
     });
     position.map_or_else(|| "spec".to_owned(), |index| format!("spec.listeners[{index}]"))
 }
@@ -141,7 +145,7 @@ fn match_field(place: Place, inputs: &Inputs) -> String {
 /// Where a rule of the plan is written: `spec.rules[N]` of an HTTPRoute, of an Ingress the entry of its path or
 /// `spec.defaultBackend`, as of an EdgePolicy; the whole object where it is no longer there.
 pub fn field_of_rule(inputs: &Inputs, id: &RuleId) -> String {
-    if matches!(id.object.kind, Kind::HTTP_ROUTE | Kind::GRPC_ROUTE) {
+    if id.object.kind != Kind::INGRESS {
         return format!("spec.rules[{}]", id.index);
     }
     if id.object.kind == Kind::EDGE_POLICY {

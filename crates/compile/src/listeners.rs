@@ -7,6 +7,7 @@ use crate::client_trust;
 use crate::codes;
 use crate::entry_settings;
 use crate::grants::Grants;
+use crate::layer4::{Family, Port, Spoken};
 use crate::policies::{Layer, Scope};
 use crate::report::{Problem, Report};
 use manifest::kinds::gateway::{self, Gateway, TlsMode};
@@ -15,6 +16,7 @@ use model::edge::{Attachment, Protocol};
 use model::front::{ListenerPolicy, RulePolicy};
 use model::hash::HashMap;
 use model::id::ListenerId;
+use model::layer4::{self, Transport};
 use model::{HostPattern, Kind, Node, ObjectId};
 use std::sync::Arc;
 
@@ -31,15 +33,17 @@ pub(crate) struct ListenerDraft<'a> {
     /// Path of the listener in its Gateway.
     pub field: String,
     /// None for one that is not served.
-    pub protocol: Option<Protocol>,
+    pub protocol: Option<Spoken>,
     pub host: HostPattern,
-    /// HTTPRoutes or GRPCRoutes may attach, as far as kinds go.
-    pub takes_routes: bool,
+    /// Kinds of routes that may attach.
+    pub kinds: Vec<Kind>,
     pub rejected: Option<Problem>,
     pub conflict: Option<Conflict>,
     pub unresolved: Option<Problem>,
     pub certificates: Vec<ObjectId>,
     pub attachments: Vec<Attachment>,
+    /// Of routes below HTTP, with the hostname as the route wrote it.
+    pub streams: Vec<(layer4::Attachment, HostPattern)>,
     pub attached_routes: u32,
     /// What policies say of it.
     pub layer: Layer,
@@ -57,20 +61,10 @@ pub(crate) struct Conflict {
 }
 
 impl ListenerDraft<'_> {
-    /// Kinds of routes that may attach.
-    pub fn route_kinds(&self) -> impl Iterator<Item = Kind> {
-        let kinds = self.spec.allowed_routes.as_ref().map_or(&[][..], |allowed| &allowed.kinds);
-        let is_named = move |kind: &Kind| {
-            kinds.is_empty() || kinds.iter().any(|written| *written.kind == *kind.0)
-        };
-        let takes = self.takes_routes;
-        ROUTE_KINDS.into_iter().filter(move |kind| takes && is_named(kind))
-    }
-
     /// The protocol it is served with; none when it is not served.
-    pub fn served(&self) -> Option<Protocol> {
+    pub fn served(&self) -> Option<Spoken> {
         let protocol = self.protocol?;
-        let lacks_certificate = protocol == Protocol::Https && self.certificates.is_empty();
+        let lacks_certificate = protocol.ends_tls() && self.certificates.is_empty();
         (self.rejected.is_none() && self.conflict.is_none() && !lacks_certificate)
             .then_some(protocol)
     }
@@ -121,12 +115,13 @@ fn draft<'a>(
         id: ListenerId { object: object.id.clone(), section: spec.name.clone() },
         protocol: None,
         host: spec.hostname.clone().unwrap_or(HostPattern::Any),
-        takes_routes: false,
+        kinds: Vec::new(),
         rejected: None,
         conflict: None,
         unresolved: None,
         certificates: Vec::new(),
         attachments: Vec::new(),
+        streams: Vec::new(),
         attached_routes: 0,
         layer,
         policy: policies.of_listener(layer),
@@ -141,10 +136,10 @@ fn draft<'a>(
     if let Some(problem) = &draft.rejected {
         report.problem(&object.id, problem);
     }
-    if draft.protocol.is_some() {
-        check_kinds(&mut draft, report);
+    if let Some(protocol) = draft.protocol {
+        check_kinds(&mut draft, protocol, report);
     }
-    if draft.protocol == Some(Protocol::Https) {
+    if draft.protocol.is_some_and(Spoken::ends_tls) {
         resolve_certificates(&mut draft, inputs, grants, report);
     }
     draft
@@ -169,7 +164,7 @@ fn ask_clients(
     references: References,
     report: &mut Report,
 ) {
-    if draft.protocol != Some(Protocol::Https) {
+    if draft.protocol != Some(Spoken::Http(Protocol::Https)) {
         return;
     }
     let (gateway, sources) = (&draft.id.object, (references.inputs, references.grants));
@@ -183,37 +178,45 @@ fn ask_clients(
     }
 }
 
-fn protocol(spec: &gateway::Listener) -> Result<Protocol, Problem> {
+fn protocol(spec: &gateway::Listener) -> Result<Spoken, Problem> {
     match (&*spec.protocol, &spec.tls) {
-        ("HTTP", _) => Ok(Protocol::Http),
+        ("HTTP", _) => Ok(Spoken::Http(Protocol::Http)),
+        ("TCP", _) => Ok(Spoken::Layer4(Transport::Tcp)),
+        ("UDP", _) => Ok(Spoken::Layer4(Transport::Udp)),
+        ("TLS", Some(tls)) if tls.mode == TlsMode::Passthrough => {
+            Ok(Spoken::Layer4(Transport::TlsPassthrough))
+        }
+        ("TLS", _) => Ok(Spoken::Layer4(Transport::TlsTerminate)),
         ("HTTPS", Some(tls)) if tls.mode == TlsMode::Passthrough => Err(Problem::new(
             &codes::TLS_MODE_NOT_SERVED,
             "UnsupportedValue",
             "tls.mode",
             "an HTTPS listener cannot pass TLS through",
         )
-        .help("use mode `Terminate`")),
-        ("HTTPS", _) => Ok(Protocol::Https),
+        .help("use mode `Terminate`, or protocol TLS with a TLSRoute")),
+        ("HTTPS", _) => Ok(Spoken::Http(Protocol::Https)),
         (other, _) => Err(Problem::new(
             &codes::PROTOCOL_NOT_SERVED,
             "UnsupportedProtocol",
             "protocol",
             format!("protocol \"{other}\" is not served; the listener is not accepted"),
         )
-        .help("HTTP and HTTPS are served")),
+        .help("HTTP, HTTPS, TLS, TCP and UDP are served")),
     }
 }
 
-/// Kinds of routes that listeners of HTTP and HTTPS take.
-const ROUTE_KINDS: [Kind; 2] = [Kind::HTTP_ROUTE, Kind::GRPC_ROUTE];
-
-fn check_kinds(draft: &mut ListenerDraft, report: &mut Report) {
+fn check_kinds(draft: &mut ListenerDraft, protocol: Spoken, report: &mut Report) {
     let kinds = draft.spec.allowed_routes.as_ref().map_or(&[][..], |allowed| &allowed.kinds);
-    let is_served = |kind: &gateway::RouteGroupKind| {
-        &*kind.group == "gateway.networking.k8s.io"
-            && ROUTE_KINDS.iter().any(|k| k.0 == &*kind.kind)
+    let is = |written: &gateway::RouteGroupKind, kind: &Kind| {
+        &*written.group == "gateway.networking.k8s.io" && *written.kind == *kind.0
     };
-    draft.takes_routes = kinds.is_empty() || kinds.iter().any(is_served);
+    let is_served =
+        |written: &gateway::RouteGroupKind| protocol.kinds().iter().any(|kind| is(written, kind));
+    let is_allowed =
+        |kind: &&Kind| kinds.is_empty() || kinds.iter().any(|written| is(written, kind));
+    draft.kinds = protocol.kinds().iter().filter(is_allowed).copied().collect();
+    let served = protocol.kinds().iter().map(|kind| kind.0).collect::<Vec<_>>();
+    let verb = if served.len() == 1 { "is" } else { "are" };
     if let Some((index, kind)) = kinds.iter().enumerate().find(|(_, kind)| !is_served(kind)) {
         let problem = Problem::new(
             &codes::ROUTE_KIND_NOT_SERVED,
@@ -221,7 +224,7 @@ fn check_kinds(draft: &mut ListenerDraft, report: &mut Report) {
             format!("{}.allowedRoutes.kinds[{index}]", draft.field),
             format!("routes of kind {} are not served by this listener", kind.kind),
         )
-        .help("HTTPRoute and GRPCRoute are served");
+        .help(format!("{} {verb} served", served.join(" and ")));
         report.problem(&draft.id.object, &problem);
         draft.unresolved = Some(problem);
     }
@@ -240,7 +243,7 @@ fn resolve_certificates(
             &codes::BAD_CERTIFICATE_REFERENCE,
             "InvalidCertificateRef",
             format!("{}.tls", draft.field),
-            "an HTTPS listener needs a certificate",
+            format!("a listener of protocol {} needs a certificate", draft.spec.protocol),
         )
         .help("name a Secret of type kubernetes.io/tls in `tls.certificateRefs`");
         report.problem(&gateway, &problem);
@@ -265,8 +268,8 @@ fn resolve_certificates(
 /// Within one Gateway nobody wins (Gateway API, "Handling indistinct Listeners"); between Gateways the older keeps its
 /// listener. `drafts` are sorted by age.
 fn find_conflicts(drafts: &mut [GatewayDraft], report: &mut Report) {
-    let mut ports: HashMap<u16, (Protocol, ListenerId)> = HashMap::default();
-    let mut hosts: HashMap<(u16, HostPattern), ListenerId> = HashMap::default();
+    let mut ports: HashMap<Port, (Family, ListenerId)> = HashMap::default();
+    let mut hosts: HashMap<(Port, HostPattern), ListenerId> = HashMap::default();
     let all = drafts.iter().flat_map(|gateway| &gateway.listeners);
     let fields: HashMap<ListenerId, String> =
         all.map(|listener| (listener.id.clone(), listener.field.clone())).collect();
@@ -276,18 +279,19 @@ fn find_conflicts(drafts: &mut [GatewayDraft], report: &mut Report) {
             if let Some(protocol) = listener.served()
                 && listener.conflict.is_none()
             {
-                let port = listener.spec.port;
+                let port = protocol.port(listener.spec.port);
+                let family = protocol.family();
                 let (spoken, first) =
-                    ports.entry(port).or_insert_with(|| (protocol, listener.id.clone()));
-                if *spoken != protocol {
-                    listener.conflict = Some(Conflict::protocol(port, first));
+                    ports.entry(port).or_insert_with(|| (family, listener.id.clone()));
+                if *spoken != family {
+                    listener.conflict = Some(Conflict::protocol(port.1, first));
                     continue;
                 }
                 let held = hosts
                     .entry((port, listener.host.clone()))
                     .or_insert_with(|| listener.id.clone());
                 if *held != listener.id {
-                    listener.conflict = Some(Conflict::host(port, &listener.host, held));
+                    listener.conflict = Some(Conflict::host(family, port.1, &listener.host, held));
                 }
             }
         }
@@ -313,30 +317,28 @@ fn find_conflicts(drafts: &mut [GatewayDraft], report: &mut Report) {
 }
 
 fn find_own_conflicts(listeners: &mut [ListenerDraft]) {
-    let mut hosts: HashMap<(u16, HostPattern), Vec<usize>> = HashMap::default();
-    let mut ports: HashMap<u16, Vec<usize>> = HashMap::default();
+    let mut hosts: HashMap<(Port, HostPattern), Vec<(usize, Family)>> = HashMap::default();
+    let mut ports: HashMap<Port, Vec<(usize, Family)>> = HashMap::default();
     for (index, listener) in listeners.iter().enumerate() {
-        if listener.served().is_some() {
-            ports.entry(listener.spec.port).or_default().push(index);
-            let key = (listener.spec.port, listener.host.clone());
-            hosts.entry(key).or_default().push(index);
+        if let Some(protocol) = listener.served() {
+            let (port, family) = (protocol.port(listener.spec.port), protocol.family());
+            ports.entry(port).or_default().push((index, family));
+            hosts.entry((port, listener.host.clone())).or_default().push((index, family));
         }
     }
-    for (port, members) in ports {
-        for &index in &members {
-            let protocol = listeners[index].protocol;
-            let other = members.iter().find(|other| listeners[**other].protocol != protocol);
-            if let Some(other) = other {
+    for ((_, port), members) in ports {
+        for &(index, family) in &members {
+            if let Some((other, _)) = members.iter().find(|(_, other)| *other != family) {
                 let conflict = Conflict::protocol(port, &listeners[*other].id);
                 listeners[index].conflict = Some(conflict);
             }
         }
     }
-    for ((port, host), members) in hosts {
-        for &index in &members {
-            let other = members.iter().find(|other| **other != index);
-            if let (Some(other), None) = (other, &listeners[index].conflict) {
-                let conflict = Conflict::host(port, &host, &listeners[*other].id);
+    for (((_, port), host), members) in hosts {
+        for &(index, family) in &members {
+            let other = members.iter().find(|(other, _)| *other != index);
+            if let (Some((other, _)), None) = (other, &listeners[index].conflict) {
+                let conflict = Conflict::host(family, port, &host, &listeners[*other].id);
                 listeners[index].conflict = Some(conflict);
             }
         }
@@ -352,11 +354,12 @@ impl Conflict {
         }
     }
 
-    fn host(port: u16, host: &HostPattern, with: &ListenerId) -> Self {
-        Conflict {
-            reason: "HostnameConflict",
-            message: format!("has host {host} on port {port}, as {with} has"),
-            with: with.clone(),
-        }
+    fn host(family: Family, port: u16, host: &HostPattern, with: &ListenerId) -> Self {
+        let message = match family {
+            Family::Http | Family::Tls => format!("has host {host} on port {port}, as {with} has"),
+            Family::Tcp => format!("takes TCP port {port}, as {with} does"),
+            Family::Udp => format!("takes UDP port {port}, as {with} does"),
+        };
+        Conflict { reason: "HostnameConflict", message, with: with.clone() }
     }
 }

@@ -22,15 +22,23 @@ use manifest::{Inputs, Object};
 use model::front::{ListenerPolicy, RulePolicy};
 use model::hash::HashMap;
 use model::status::ObjectStatus;
-use model::traffic::{BackendPolicy, BackendTls, Trust};
+use model::traffic::{BackendPolicy, BackendProtocol, BackendTls, Trust};
 use model::{Kind, Node, ObjectId, Text};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-const KINDS: &[Kind] =
-    &[Kind::GATEWAY, Kind::HTTP_ROUTE, Kind::GRPC_ROUTE, Kind::INGRESS, Kind::SERVICE];
+const KINDS: &[Kind] = &[
+    Kind::GATEWAY,
+    Kind::HTTP_ROUTE,
+    Kind::GRPC_ROUTE,
+    Kind::TLS_ROUTE,
+    Kind::TCP_ROUTE,
+    Kind::UDP_ROUTE,
+    Kind::INGRESS,
+    Kind::SERVICE,
+];
 
 /// Number of what holds for one listener of one Gateway; 0 where nothing does.
 pub(crate) type Layer = u32;
@@ -193,6 +201,30 @@ impl<'a> Policies<'a> {
         // Without Services, whoever declares the answer.
         let nearest = levels.clone().find(names).or_else(|| levels.find(|at| of(*at).is_some()))?;
         Some((self.edge.object(nearest), section))
+    }
+
+    /// As [`Policies::of_backend`], for bytes. TLS that is passed through is not ours to add to, and what a Service
+    /// announces says what its clients speak.
+    pub fn of_stream(
+        &self,
+        scope: Scope,
+        reached: &Reached,
+        is_passed: bool,
+    ) -> Result<Option<Node<BackendPolicy>>, Problem> {
+        let claims = self.claims(scope, reached);
+        let tls = match self.tls_policy(reached).filter(|_| !is_passed) {
+            Some(found) => Some(found.map_err(Problem::clone)?.clone()),
+            None => None,
+        };
+        let mut policy = settings::backend_policy(&self.merged(claims));
+        policy.balance.nearest = reached.nearest();
+        policy.tls = tls;
+        if let Some(tls) = &mut policy.tls {
+            policy.protocol = BackendProtocol::Opaque;
+            let shown = &self.layers[scope.layer as usize].client_certificate;
+            tls.client_certificate.clone_from(shown);
+        }
+        Ok((policy != BackendPolicy::default()).then(|| self.node(policy)))
     }
 
     /// What is said about retries of a rule with these backends. Where they differ, what is said of Services does not

@@ -7,6 +7,7 @@ use model::edge::{EdgePlan, Listener, Route, Rule};
 use model::front::RulePolicy;
 use model::governance::{Contract, GovernancePlan};
 use model::hash::HashMap;
+use model::layer4;
 use model::traffic::BackendPolicy;
 use model::{Digest, Node, Snapshot};
 use std::cell::OnceCell;
@@ -15,6 +16,8 @@ use std::cell::OnceCell;
 pub(crate) struct Earlier<'a> {
     pub routes: Reuse<'a, Route>,
     pub listeners: Reuse<'a, Listener>,
+    pub layer4: Reuse<'a, layer4::Listener>,
+    pub layer4_routes: Reuse<'a, layer4::Route>,
     pub edge: Reuse<'a, EdgePlan>,
     pub zones: Reuse<'a, Zone>,
     pub dns: Reuse<'a, DnsPlan>,
@@ -35,6 +38,8 @@ impl<'a> Earlier<'a> {
         Earlier {
             routes: Reuse::from_nodes(attachments.map(|attachment| &attachment.route)),
             listeners: Reuse::from_nodes(&previous.edge.listeners),
+            layer4: Reuse::from_nodes(&previous.edge.layer4),
+            layer4_routes: Reuse::from_nodes(streams(previous).map(|attachment| &attachment.route)),
             edge: Reuse::from_nodes([&previous.edge]),
             zones: Reuse::from_nodes(&previous.dns.zones),
             dns: Reuse::from_nodes([&previous.dns]),
@@ -61,6 +66,10 @@ impl<'a> Earlier<'a> {
     }
 }
 
+fn streams(previous: &Snapshot) -> impl Iterator<Item = &layer4::Attachment> {
+    previous.edge.layer4.iter().flat_map(|listener| &listener.attachments)
+}
+
 fn rule_policies(previous: &Snapshot) -> HashMap<Digest, Node<RulePolicy>> {
     let listeners = || previous.edge.listeners.iter();
     let attachments = listeners().flat_map(|listener| &listener.attachments);
@@ -73,6 +82,8 @@ fn rule_policies(previous: &Snapshot) -> HashMap<Digest, Node<RulePolicy>> {
 fn policies(previous: &Snapshot) -> HashMap<Digest, Node<BackendPolicy>> {
     let attachments = previous.edge.listeners.iter().flat_map(|listener| &listener.attachments);
     let rules = attachments.flat_map(|attachment| &attachment.route.rules);
-    let nodes = rules.flat_map(Rule::backends).filter_map(|backend| backend.policy.as_ref());
+    let backends =
+        rules.flat_map(Rule::backends).chain(streams(previous).flat_map(|a| &a.route.backends));
+    let nodes = backends.filter_map(|backend| backend.policy.as_ref());
     nodes.map(|node| (node.digest(), node.clone())).collect()
 }

@@ -135,7 +135,7 @@ fn listener(draft: &ListenerDraft) -> ListenerStatus {
     ListenerStatus {
         name: draft.spec.name.clone(),
         attached_routes: draft.attached_routes,
-        supported_kinds: draft.route_kinds().map(|kind| kind.0).collect(),
+        supported_kinds: draft.kinds.iter().map(|kind| kind.0).collect(),
         conditions: vec![accepted, conflicted, resolved, programmed],
     }
 }

@@ -7,7 +7,7 @@ use crate::reuse::Earlier;
 use manifest::kinds::cutwater;
 use manifest::{Inputs, Object};
 use model::dns::{RecordData, RecordSet, Zone};
-use model::edge::Listener;
+use model::edge::EdgePlan;
 use model::hash::{HashMap, HashSet};
 use model::hostname::DnsName;
 use model::{HostPattern, Node, ObjectId};
@@ -17,7 +17,7 @@ use std::sync::Arc;
 /// Sorted by name.
 pub(crate) fn plan(
     inputs: &Inputs,
-    listeners: &[Node<Listener>],
+    edge: &EdgePlan,
     earlier: &Earlier,
     report: &mut Report,
 ) -> Vec<Node<Zone>> {
@@ -25,7 +25,7 @@ pub(crate) fn plan(
     if drafts.is_empty() {
         return Vec::new();
     }
-    for (host, published) in published(listeners) {
+    for (host, published) in published(edge) {
         let zone = longest_zone(host, &drafts).and_then(|name| drafts.get_mut(&name));
         match zone {
             Some(zone) => zone.publish(host, &published, report),
@@ -48,12 +48,20 @@ struct Published<'a> {
 }
 
 /// Every host once, with the first listener that serves it.
-fn published(listeners: &[Node<Listener>]) -> BTreeMap<&HostPattern, Published<'_>> {
+fn published(edge: &EdgePlan) -> BTreeMap<&HostPattern, Published<'_>> {
     let mut hosts: HashMap<&HostPattern, Published> = HashMap::default();
-    for listener in listeners {
+    for listener in &edge.listeners {
         for attachment in &listener.attachments {
             hosts.entry(&attachment.host).or_insert(Published {
                 route: &attachment.route.id,
+                listener_of: &listener.id.object,
+            });
+        }
+    }
+    for listener in &edge.layer4 {
+        for attachment in &listener.attachments {
+            hosts.entry(&attachment.host).or_insert(Published {
+                route: attachment.route.id(),
                 listener_of: &listener.id.object,
             });
         }

@@ -295,6 +295,13 @@ fn hosts(snapshot: &Snapshot) -> BTreeMap<String, String> {
             parts.push_str(&format!("{own:?} {:?}\n", found.route));
         }
     }
+    for listener in snapshot.edge.layer4.iter().filter(|listener| listener.transport.is_tls()) {
+        let own = (listener.port, listener.transport, &listener.certificates);
+        for found in &listener.attachments {
+            let parts: &mut String = hosts.entry(found.host.to_string()).or_default();
+            parts.push_str(&format!("{own:?} {:?}\n", found.route));
+        }
+    }
     hosts
 }
 
@@ -305,6 +312,10 @@ fn ports(snapshot: &Snapshot) -> BTreeMap<String, String> {
         if let Target::Service(port) = &backend.target {
             ports.insert(port.to_string(), String::new());
         }
+    }
+    let streams = snapshot.edge.layer4.iter().flat_map(|listener| &listener.attachments);
+    for port in streams.flat_map(|attachment| attachment.route.ports()) {
+        ports.insert(port.to_string(), String::new());
     }
     ports
 }

@@ -102,7 +102,7 @@ fn snapshot(port: u16, protocol: Protocol, policy: BackendPolicy) -> Snapshot {
         attachments: vec![attachment],
     };
     Snapshot::new(
-        Node::new(EdgePlan { listeners: vec![Node::new(listener)] }),
+        Node::new(EdgePlan { listeners: vec![Node::new(listener)], layer4: Vec::new() }),
         Node::new(DnsPlan::default()),
         Node::new(CertificatePlan::default()),
         Node::new(GovernancePlan::default()),

@@ -7,9 +7,11 @@ use model::id::RuleId;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime};
 
-/// Everything that is known when a request is over. Borrowed from the connection's buffers.
+/// Everything that is known when a request is over, or a connection that was led on as bytes: then without what belongs
+/// to a request. Borrowed from the connection's buffers.
 #[derive(Clone, Debug)]
 pub struct AccessRecord<'a> {
+    /// Empty for what is no request.
     pub request_id: &'a str,
     pub started: SystemTime,
     /// The other end of the connection, or the one that a PROXY header tells of.
@@ -18,7 +20,7 @@ pub struct AccessRecord<'a> {
     pub told: Option<IpAddr>,
     /// Who sent the PROXY header.
     pub proxy: Option<SocketAddr>,
-    /// `HTTP/1.0`, `HTTP/1.1`, `HTTP/2`.
+    /// `HTTP/1.0`, `HTTP/1.1`, `HTTP/2`; `tcp`, `tls` or `udp`.
     pub protocol: &'static str,
     /// `http` or `https`.
     pub scheme: &'static str,

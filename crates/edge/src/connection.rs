@@ -5,6 +5,7 @@ use crate::access::TlsFacts;
 use crate::config::Config;
 use crate::http1::{Http1, Next};
 use crate::port_limits::{self, PortLimits};
+use crate::stream::{self, Arrival, Https};
 use crate::tls::{self, HandshakeFault, PortTls};
 use crate::upstream::Ends;
 use crate::worker::Worker;
@@ -102,10 +103,14 @@ impl Connection {
 pub(crate) async fn serve(worker: &Rc<Worker>, port: u16, io: TcpStream, peer: SocketAddr) {
     // A socket that cannot be told to send at once still works.
     let _ = io.set_nodelay(true);
-    let (tls, entry, limits) = match worker.view().port(port) {
+    let view = worker.view();
+    let has_streams = view.streams().has_tcp(port);
+    let (tls, entry, limits) = match view.port(port) {
         Some(plan) => (plan.tls.clone(), plan.entry.clone(), plan.limits.clone()),
+        None if has_streams => (None, None, None),
         None => return,
     };
+    drop(view);
     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
     let mut connection = Connection { limits, ..Connection::new(peer, port) };
     connection.learn_local(worker, &io);
@@ -118,10 +123,29 @@ pub(crate) async fn serve(worker: &Rc<Worker>, port: u16, io: TcpStream, peer: S
             Err(unwelcome) => return worker.counters().unwelcome[unwelcome as usize].add(1),
         }
     }
+    if has_streams {
+        return Box::pin(beside_streams(worker, connection, io, deadline, tls)).await;
+    }
     match tls {
         None => plain(worker, Rc::new(connection), io, deadline).await,
         // Boxed: what a handshake and its session need would lie in every connection's task.
         Some(tls) => Box::pin(secure(worker, connection, io, deadline, tls)).await,
+    }
+}
+
+/// A port that has listeners below HTTP: what is not for them is HTTPS.
+async fn beside_streams(
+    worker: &Rc<Worker>,
+    connection: Connection,
+    io: TcpStream,
+    deadline: Deadline,
+    tls: Option<Arc<PortTls>>,
+) {
+    let (port, ends) = (connection.port, connection.ends(&worker.config));
+    let proxy = connection.proxy();
+    let arrival = Arrival { worker, deadline: &deadline, port, ends, proxy };
+    if let (Some(Https(io)), Some(tls)) = (stream::serve(arrival, io).await, tls) {
+        secure(worker, connection, io, deadline, tls).await;
     }
 }
 

@@ -321,7 +321,7 @@ fn route<'v>(
     // gRPC is not spoken to others.
     let call = match backend.dial().protocol {
         BackendProtocol::Http2 => call(request),
-        BackendProtocol::Http1 => Call::No,
+        BackendProtocol::Http1 | BackendProtocol::Opaque => Call::No,
     };
     if matches!(call, Call::Web(_)) {
         grpc_web::translate_head(upload);

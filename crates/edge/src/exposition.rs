@@ -6,6 +6,7 @@ use crate::metrics::Counter;
 use crate::metrics::{LATENCY_BOUNDS_US, Metrics, RouteMetrics, UpstreamFailure, WorkerCounters};
 use crate::mirror;
 use crate::refusal::Cause;
+use crate::stream_metrics;
 use crate::view::Registry;
 use std::fmt::Write;
 use std::sync::Arc;
@@ -21,18 +22,24 @@ pub fn render(registry: &Registry) -> String {
     bytes(&mut text, &routes);
     failures(&mut text, &routes);
     connections(&mut text, metrics);
+    stream_metrics::render(&mut text, &metrics.streams, |read| metrics.sum(read));
     mirrors(&mut text, metrics);
     refusals(&mut text, metrics);
     endpoints(&mut text, &registry.live);
     text
 }
 
-fn family(text: &mut String, name: &str, kind: &str, help: &str) {
+pub(crate) fn family(text: &mut String, name: &str, kind: &str, help: &str) {
     // Writing to a string cannot fail.
     let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
 }
 
-fn sample(text: &mut String, name: &str, labels: &[(&str, &str)], value: impl std::fmt::Display) {
+pub(crate) fn sample(
+    text: &mut String,
+    name: &str,
+    labels: &[(&str, &str)],
+    value: impl std::fmt::Display,
+) {
     text.push_str(name);
     for (at, (label, value)) in labels.iter().enumerate() {
         let before = if at == 0 { '{' } else { ',' };
@@ -110,14 +117,19 @@ fn endpoints(text: &mut String, live: &Live) {
     const EJECTIONS: &str = "cutwater_endpoint_ejections_total";
     let troubled = live.troubled();
     family(text, EJECTIONS, "counter", "Times that an endpoint was taken out for what it did.");
-    for endpoint in &troubled {
-        let address = endpoint.address().to_string();
-        sample(text, EJECTIONS, &[("endpoint", &address)], endpoint.ejections());
+    let troubled: Vec<(String, _)> = troubled
+        .into_iter()
+        .map(|(is_udp, endpoint)| match is_udp {
+            true => (format!("udp/{}", endpoint.address()), endpoint),
+            false => (endpoint.address().to_string(), endpoint),
+        })
+        .collect();
+    for (address, endpoint) in &troubled {
+        sample(text, EJECTIONS, &[("endpoint", address)], endpoint.ejections());
     }
     const OUT: &str = "cutwater_endpoint_out";
     family(text, OUT, "gauge", "1 while an endpoint gets no requests, by reason.");
-    for endpoint in &troubled {
-        let address = endpoint.address().to_string();
+    for (address, endpoint) in &troubled {
         let state = endpoint.state();
         for (reason, is_so) in [
             ("ejected", matches!(state, State::Ejected { .. })),

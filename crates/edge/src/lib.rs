@@ -25,6 +25,7 @@ mod client_certificate;
 mod config;
 mod connection;
 mod cors;
+mod datagrams;
 mod date;
 mod deadline;
 mod decide;
@@ -59,10 +60,15 @@ mod port_limits;
 mod proxy_protocol;
 mod pump;
 mod refusal;
+mod relay;
 mod reply;
 mod request_head;
 mod served_key;
 mod sticky;
+mod stream;
+mod stream_metrics;
+mod stream_tls;
+mod streams;
 mod strict_transport;
 mod timers;
 mod tls;
@@ -92,7 +98,7 @@ use census::Census;
 use listen::Ports;
 use publish::Cell;
 use std::io;
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -100,11 +106,19 @@ use timers::Timers;
 use tokio::sync::watch;
 use worker::{Phase, Seed};
 
+/// Sockets of a process that this one follows.
+#[derive(Debug, Default)]
+pub struct Inherited {
+    pub listeners: Vec<TcpListener>,
+    pub datagrams: Vec<UdpSocket>,
+}
+
 /// A running edge. Dropping it aborts what still runs.
 pub struct Edge {
     config: Arc<Config>,
     ports: Arc<Ports>,
     census: Arc<Census>,
+    datagrams: Arc<Ports<UdpSocket>>,
     phase: watch::Sender<Phase>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -119,7 +133,7 @@ impl Edge {
         registry: &Registry,
         recorder: impl Fn(usize) -> Option<Box<dyn Recorder>>,
     ) -> Result<Edge, StartError> {
-        let edge = Edge::prepare(config, views, registry, recorder, Vec::new())?;
+        let edge = Edge::prepare(config, views, registry, recorder, Inherited::default())?;
         edge.open();
         Ok(edge)
     }
@@ -131,13 +145,14 @@ impl Edge {
         views: &Cell<EdgeView>,
         registry: &Registry,
         recorder: impl Fn(usize) -> Option<Box<dyn Recorder>>,
-        inherited: Vec<TcpListener>,
+        inherited: Inherited,
     ) -> Result<Edge, StartError> {
         let config = Arc::new(config);
-        let ports = Ports::new(Arc::clone(&config), inherited);
+        let ports = Ports::new(Arc::clone(&config), inherited.listeners);
+        let datagrams = Ports::new(Arc::clone(&config), inherited.datagrams);
         let (census, doors) = Census::new(config.workers);
         let (phase, threads) = (watch::Sender::new(Phase::Bind), Vec::new());
-        let mut edge = Edge { config, ports, census, phase, threads };
+        let mut edge = Edge { config, ports, datagrams, census, phase, threads };
         let (ready, started) = mpsc::channel();
         let timers = Timers::start().map_err(StartError::Thread)?;
         for (index, door) in doors.into_iter().enumerate() {
@@ -148,6 +163,7 @@ impl Edge {
                 ports: Arc::clone(&edge.ports),
                 census: Arc::clone(&edge.census),
                 door,
+                datagrams: Arc::clone(&edge.datagrams),
                 metrics: Arc::clone(&registry.metrics),
                 recorder: recorder(index),
                 phase: edge.phase.subscribe(),
@@ -164,6 +180,7 @@ impl Edge {
     /// Accepts connections from now on.
     pub fn open(&self) {
         self.ports.forget_inherited();
+        self.datagrams.forget_inherited();
         self.phase.send_replace(Phase::Serve);
     }
 
@@ -172,19 +189,28 @@ impl Edge {
         self.ports.listeners()
     }
 
+    /// Likewise those of UDP.
+    pub fn datagram_sockets(&self) -> io::Result<Vec<UdpSocket>> {
+        self.datagrams.listeners()
+    }
+
     /// What each worker has open.
     pub fn open_connections(&self) -> Vec<traffic::Open> {
         self.census.open().collect()
     }
 
-    /// Ports of the plan that are bound now, as written there.
+    /// Ports of TCP of the plan that are bound now, as written there.
     pub fn bound_ports(&self) -> Vec<u16> {
         self.ports.bound()
     }
 
     /// Ports of the current view that could not be bound. They are tried again with the next view.
     pub fn bind_faults(&self) -> Vec<BindFault> {
-        self.ports.faults()
+        self.faults()
+    }
+
+    fn faults(&self) -> Vec<BindFault> {
+        [self.ports.faults(), self.datagrams.faults()].concat()
     }
 
     /// Stops accepting, lets what runs end until `limit` has passed, then aborts it. Responses say that they are the last
@@ -224,7 +250,7 @@ impl Edge {
                 .unwrap_or_else(|_| Err(io::Error::other("a worker ended before it served")));
             result.map_err(StartError::Thread)?;
         }
-        match self.ports.faults() {
+        match self.faults() {
             faults if faults.is_empty() => Ok(()),
             faults => Err(StartError::Bind(faults)),
         }

@@ -1,49 +1,113 @@
 //! Listening sockets: one for each worker and port, made together so that a port is taken by all workers or by none.
-//! Sockets of a process that this one follows are taken over instead, with the connections that wait in them.
+//! Sockets of a process that this one follows are taken over instead, with the connections that wait in them. Sockets of
+//! UDP are kept the same way; ports of the two have nothing to do with each other.
 
 use crate::config::{BindFault, Config};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Connections that wait to be accepted, for each worker.
 const BACKLOG: i32 = 4_096;
 
-/// The sockets of all workers. Locked only when the set of ports changes, and to hand the sockets on.
-pub(crate) struct Ports {
-    config: Arc<Config>,
-    state: Mutex<State>,
+/// A socket that several workers have side by side on one port.
+pub(crate) trait PortSocket: Sized {
+    /// Ahead of what is said about a port.
+    const OF: &str;
+    /// Bound, and taking what comes at once.
+    fn open(address: SocketAddr, is_shared: bool) -> io::Result<Self>;
+    /// Bound beside sockets of a process that still serves, without taking anything from them. None where that cannot
+    /// be.
+    fn beside(address: SocketAddr) -> io::Result<Option<Self>>;
+    fn second(&self) -> io::Result<Self>;
+    fn address(&self) -> io::Result<SocketAddr>;
 }
 
-#[derive(Default)]
-struct State {
-    bound: BTreeMap<u16, Bound>,
+impl PortSocket for TcpListener {
+    const OF: &str = "";
+
+    fn open(address: SocketAddr, is_shared: bool) -> io::Result<Self> {
+        listen(address, is_shared).map(Into::into)
+    }
+
+    /// It listens when its worker accepts.
+    fn beside(address: SocketAddr) -> io::Result<Option<Self>> {
+        bind(address, true).map(|socket| Some(socket.into()))
+    }
+
+    fn second(&self) -> io::Result<Self> {
+        self.try_clone()
+    }
+
+    fn address(&self) -> io::Result<SocketAddr> {
+        self.local_addr()
+    }
+}
+
+impl PortSocket for UdpSocket {
+    const OF: &str = "UDP ";
+
+    fn open(address: SocketAddr, is_shared: bool) -> io::Result<Self> {
+        let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+        socket.set_reuse_port(is_shared)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        Ok(socket.into())
+    }
+
+    /// A socket of UDP gets its share from the moment it is bound, and flows would move.
+    fn beside(_: SocketAddr) -> io::Result<Option<Self>> {
+        Ok(None)
+    }
+
+    fn second(&self) -> io::Result<Self> {
+        self.try_clone()
+    }
+
+    fn address(&self) -> io::Result<SocketAddr> {
+        self.local_addr()
+    }
+}
+
+/// The sockets of all workers. Locked only when the set of ports changes, and to hand the sockets on.
+pub(crate) struct Ports<S = TcpListener> {
+    config: Arc<Config>,
+    state: Mutex<State<S>>,
+}
+
+struct State<S> {
+    bound: BTreeMap<u16, Bound<S>>,
     faults: BTreeMap<u16, BindFault>,
     /// Taken over from another process, and not yet wanted.
-    inherited: BTreeMap<SocketAddr, Vec<TcpListener>>,
+    inherited: BTreeMap<SocketAddr, Vec<S>>,
     holds: u64,
 }
 
 /// A port that at least one worker holds.
-#[derive(Default)]
-struct Bound {
+struct Bound<S> {
     /// By worker: made and not yet taken. Several where there are fewer workers than sockets taken over.
-    waiting: Vec<Vec<TcpListener>>,
+    waiting: Vec<Vec<S>>,
     is_inherited: bool,
     /// Second descriptors of the sockets that workers took, by the number of the hold.
-    held: BTreeMap<u64, Vec<TcpListener>>,
+    held: BTreeMap<u64, Vec<S>>,
+}
+
+impl<S> Default for Bound<S> {
+    fn default() -> Self {
+        Bound { waiting: Vec::new(), is_inherited: false, held: BTreeMap::new() }
+    }
 }
 
 /// A worker's hold on a port; the port is free when the last one is dropped.
-pub(crate) struct Held {
-    ports: Arc<Ports>,
+pub(crate) struct Held<S: PortSocket = TcpListener> {
+    ports: Arc<Ports<S>>,
     port: u16,
     number: u64,
 }
 
-impl Drop for Held {
+impl<S: PortSocket> Drop for Held<S> {
     fn drop(&mut self) {
         let mut state = self.ports.lock();
         if let Some(bound) = state.bound.get_mut(&self.port) {
@@ -55,12 +119,13 @@ impl Drop for Held {
     }
 }
 
-impl Ports {
-    pub fn new(config: Arc<Config>, inherited: Vec<TcpListener>) -> Arc<Ports> {
-        let mut state = State::default();
+impl<S: PortSocket> Ports<S> {
+    pub fn new(config: Arc<Config>, inherited: Vec<S>) -> Arc<Ports<S>> {
+        let (bound, faults) = (BTreeMap::new(), BTreeMap::new());
+        let mut state = State { bound, faults, inherited: BTreeMap::new(), holds: 0 };
         for listener in inherited {
             // A socket that cannot say where it is bound is none that a port could want.
-            if let Ok(address) = listener.local_addr() {
+            if let Ok(address) = listener.address() {
                 state.inherited.entry(address).or_default().push(listener);
             }
         }
@@ -69,14 +134,15 @@ impl Ports {
 
     /// A worker's own sockets for a port, each to be made ready by [`start_listening`]. None when the port cannot be
     /// bound, which [`Ports::faults`] then explains.
-    pub fn take(self: &Arc<Self>, port: u16, worker: usize) -> Option<(Vec<TcpListener>, Held)> {
+    pub fn take(self: &Arc<Self>, port: u16, worker: usize) -> Option<(Vec<S>, Held<S>)> {
         let mut state = self.lock();
         match self.take_locked(&mut state, port, worker) {
             Ok((listeners, number)) => {
                 state.faults.remove(&port);
                 Some((listeners, Held { ports: Arc::clone(self), port, number }))
             }
-            Err(fault) => {
+            Err(BindFault { port, message }) => {
+                let fault = BindFault { port, message: format!("{}{message}", S::OF) };
                 state.faults.insert(port, fault);
                 None
             }
@@ -104,21 +170,21 @@ impl Ports {
     }
 
     /// Descriptors of all sockets, for another process to take over.
-    pub fn listeners(&self) -> io::Result<Vec<TcpListener>> {
+    pub fn listeners(&self) -> io::Result<Vec<S>> {
         let state = self.lock();
         let sockets = state
             .bound
             .values()
             .flat_map(|bound| bound.held.values().flatten().chain(bound.waiting.iter().flatten()));
-        sockets.map(TcpListener::try_clone).collect()
+        sockets.map(S::second).collect()
     }
 
     fn take_locked(
         &self,
-        state: &mut State,
+        state: &mut State<S>,
         port: u16,
         worker: usize,
-    ) -> Result<(Vec<TcpListener>, u64), BindFault> {
+    ) -> Result<(Vec<S>, u64), BindFault> {
         let config = &*self.config;
         let address = config.address(port).ok_or_else(|| BindFault::no_such_port(config, port))?;
         let fault = |error: io::Error| BindFault::of(config, port, &error);
@@ -139,23 +205,23 @@ impl Ports {
         Ok((taken.map_err(fault)?, number))
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State<S>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Bound {
+impl<S: PortSocket> Bound<S> {
     /// `SO_REUSEPORT` lets another process of this user share a port in silence: a socket without it is tried first,
     /// which finds whoever listens already.
-    fn new(address: SocketAddr, workers: usize) -> io::Result<Bound> {
-        drop(listen(address, false)?);
-        let waiting = (0..workers).map(|_| Ok(vec![listen(address, true)?.into()]));
+    fn new(address: SocketAddr, workers: usize) -> io::Result<Bound<S>> {
+        drop(S::open(address, false)?);
+        let waiting = (0..workers).map(|_| Ok(vec![S::open(address, true)?]));
         Ok(Bound { waiting: waiting.collect::<io::Result<_>>()?, ..Bound::default() })
     }
 
     /// Every socket gets a worker: what waits in one that nobody accepts from would be lost.
-    fn inherited(sockets: Vec<TcpListener>, workers: usize) -> Bound {
-        let mut waiting: Vec<Vec<TcpListener>> = Vec::new();
+    fn inherited(sockets: Vec<S>, workers: usize) -> Bound<S> {
+        let mut waiting: Vec<Vec<S>> = Vec::new();
         waiting.resize_with(workers.max(1), Vec::new);
         for (worker, socket) in (0..waiting.len()).cycle().zip(sockets) {
             waiting[worker].push(socket);
@@ -163,21 +229,16 @@ impl Bound {
         Bound { waiting, is_inherited: true, ..Bound::default() }
     }
 
-    fn take(
-        &mut self,
-        address: SocketAddr,
-        worker: usize,
-        number: u64,
-    ) -> io::Result<Vec<TcpListener>> {
+    fn take(&mut self, address: SocketAddr, worker: usize, number: u64) -> io::Result<Vec<S>> {
         let mut taken = self.waiting.get_mut(worker).map(std::mem::take).unwrap_or_default();
         if taken.is_empty() {
-            // Beside sockets of a process that still serves, one more would draw connections at once: it listens
-            // when its worker accepts.
-            let socket =
-                if self.is_inherited { bind(address, true) } else { listen(address, true) };
-            taken.push(socket?.into());
+            // Beside sockets of a process that still serves, one more would draw connections at once.
+            match self.is_inherited {
+                true => taken.extend(S::beside(address)?),
+                false => taken.push(S::open(address, true)?),
+            }
         }
-        let kept: io::Result<Vec<_>> = taken.iter().map(TcpListener::try_clone).collect();
+        let kept: io::Result<Vec<_>> = taken.iter().map(S::second).collect();
         self.held.insert(number, kept?);
         Ok(taken)
     }
@@ -210,7 +271,7 @@ mod tests {
     use super::*;
     use std::net::Ipv4Addr;
 
-    fn ports(workers: usize) -> Arc<Ports> {
+    fn ports(workers: usize) -> Arc<Ports<TcpListener>> {
         let bind = Ipv4Addr::LOCALHOST.into();
         Ports::new(Arc::new(Config { bind, port_offset: 0, workers }), Vec::new())
     }
@@ -261,7 +322,7 @@ mod tests {
             BindFault::of(&config, 80, &in_use).message,
             "port 80 + offset 8000 = 8080 is in use; use --port-offset"
         );
-        let ports = Ports::new(Arc::new(config), Vec::new());
+        let ports = Ports::<TcpListener>::new(Arc::new(config), Vec::new());
         assert!(ports.take(60_000, 0).is_none());
         assert_eq!(
             ports.faults()[0].message,

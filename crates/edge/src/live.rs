@@ -21,7 +21,8 @@ pub struct Live {
 /// Numbers are used again once nobody holds the endpoint, so that tables stay as large as the busiest moment.
 #[derive(Debug, Default)]
 struct Endpoints {
-    by_address: HashMap<Addresses, Weak<Endpoint>>,
+    /// By addresses, and whether over UDP: what a port does over one says nothing of the other.
+    by_address: HashMap<(Addresses, bool), Weak<Endpoint>>,
     free: Vec<u32>,
     next: u32,
     /// How many there were when the dead ones were last looked for.
@@ -64,10 +65,11 @@ impl Live {
     }
 
     /// The endpoint at an address, which may have another one, the same for all routes and over all views that have it.
-    pub(crate) fn endpoint(&self, (address, alternate): Addresses) -> Arc<Endpoint> {
+    pub(crate) fn endpoint(&self, addresses: Addresses, is_udp: bool) -> Arc<Endpoint> {
+        let (address, alternate) = addresses;
         let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = endpoints.by_address.get(&(address, alternate)).and_then(Weak::upgrade)
-        {
+        let key = (addresses, is_udp);
+        if let Some(known) = endpoints.by_address.get(&key).and_then(Weak::upgrade) {
             return known;
         }
         endpoints.sweep();
@@ -77,25 +79,26 @@ impl Live {
         });
         let endpoint = Endpoint::new(address, number, self.now_ms()).or(alternate);
         let endpoint = Arc::new(endpoint);
-        endpoints.by_address.insert((address, alternate), Arc::downgrade(&endpoint));
+        endpoints.by_address.insert(key, Arc::downgrade(&endpoint));
         endpoint
     }
 
-    /// Endpoints that are out or once were, by address.
-    pub(crate) fn troubled(&self) -> Vec<Arc<Endpoint>> {
+    /// Endpoints that are out or once were, by address, and whether over UDP.
+    pub(crate) fn troubled(&self) -> Vec<(bool, Arc<Endpoint>)> {
         let endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = endpoints.by_address.values().filter_map(Weak::upgrade);
+        let known = endpoints.by_address.iter();
+        let known = known.filter_map(|((_, is_udp), known)| Some((*is_udp, known.upgrade()?)));
         let mut troubled: Vec<_> =
-            known.filter(|endpoint| endpoint.ejections() > 0 || !endpoint.is_in()).collect();
-        troubled.sort_by_key(|endpoint| endpoint.address());
+            known.filter(|(_, endpoint)| endpoint.ejections() > 0 || !endpoint.is_in()).collect();
+        troubled.sort_by_key(|(is_udp, endpoint)| (endpoint.address(), *is_udp));
         troubled
     }
 
-    /// The endpoints that no request goes to at the moment.
+    /// The endpoints of TCP that nothing goes to at the moment.
     pub fn out(&self) -> Vec<Out> {
         let now_ms = self.now_ms();
-        let states =
-            self.troubled().into_iter().map(|endpoint| (endpoint.address(), endpoint.state()));
+        let troubled = self.troubled().into_iter().filter(|(is_udp, _)| !is_udp);
+        let states = troubled.map(|(_, endpoint)| (endpoint.address(), endpoint.state()));
         states
             .filter_map(|(address, state)| {
                 let (since_ms, left_ms) = match state {
@@ -141,14 +144,15 @@ mod tests {
     fn an_endpoint_is_one_while_it_is_held_and_its_number_is_used_again() {
         let live = Live::new();
         let address = |n: u16| SocketAddr::from(([127, 0, 0, 1], n));
-        let held: Vec<_> = (1..=10).map(|n| live.endpoint((address(n), None))).collect();
-        assert!(Arc::ptr_eq(&held[3], &live.endpoint((address(4), None))));
+        let held: Vec<_> = (1..=10).map(|n| live.endpoint((address(n), None), false)).collect();
+        assert!(Arc::ptr_eq(&held[3], &live.endpoint((address(4), None), false)));
+        assert!(!Arc::ptr_eq(&held[3], &live.endpoint((address(4), None), true)));
         for n in 100..2_000 {
-            let number = live.endpoint((address(n), None)).number();
+            let number = live.endpoint((address(n), None), false).number();
             assert!(number < 200, "{number}");
         }
         let numbers: std::collections::HashSet<u32> = held.iter().map(|e| e.number()).collect();
         assert_eq!(numbers.len(), 10);
-        assert!(Arc::ptr_eq(&held[3], &live.endpoint((address(4), None))));
+        assert!(Arc::ptr_eq(&held[3], &live.endpoint((address(4), None), false)));
     }
 }

@@ -5,6 +5,7 @@ use crate::access::Trace;
 use crate::entry::Unwelcome;
 use crate::mirror;
 use crate::refusal::{Cause, Refusal};
+use crate::stream_metrics::StreamRoutes;
 use model::{ObjectId, limits};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -137,6 +138,9 @@ pub(crate) struct WorkerCounters {
     pub handshakes_failed: Counter,
     pub handshakes_without_certificate: Counter,
     pub retries: Counter,
+    pub streams_without_route: Counter,
+    pub hellos_refused: Counter,
+    pub flows_over_limit: Counter,
     pub mirrors: [Counter; mirror::Outcome::ALL.len()],
     pub causes: [Counter; Cause::ALL.len()],
     pub messages: Box<[Counter]>,
@@ -153,6 +157,9 @@ impl WorkerCounters {
             handshakes_failed: Counter::default(),
             handshakes_without_certificate: Counter::default(),
             retries: Counter::default(),
+            streams_without_route: Counter::default(),
+            hellos_refused: Counter::default(),
+            flows_over_limit: Counter::default(),
             mirrors: Default::default(),
             causes: Default::default(),
             messages: h1::Reason::ALL.iter().map(|_| Counter::default()).collect(),
@@ -181,6 +188,7 @@ pub struct Metrics {
     other: Arc<RouteMetrics>,
     /// Takes requests that no route matched.
     unmatched: Arc<RouteMetrics>,
+    pub(crate) streams: StreamRoutes,
     pub(crate) workers: Box<[WorkerCounters]>,
 }
 
@@ -190,6 +198,7 @@ impl Metrics {
             routes: Mutex::default(),
             other: RouteMetrics::new("other".to_owned(), workers),
             unmatched: RouteMetrics::new("none".to_owned(), workers),
+            streams: StreamRoutes::new(workers),
             workers: (0..workers).map(|_| WorkerCounters::new()).collect(),
         })
     }

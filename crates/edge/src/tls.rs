@@ -165,9 +165,27 @@ struct Certificates {
     by_listener: HashMap<usize, Vec<Candidate>>,
 }
 
-struct Candidate {
+/// A certificate that a handshake may be answered with.
+pub(crate) struct Candidate {
     names: Vec<HostPattern>,
     key: Arc<ServedKey>,
+}
+
+impl Candidate {
+    /// None where the Secret holds none that is usable.
+    pub fn of(secret: &ObjectId, plan: &CertificatePlan, keys: &KeyTable) -> Option<Candidate> {
+        let key = Arc::clone(&keys.keys.get(secret)?.key);
+        Some(Candidate { names: names(plan, secret), key })
+    }
+
+    /// `name` in lower case.
+    pub fn covers(&self, name: &str) -> bool {
+        self.names.iter().any(|pattern| pattern.matches(name))
+    }
+
+    pub fn key(&self) -> &Arc<ServedKey> {
+        &self.key
+    }
 }
 
 impl Certificates {
@@ -177,10 +195,7 @@ impl Certificates {
         plan: &CertificatePlan,
         keys: &KeyTable,
     ) -> Certificates {
-        let candidate = |secret: &ObjectId| {
-            let key = Arc::clone(&keys.keys.get(secret)?.key);
-            Some(Candidate { names: names(plan, secret), key })
-        };
+        let candidate = |secret: &ObjectId| Candidate::of(secret, plan, keys);
         let tables = router.port(port, Protocol::Https).map_or(&[][..], |table| table.listeners());
         let by_listener = tables
             .iter()
@@ -197,10 +212,9 @@ impl Certificates {
         let lower = server_name.map(str::to_ascii_lowercase);
         let listener = self.listener(lower.as_deref())?;
         let candidates = self.by_listener.get(&(std::ptr::from_ref(listener) as usize))?;
-        let covers = |candidate: &&Candidate| {
-            lower.as_ref().is_some_and(|name| candidate.names.iter().any(|p| p.matches(name)))
-        };
-        candidates.iter().find(covers).or(candidates.first()).map(|candidate| &candidate.key)
+        let covers =
+            |candidate: &&Candidate| lower.as_ref().is_some_and(|name| candidate.covers(name));
+        candidates.iter().find(covers).or(candidates.first()).map(Candidate::key)
     }
 
     fn listener(&self, lower_name: Option<&str>) -> Option<&ListenerTable> {
@@ -280,10 +294,11 @@ pub(crate) async fn accept<S: Io>(io: S, tls: &PortTls) -> Result<Accepted<S>, H
             return Err(HandshakeFault::Failed);
         }
     };
-    let Ok(facts) = facts(stream.get_ref().1, terms, server_name) else {
+    let Ok(asked) = asked(stream.get_ref().1, terms) else {
         Box::pin(part(stream)).await;
         return Err(HandshakeFault::Failed);
     };
+    let facts = facts(stream.get_ref().1, server_name, asked);
     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     Ok(Accepted { io: Box::new(stream), facts, is_http2 })
 }
@@ -301,19 +316,18 @@ async fn part(mut io: impl AsyncRead + AsyncWrite + Unpin) {
     }
 }
 
-fn facts(
+fn asked(session: &ServerConnection, terms: &Terms) -> Result<Option<Box<Asked>>, NotBelieved> {
+    let Some(clients) = &terms.clients else { return Ok(None) };
+    let certificate = clients.judge(session)?;
+    Ok(Some(Box::new(Asked { trust: clients.trust, certificate })))
+}
+
+pub(crate) fn facts(
     session: &ServerConnection,
-    terms: &Terms,
     server_name: Option<String>,
-) -> Result<TlsFacts, NotBelieved> {
-    let asked = match &terms.clients {
-        Some(clients) => {
-            let certificate = clients.judge(session)?;
-            Some(Box::new(Asked { trust: clients.trust, certificate }))
-        }
-        None => None,
-    };
-    Ok(TlsFacts {
+    asked: Option<Box<Asked>>,
+) -> TlsFacts {
+    TlsFacts {
         version: match session.protocol_version() {
             Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3",
             Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
@@ -325,5 +339,5 @@ fn facts(
             .unwrap_or("unknown"),
         server_name,
         asked,
-    })
+    }
 }

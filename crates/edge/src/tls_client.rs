@@ -64,7 +64,9 @@ impl TlsDial {
         if protocol == BackendProtocol::Http2 {
             config.alpn_protocols.push(b"h2".to_vec());
         }
-        config.alpn_protocols.push(b"http/1.1".to_vec());
+        if protocol != BackendProtocol::Opaque {
+            config.alpn_protocols.push(b"http/1.1".to_vec());
+        }
         Some(TlsDial { connector: TlsConnector::from(Arc::new(config)), name })
     }
 

@@ -48,25 +48,35 @@ fn make(
         Some(trust) => Some(Clients::new(trust)?),
         None => None,
     };
+    let mut config = config(tls, clients.as_ref(), Arc::clone(resolver));
+    config.alpn_protocols = alpn(tls.map(|tls| tls.alpn.as_slice()).unwrap_or_default());
+    Some(Arc::new(Terms { config: Arc::new(config), clients }))
+}
+
+/// All but the protocols that may be agreed on.
+pub(crate) fn config(
+    tls: Option<&TlsTerms>,
+    clients: Option<&Clients>,
+    resolver: Arc<dyn ResolvesServerCert>,
+) -> ServerConfig {
     let preset = tls.map(|tls| tls.preset).unwrap_or_default();
     let builder = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(versions(preset))
         .expect("the provider has suites for both versions");
-    let builder = match &clients {
+    let builder = match clients {
         Some(clients) => builder.with_client_cert_verifier(clients.verifier()),
         None => builder.with_no_client_auth(),
     };
-    let mut config = builder.with_cert_resolver(Arc::clone(resolver));
-    config.alpn_protocols = alpn(tls.map(|tls| tls.alpn.as_slice()).unwrap_or_default());
+    let mut config = builder.with_cert_resolver(resolver);
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    let ticketer = match &clients {
+    let ticketer = match clients {
         Some(clients) => ticketer_of(clients.trust),
         None => ticketer(),
     };
     if let Some(ticketer) = ticketer {
         config.ticketer = ticketer;
     }
-    Some(Arc::new(Terms { config: Arc::new(config), clients }))
+    config
 }
 
 /// The suites of both versions are those of the provider: with forward secrecy and authenticated encryption alone.

@@ -205,9 +205,11 @@ impl Pool {
             self.let_go(peer.dial);
         }
         match peer.dial.protocol {
-            BackendProtocol::Http1 => open(peer, (alternate, &self.timers), deadline)
-                .await
-                .map(|opened| Upstream::Http1(opened.io)),
+            BackendProtocol::Http1 | BackendProtocol::Opaque => {
+                open(peer, (alternate, &self.timers), deadline)
+                    .await
+                    .map(|opened| Upstream::Http1(opened.io))
+            }
             BackendProtocol::Http2 => self.connect_http2(peer, alternate, deadline).await,
         }
     }
@@ -272,7 +274,7 @@ impl<'d> Entered<'d> {
 }
 
 /// A connection that counts, where the number of them is limited.
-async fn open(
+pub(crate) async fn open(
     peer: Peer<'_>,
     other: (Option<SocketAddr>, &Timers),
     deadline: &Deadline,

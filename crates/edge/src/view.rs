@@ -15,6 +15,7 @@ use crate::mirror::Mirror;
 use crate::numbers::{Held, Numbers};
 use crate::port_limits::PortLimits;
 use crate::sticky::{SESSION_KEY_BYTES, Sealer, ServiceTag, Sticky};
+use crate::streams::{StreamPlan, Streams};
 use crate::strict_transport;
 use crate::tls::{KeyTable, PortTls};
 use model::answers::{ConnectionLimits, PageService};
@@ -22,11 +23,12 @@ use model::edge::{Action, Protocol, Redirect, Rule, Target, Timeouts};
 use model::facts::{EndpointSet, Locality};
 use model::front::RulePolicy;
 use model::id::{RuleId, ServicePort};
+use model::layer4::Transport;
 use model::traffic::{BackendPolicy, HealthCheck, Nearest, Retry};
 use model::{Digest, Facts, Node, Snapshot, limits};
 use routing::{ListenerTable, Router, RuleSlot};
 use std::cell::OnceCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -46,7 +48,7 @@ pub struct Registry {
 struct Numbering {
     rules: Numbers<RuleId>,
     /// By Service port and policy: one of them with two policies is balanced and limited twice.
-    backends: Held<(ServicePort, Option<Digest>), BackendPlan>,
+    backends: Held<(ServicePort, bool, Option<Digest>), BackendPlan>,
     mirrors: Numbers<(RuleId, usize)>,
 }
 
@@ -88,6 +90,7 @@ struct Plan {
     /// By the address of the router's table.
     listeners: Listeners,
     ports: Vec<PortPlan>,
+    streams: Streams,
     /// In order of their numbers.
     backends: Vec<Arc<BackendPlan>>,
     tells_of_clients: bool,
@@ -96,9 +99,10 @@ struct Plan {
 type Listeners = HashMap<usize, Arc<ListenerPlan>, BuildHasherDefault<AddressHasher>>;
 
 /// A Service port with the policy by which it is used.
-struct BackendPlan {
+pub(crate) struct BackendPlan {
     number: u32,
     port: ServicePort,
+    is_udp: bool,
     policy: Option<Node<BackendPolicy>>,
     /// How its endpoints are connected to.
     dial: Arc<Dial>,
@@ -255,12 +259,15 @@ impl EdgeView {
                 (address(table), plan)
             })
             .collect();
+        let streams = builder.streams(snapshot, keys);
         dials.renew(keys);
-        numbers.sweep(&listeners);
-        let backends = by_number(listeners.values().flat_map(|listener| &*listener.backends));
+        numbers.sweep(&listeners, &streams);
+        let of_streams = streams.plans().flat_map(|plan| &*plan.kept);
+        let backends = listeners.values().flat_map(|listener| &*listener.backends);
+        let backends = by_number(backends.chain(of_streams));
         let tells_of_clients = backends.iter().any(|backend| backend.dial.proxy_protocol.is_some());
         let ports = ports(&router, snapshot, keys);
-        let plan = Plan { listeners, ports, backends, tells_of_clients, router };
+        let plan = Plan { listeners, ports, streams, backends, tells_of_clients, router };
         let live = Arc::clone(&registry.live);
         let here = Arc::clone(&registry.here);
         EdgeView { plan: Arc::new(plan), live, here, endpoints: previous_endpoints }
@@ -272,7 +279,11 @@ impl EdgeView {
         let count = self.plan.backends.last().map_or(0, |last| last.number as usize + 1);
         let mut endpoints = vec![None; count];
         for plan in &self.plan.backends {
-            let (at, source) = (plan.number as usize, facts.endpoints.get(&plan.port));
+            let of_transport = match plan.is_udp {
+                true => &facts.datagram_endpoints,
+                false => &facts.endpoints,
+            };
+            let (at, source) = (plan.number as usize, of_transport.get(&plan.port));
             let known = self.endpoints.get(at).and_then(Option::as_ref);
             let known = known.filter(|known| known.is_of(plan, source)).cloned();
             let place = (&*self.live, &*self.here);
@@ -289,6 +300,17 @@ impl EdgeView {
     /// The ports of the plan, as written, in ascending order.
     pub fn ports(&self) -> impl Iterator<Item = (u16, Protocol)> {
         self.plan.ports.iter().map(|port| (port.port, port.protocol))
+    }
+
+    /// The ports of TCP, for HTTP or not, and those of UDP.
+    pub(crate) fn sockets(&self) -> (BTreeSet<u16>, BTreeSet<u16>) {
+        let http = self.plan.ports.iter().map(|plan| plan.port);
+        let tcp = http.chain(self.plan.streams.tcp_ports()).collect();
+        (tcp, self.plan.streams.udp_ports().collect())
+    }
+
+    pub(crate) fn streams(&self) -> &Streams {
+        &self.plan.streams
     }
 
     pub(crate) fn port(&self, port: u16) -> Option<&PortPlan> {
@@ -351,13 +373,43 @@ impl EdgeView {
     /// Endpoints that are to be checked, each once, by the check of the first backend that has one.
     pub fn checks(&self) -> Vec<(Arc<Endpoint>, HealthCheck)> {
         let mut seen = std::collections::HashSet::new();
-        let checked =
-            self.backends().filter_map(|backend| Some((backend, backend.policy.health.as_ref()?)));
+        let plans = self.endpoints.iter().flatten();
+        // A port of UDP answers no check; one on another port speaks for it.
+        let checked = plans.filter_map(|found| {
+            let backend = found.backend();
+            let check = backend.policy.health.as_ref()?;
+            (!found.plan.is_udp || check.port.is_some()).then_some((backend, check))
+        });
         checked
             .flat_map(|(backend, check)| backend.members.iter().map(move |member| (member, check)))
-            .filter(|(member, _)| seen.insert(member.address()))
+            .filter(|(member, _)| seen.insert(Arc::as_ptr(member)))
             .map(|(member, check)| (Arc::clone(member), check.clone()))
             .collect()
+    }
+}
+
+/// A place among the connections that a backend may have, for as long as one lasts: views come and go meanwhile.
+pub(crate) struct Seat(Option<Arc<BackendPlan>>);
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        if let Some(plan) = &self.0 {
+            plan.shared.requests.leave();
+        }
+    }
+}
+
+impl EdgeView {
+    /// None where the backend has as many as it may have. Costs nothing where there is no limit.
+    pub(crate) fn seat(&self, number: u32) -> Option<Seat> {
+        let found = self.endpoints.get(number as usize)?.as_ref()?;
+        match found.backend().policy.limits.requests {
+            None => Some(Seat(None)),
+            Some(limit) => {
+                let enters = found.plan.shared.requests.enter(limit);
+                enters.then(|| Seat(Some(Arc::clone(&found.plan))))
+            }
+        }
     }
 }
 
@@ -402,7 +454,7 @@ impl Endpoints {
     ) -> Endpoints {
         let usable = || source.into_iter().flat_map(|set| set.usable());
         let members = usable()
-            .map(|endpoint| live.endpoint((endpoint.address, endpoint.alternate)))
+            .map(|endpoint| live.endpoint((endpoint.address, endpoint.alternate), plan.is_udp))
             .collect();
         let nearest = plan.policy().balance.nearest;
         let levels = match nearest {
@@ -473,11 +525,13 @@ struct Builder<'r> {
 
 impl Numbering {
     /// Forgets what neither these listeners nor a view that is still held know.
-    fn sweep(&mut self, listeners: &Listeners) {
-        let rules = || listeners.values().flat_map(|listener| &*listener.rules);
+    fn sweep(&mut self, listeners: &Listeners, streams: &Streams) {
+        let of_listeners = || listeners.values().flat_map(|listener| &*listener.rules);
+        let of_streams = || streams.plans().map(|plan| &plan.rule);
+        let rules = || of_listeners().map(|rule| &rule.id).chain(of_streams());
         let (count, used) = (rules().count(), OnceCell::new());
         let is_used = |id: &RuleId| {
-            let used = used.get_or_init(|| rules().map(|rule| &rule.id).collect::<HashSet<_>>());
+            let used = used.get_or_init(|| rules().collect::<HashSet<_>>());
             used.contains(id)
         };
         self.rules.keep(count, is_used);
@@ -594,7 +648,8 @@ impl Builder<'_> {
 
     fn fallback(&mut self, fallback: &model::fallback::Fallback) -> Box<Fallback> {
         let tiers = fallback.tiers.iter();
-        let tiers = tiers.map(|tier| self.backend(&tier.port, tier.policy.as_ref())).collect();
+        let tiers =
+            tiers.map(|tier| self.backend(&tier.port, false, tier.policy.as_ref())).collect();
         Box::new(Fallback { tiers, response: fallback.response.clone().map(Box::new) })
     }
 
@@ -622,19 +677,49 @@ impl Builder<'_> {
     }
 
     fn share(&mut self, backend: &model::edge::Backend) -> Share {
+        self.share_over(false, backend)
+    }
+
+    fn share_over(&mut self, is_udp: bool, backend: &model::edge::Backend) -> Share {
         let number = match &backend.target {
-            Target::Service(port) => Some(self.backend(port, backend.policy.as_ref())),
+            Target::Service(port) => Some(self.backend(port, is_udp, backend.policy.as_ref())),
             Target::Invalid { .. } => None,
         };
         Share { weight: backend.weight, backend: number }
     }
 
-    fn backend(&mut self, port: &ServicePort, policy: Option<&Node<BackendPolicy>>) -> u32 {
-        let key = (port.clone(), policy.map(Node::digest));
+    fn streams(&mut self, snapshot: &Snapshot, keys: &KeyTable) -> Streams {
+        if snapshot.edge.layer4.is_empty() {
+            return Streams::default();
+        }
+        let tls = (&*snapshot.certificates, keys);
+        Streams::build(&snapshot.edge, tls, |attachment, transport| {
+            let route = &*attachment.route;
+            let is_udp = transport == Transport::Udp;
+            let shares = route.backends.iter().map(|backend| self.share_over(is_udp, backend));
+            let backends = Backends::new(shares.collect());
+            Arc::new(StreamPlan {
+                rule: route.rule.clone(),
+                number: self.numbers.rules.of(route.rule.clone()),
+                metrics: self.metrics.streams.route(route.id()),
+                backends,
+                kept: by_number(std::mem::take(&mut self.used).iter()).into(),
+            })
+        })
+    }
+
+    fn backend(
+        &mut self,
+        port: &ServicePort,
+        is_udp: bool,
+        policy: Option<&Node<BackendPolicy>>,
+    ) -> u32 {
+        let key = (port.clone(), is_udp, policy.map(Node::digest));
         let dials = &mut *self.dials;
         let plan = self.numbers.backends.of(key, |number| BackendPlan {
             number,
             port: port.clone(),
+            is_udp,
             policy: policy.cloned(),
             dial: dials.of(port, policy.map(|policy| &**policy)),
             shared: traffic::Backend::default(),
@@ -719,7 +804,7 @@ mod tests {
 
     fn snapshot(listeners: Vec<Node<Listener>>) -> Snapshot {
         Snapshot::new(
-            Node::new(EdgePlan { listeners }),
+            Node::new(EdgePlan { listeners, layer4: Vec::new() }),
             Node::new(DnsPlan::default()),
             Node::new(CertificatePlan::default()),
             Node::new(GovernancePlan::default()),

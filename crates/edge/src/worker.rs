@@ -14,7 +14,7 @@ use crate::mirror::Mirrors;
 use crate::timers::Timers;
 use crate::upstream::Pool;
 use crate::view::EdgeView;
-use crate::{connection, date};
+use crate::{connection, datagrams, date};
 use model::limits;
 use publish::Reader;
 use std::cell::{Cell, RefCell};
@@ -24,7 +24,7 @@ use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::watch;
@@ -73,7 +73,11 @@ pub(crate) struct Worker {
     pub matching: RefCell<routing::Scratch>,
     /// With a count of its own of who holds it: requests on this thread never write to the shared one.
     view: RefCell<Rc<HeldView>>,
+    /// Counts the views that it has had.
+    pub views: Cell<u64>,
     connections: Cell<usize>,
+    /// Of UDP.
+    pub flows: Cell<usize>,
 }
 
 /// One hold of the shared view, counted among this worker's requests by an `Rc`.
@@ -96,6 +100,7 @@ pub(crate) struct Seed {
     pub census: Arc<Census>,
     /// Connections that other workers give to this one.
     pub door: Receiver<Handed>,
+    pub datagrams: Arc<Ports<std::net::UdpSocket>>,
     pub metrics: Arc<Metrics>,
     pub recorder: Option<Box<dyn Recorder>>,
     pub phase: watch::Receiver<Phase>,
@@ -115,8 +120,8 @@ pub(crate) fn run(seed: Seed) {
 }
 
 async fn live(seed: Seed) {
-    let Seed { index, config, mut reader, ports, metrics, recorder, mut phase, ready, .. } = seed;
-    let Seed { census, door, timers, .. } = seed;
+    let Seed { index, config, mut reader, ports, datagrams, metrics, recorder, .. } = seed;
+    let Seed { mut phase, ready, census, door, timers, .. } = seed;
     let view = Rc::new(HeldView(Arc::clone(reader.current())));
     // All workers count from one moment, which is that of their endpoints too.
     let deadlines = Deadlines::new(view.live().epoch());
@@ -139,10 +144,11 @@ async fn live(seed: Seed) {
         scratches: RefCell::default(),
         matching: RefCell::default(),
         view: RefCell::new(view),
+        views: Cell::new(0),
         connections: Cell::new(0),
+        flows: Cell::new(0),
     });
-    let mut sockets =
-        Sockets { worker: Rc::clone(&worker), ports, phase: phase.clone(), open: BTreeMap::new() };
+    let mut sockets = Sockets::new(Rc::clone(&worker), (ports, datagrams), phase.clone());
     sockets.sync();
     reader.acknowledge();
     let _ = ready.send(Ok(()));
@@ -152,6 +158,7 @@ async fn live(seed: Seed) {
     loop {
         tokio::select! {
             () = reader.changed() => {
+                worker.views.set(worker.views.get() + 1);
                 worker.view.replace(Rc::new(HeldView(Arc::clone(reader.current()))));
                 sockets.sync();
                 reader.acknowledge();
@@ -204,6 +211,11 @@ impl Worker {
         }
     }
 
+    /// A connection or a flow of UDP is still open.
+    fn is_busy(&self) -> bool {
+        self.connections.get() + self.flows.get() > 0
+    }
+
     /// Gives clients the time to end their connections with a request, which is told that it was the last.
     async fn leave(&self, phase: &mut watch::Receiver<Phase>) {
         let told = *phase.borrow();
@@ -214,7 +226,7 @@ impl Worker {
         };
         self.deadlines.leave();
         let all_ended = async {
-            while self.connections.get() > 0 {
+            while self.is_busy() {
                 self.timers.sleep(LOOK).await;
             }
         };
@@ -229,7 +241,7 @@ impl Worker {
     async fn drain(&self, phase: &mut watch::Receiver<Phase>) {
         self.deadlines.drain();
         self.pool.clear();
-        while self.connections.get() > 0 {
+        while self.is_busy() {
             tokio::select! {
                 () = self.timers.sleep(LOOK) => {}
                 _ = phase.wait_for(|phase| *phase == Phase::Abort) => {
@@ -240,7 +252,7 @@ impl Worker {
         }
         // Each task that waits is woken once and ends; what does not is dropped with the runtime.
         let end = Instant::now() + SWEEP;
-        while self.connections.get() > 0 && Instant::now() < end {
+        while self.is_busy() && Instant::now() < end {
             self.timers.sleep(LOOK).await;
         }
     }
@@ -262,12 +274,14 @@ async fn sweep(worker: Rc<Worker>) {
     }
 }
 
-/// The listening sockets of one worker.
+/// The sockets of one worker.
 struct Sockets {
     worker: Rc<Worker>,
     ports: Arc<Ports>,
+    datagrams: Arc<Ports<std::net::UdpSocket>>,
     phase: watch::Receiver<Phase>,
     open: BTreeMap<u16, Open>,
+    open_datagrams: BTreeMap<u16, Open>,
 }
 
 /// Dropping it ends the accepting tasks of a port.
@@ -275,23 +289,39 @@ struct Open {
     _closing: watch::Sender<()>,
 }
 
+type BothPorts = (Arc<Ports>, Arc<Ports<std::net::UdpSocket>>);
+
 impl Sockets {
+    fn new(
+        worker: Rc<Worker>,
+        (ports, datagrams): BothPorts,
+        phase: watch::Receiver<Phase>,
+    ) -> Sockets {
+        let (open, open_datagrams) = (BTreeMap::new(), BTreeMap::new());
+        Sockets { worker, ports, datagrams, phase, open, open_datagrams }
+    }
+
     /// Opens and closes so that the ports are those of the current view.
     fn sync(&mut self) {
-        let view = self.worker.view();
-        let closed: Vec<u16> =
-            self.open.keys().copied().filter(|port| view.port(*port).is_none()).collect();
-        for port in closed {
-            self.open.remove(&port);
-        }
-        for (port, _) in view.ports() {
-            if !self.open.contains_key(&port)
-                && let Some(open) = self.open(port)
+        let (tcp, udp) = self.worker.view().sockets();
+        self.open.retain(|port, _| tcp.contains(port));
+        self.open_datagrams.retain(|port, _| udp.contains(port));
+        for port in &tcp {
+            if !self.open.contains_key(port)
+                && let Some(open) = self.open(*port)
             {
-                self.open.insert(port, open);
+                self.open.insert(*port, open);
             }
         }
-        self.ports.forget_faults(|port| view.port(port).is_some());
+        for port in &udp {
+            if !self.open_datagrams.contains_key(port)
+                && let Some(open) = self.open_datagrams(*port)
+            {
+                self.open_datagrams.insert(*port, open);
+            }
+        }
+        self.ports.forget_faults(|port| tcp.contains(&port));
+        self.datagrams.forget_faults(|port| udp.contains(&port));
     }
 
     /// A port that cannot be bound is reported by `ports`.
@@ -310,6 +340,43 @@ impl Sockets {
         }
         Some(Open { _closing: closing })
     }
+
+    fn open_datagrams(&self, port: u16) -> Option<Open> {
+        let (sockets, held) = self.datagrams.take(port, self.worker.index)?;
+        let held = Rc::new(held);
+        let (closing, mut told) = watch::channel(());
+        for socket in sockets {
+            let (worker, held) = (Rc::clone(&self.worker), Rc::clone(&held));
+            let (mut phase, mut told) = (self.phase.clone(), told.clone());
+            tokio::task::spawn_local(async move {
+                if opened(&mut phase, &mut told).await
+                    && let Ok(socket) = UdpSocket::from_std(socket)
+                {
+                    datagrams::serve(&worker, port, socket, phase, told).await;
+                }
+                drop(held);
+            });
+        }
+        // A worker without a socket of a port that was taken over holds it all the same.
+        tokio::task::spawn_local(async move {
+            let _ = told.changed().await;
+            drop(held);
+        });
+        Some(Open { _closing: closing })
+    }
+}
+
+/// Waits until the edge serves. False where it was given up before: what waits in a socket taken over is for the process
+/// that has it too.
+async fn opened(phase: &mut watch::Receiver<Phase>, told: &mut watch::Receiver<()>) -> bool {
+    tokio::select! {
+        // In this order: an edge that drains before this was looked at has clients all the same.
+        biased;
+        _ = phase.wait_for(|phase| *phase >= Phase::Serve) => {}
+        // Only its end is told.
+        _ = told.changed() => return false,
+    }
+    *phase.borrow() != Phase::Abort
 }
 
 async fn accept(
@@ -320,15 +387,7 @@ async fn accept(
     mut told: watch::Receiver<()>,
 ) {
     const PAUSE: Duration = Duration::from_millis(20);
-    tokio::select! {
-        // In this order: an edge that drains before this was looked at has clients all the same.
-        biased;
-        _ = phase.wait_for(|phase| *phase >= Phase::Serve) => {}
-        // Only its end is told.
-        _ = told.changed() => return,
-    }
-    // Given up before it was opened: what waits in a socket taken over is for the process that has it too.
-    if *phase.borrow() == Phase::Abort {
+    if !opened(&mut phase, &mut told).await {
         return;
     }
     let ready = start_listening(&listener).and_then(|()| TcpListener::from_std(listener));
@@ -417,5 +476,21 @@ impl Drop for Place {
         self.0.connections.set(self.0.connections.get() - 1);
         self.0.census.leave(self.0.index);
         self.0.counters().closed.add(1);
+    }
+}
+
+/// A flow's place among those that the worker allows.
+pub(crate) struct FlowPlace(Rc<Worker>);
+
+impl FlowPlace {
+    pub fn take(worker: &Rc<Worker>) -> FlowPlace {
+        worker.flows.set(worker.flows.get() + 1);
+        FlowPlace(Rc::clone(worker))
+    }
+}
+
+impl Drop for FlowPlace {
+    fn drop(&mut self) {
+        self.0.flows.set(self.0.flows.get() - 1);
     }
 }

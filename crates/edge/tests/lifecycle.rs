@@ -105,7 +105,8 @@ fn an_edge_that_leaves_answers_its_clients_and_keeps_no_new_one_from_its_followe
     });
     let config = Config { bind: Ipv4Addr::LOCALHOST.into(), port_offset: 0, workers: 1 };
     let inherited = running.edge.listeners().unwrap();
-    let follow = |inherited| {
+    let follow = |listeners| {
+        let inherited = edge::Inherited { listeners, ..edge::Inherited::default() };
         Edge::prepare(config.clone(), &running.views, &running.registry, |_| None, inherited)
     };
     let given_up = follow(running.edge.listeners().unwrap()).unwrap();

@@ -7,6 +7,7 @@ use crate::subject::Subject;
 use crate::{Evidence, Finding, Probed, State};
 use model::Link;
 use model::edge::{Action, Backend};
+use model::layer4::Transport;
 
 pub fn judge(subject: &Subject<'_>, evidence: &Evidence) -> Finding {
     let found = |state, detail: String| Finding::new(Link::LoadBalancer, state, detail);
@@ -22,6 +23,9 @@ pub fn judge(subject: &Subject<'_>, evidence: &Evidence) -> Finding {
                 said.extend(pods::spread(subject, evidence));
                 with_listener(subject, found(State::Ok, said.join("; ")))
             }),
+            None if is_udp(subject) => {
+                found(State::Skipped, "ports of UDP are not looked at".to_owned())
+            }
             None => {
                 let mut finding =
                     found(State::Broken, format!("nothing listens on port {}", subject.port));
@@ -43,9 +47,14 @@ pub fn judge(subject: &Subject<'_>, evidence: &Evidence) -> Finding {
 /// True when it is known that nothing listens on the port.
 pub fn is_unbound(subject: &Subject<'_>, evidence: &Evidence) -> bool {
     match &evidence.ports {
+        Probed::Seen(_) if is_udp(subject) => false,
         Probed::Seen(ports) => !matches!(ports.get(&subject.port), Some(PortState::Bound(_))),
         Probed::Unknown(_) | Probed::Skipped => false,
     }
+}
+
+fn is_udp(subject: &Subject<'_>) -> bool {
+    subject.stream().is_some_and(|stream| stream.transport() == Transport::Udp)
 }
 
 fn with_listener(subject: &Subject<'_>, finding: Finding) -> Finding {
@@ -57,17 +66,26 @@ fn with_listener(subject: &Subject<'_>, finding: Finding) -> Finding {
 
 /// Ready and yet not used: weights that are all zero.
 fn held_back(subject: &Subject<'_>) -> Option<Finding> {
-    let Taken::Rule { matched, .. } = &subject.taken else { return None };
-    let Action::Forward(backends) = &matched.rule.action else { return None };
+    let (rule, backends, what) = match &subject.taken {
+        Taken::Rule { matched } => match &matched.rule.action {
+            Action::Forward(backends) => (&matched.rule.id, backends, "request answers 500"),
+            _ => return None,
+        },
+        Taken::Stream(stream) => {
+            let route = &stream.attachment?.route;
+            (&route.rule, &route.backends, "connection is closed")
+        }
+        _ => return None,
+    };
     let sum: u64 = backends.iter().map(|backend: &Backend| u64::from(backend.weight)).sum();
     (sum == 0).then(|| {
-        let rule = compile::field_of_rule(subject.world.inputs, &matched.rule.id);
+        let field = compile::field_of_rule(subject.world.inputs, rule);
         Finding::new(
             Link::LoadBalancer,
             State::Broken,
-            "every backend has weight 0, so every request answers 500",
+            format!("every backend has weight 0, so every {what}"),
         )
         .help("give one backend a weight above 0")
-        .about(subject, &matched.route().id, &format!("{rule}.backendRefs"))
+        .about(subject, &rule.object, &format!("{field}.backendRefs"))
     })
 }

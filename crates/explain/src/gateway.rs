@@ -1,5 +1,6 @@
 //! Link 7: the listener, route and rule that take the request, and why the others do not.
 
+use crate::stream::{self, Stream};
 use crate::subject::Subject;
 use crate::{Finding, Question, State, World};
 use model::edge::{Action, Protocol, Target};
@@ -15,6 +16,8 @@ pub enum Taken<'a> {
     },
     /// No listener of the port and scheme is for the host.
     NoListener,
+    /// It is no request: a listener below HTTP leads the connection on.
+    Stream(Stream<'a>),
     /// The listener takes the host, but none of its rules takes the request.
     NoRule {
         table: &'a Arc<ListenerTable>,
@@ -28,6 +31,9 @@ pub fn take<'a>(
     protocol: Protocol,
     port: u16,
 ) -> Taken<'a> {
+    if let Some(stream) = stream::take(world, question, protocol, port) {
+        return Taken::Stream(stream);
+    }
     let host = question.host.as_str();
     let Some(table) = world.router.port(port, protocol).and_then(|port| port.listener(host)) else {
         return Taken::NoListener;
@@ -63,6 +69,7 @@ fn target(question: &Question) -> String {
 pub fn judge(subject: &Subject<'_>) -> Finding {
     match &subject.taken {
         Taken::Rule { matched, .. } => rule(subject, matched),
+        Taken::Stream(stream) => stream::judge_gateway(subject, stream),
         Taken::NoListener | Taken::NoRule { .. } if !subject.is_served() => unattached(subject),
         Taken::NoListener => no_listener(subject),
         Taken::NoRule { table } => no_rule(subject, table),
@@ -96,7 +103,7 @@ fn unattached(subject: &Subject<'_>) -> Finding {
     }
     let finding =
         Finding::new(Link::Gateway, State::Broken, format!("no route serves {}", subject.host))
-            .help("add an HTTPRoute or an Ingress with the hostname");
+            .help("add an HTTPRoute, a TLSRoute or an Ingress with the hostname");
     match (subject.answering().first(), subject.contract_object()) {
         (Some(route), _) => finding.about(subject, route, "spec.hostnames"),
         (None, Some(contract)) => finding.about(subject, &contract, "spec.hostname"),
@@ -129,8 +136,7 @@ fn route_at_fault(
 
 /// A route may be right and its Gateway wrong, or not ours.
 fn gateway_at_fault(subject: &Subject<'_>, route: &ObjectId) -> Option<Finding> {
-    let spec = subject.world.inputs.route(route)?;
-    spec.parent_refs.iter().find_map(|parent| {
+    stream::parents(subject.world.inputs, route).iter().find_map(|parent| {
         let namespace = parent.namespace.clone().unwrap_or_else(|| route.namespace.clone());
         let (gateway, spec) = subject.world.inputs.gateway(&namespace, &parent.name)?;
         let fields: Vec<String> = (0..)
@@ -253,6 +259,7 @@ fn why_not(subject: &Subject<'_>) -> Vec<String> {
 pub fn notes(subject: &Subject<'_>) -> Vec<String> {
     let taken = match &subject.taken {
         Taken::Rule { matched } => Some(&matched.rule.id),
+        Taken::Stream(stream) => stream.rule(),
         _ => None,
     };
     let listeners = &subject.world.compiled.snapshot.edge.listeners;

@@ -19,6 +19,7 @@ mod policy;
 mod question;
 mod resolution;
 mod spread;
+mod stream;
 mod subject;
 mod text;
 mod tls;

@@ -88,11 +88,18 @@ fn takes_with_it(link: Link) -> &'static [Link] {
 fn concerns(subject: &Subject<'_>, object: &ObjectId) -> bool {
     let inputs = subject.world.inputs;
     match object.kind {
-        Kind::HTTP_ROUTE | Kind::GRPC_ROUTE | Kind::INGRESS => match inputs.object(object) {
-            Some(_) => subject.answering().contains(object),
-            // Nothing of it was read, and nothing else serves the host.
-            None => !subject.is_served() && !subject.is_plain_record(),
-        },
+        Kind::HTTP_ROUTE
+        | Kind::GRPC_ROUTE
+        | Kind::TLS_ROUTE
+        | Kind::TCP_ROUTE
+        | Kind::UDP_ROUTE
+        | Kind::INGRESS => {
+            match inputs.object(object) {
+                Some(_) => subject.answering().contains(object),
+                // Nothing of it was read, and nothing else serves the host.
+                None => !subject.is_served() && !subject.is_plain_record(),
+            }
+        }
         Kind::GATEWAY => {
             subject.listener().is_some_and(|id| id.object == *object) || subject.is_parent(object)
         }

@@ -8,6 +8,7 @@ use manifest::Inputs;
 use model::edge::{Action, Backend, Target};
 use model::facts::Endpoint;
 use model::id::{RuleId, ServicePort};
+use model::layer4::{Attachment, Transport};
 use model::{Diagnostic, Kind, Link};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -22,8 +23,33 @@ fn backends<'a>(subject: &'a Subject<'_>) -> Result<Vec<(usize, &'a Backend)>, &
             Action::Redirect(_) => Err("the rule answers with a redirect"),
             Action::Fail { .. } => Err("the rule cannot be served"),
         },
+        Taken::Stream(stream) => match stream.attachment {
+            Some(Attachment { route, .. }) => {
+                Ok(route.backends.iter().enumerate().filter(|(_, b)| b.weight > 0).collect())
+            }
+            None => Err("no route takes the connection"),
+        },
         _ => Err("no rule takes the request"),
     }
+}
+
+fn rule<'a>(subject: &'a Subject<'_>) -> Option<&'a RuleId> {
+    match &subject.taken {
+        Taken::Rule { matched } => Some(&matched.rule.id),
+        Taken::Stream(stream) => stream.rule(),
+        _ => None,
+    }
+}
+
+fn is_udp(subject: &Subject<'_>) -> bool {
+    subject.stream().is_some_and(|stream| stream.transport() == Transport::Udp)
+}
+
+/// Of the transport that the connection has.
+fn endpoints<'a>(subject: &'a Subject<'_>, port: &ServicePort) -> &'a [Endpoint] {
+    let facts = subject.world.facts;
+    let all = if is_udp(subject) { &facts.datagram_endpoints } else { &facts.endpoints };
+    all.get(port).map_or(&[], |set| &set.endpoints)
 }
 
 /// With weight, of the rule that takes the request.
@@ -53,6 +79,10 @@ pub fn spread(subject: &Subject<'_>, evidence: &Evidence) -> Vec<String> {
 
 /// Endpoints worth a connection.
 pub fn addresses(subject: &Subject<'_>) -> Vec<SocketAddr> {
+    // A port of UDP takes no connection, and answers what it likes.
+    if is_udp(subject) {
+        return Vec::new();
+    }
     let backends = backends(subject).unwrap_or_default();
     let mut addresses: Vec<SocketAddr> = backends
         .into_iter()
@@ -66,7 +96,9 @@ pub fn addresses(subject: &Subject<'_>) -> Vec<SocketAddr> {
 }
 
 fn usable<'a>(subject: &'a Subject<'_>, port: &ServicePort) -> Vec<&'a Endpoint> {
-    subject.world.facts.endpoints.get(port).map(|set| set.usable().collect()).unwrap_or_default()
+    let facts = subject.world.facts;
+    let all = if is_udp(subject) { &facts.datagram_endpoints } else { &facts.endpoints };
+    all.get(port).map(|set| set.usable().collect()).unwrap_or_default()
 }
 
 pub fn judge_services(subject: &Subject<'_>) -> Finding {
@@ -78,7 +110,7 @@ pub fn judge_services(subject: &Subject<'_>) -> Finding {
         Ok(backends) => backends,
         Err(why) => return found(State::Skipped, why.to_owned()),
     };
-    let Taken::Rule { matched, .. } = &subject.taken else {
+    let Some(rule) = rule(subject) else {
         return found(State::Skipped, "no rule takes the request".to_owned());
     };
     let invalid = backends.iter().find_map(|(index, backend)| match &backend.target {
@@ -86,14 +118,18 @@ pub fn judge_services(subject: &Subject<'_>) -> Finding {
         Target::Service(_) => None,
     });
     if let Some((index, message)) = invalid {
-        let route = &matched.route().id;
-        let field = backend_field(subject.world.inputs, &matched.rule.id, *index);
+        let route = &rule.object;
+        let field = backend_field(subject.world.inputs, rule, *index);
         let found_by =
             |d: &Diagnostic| d.field.starts_with(&field) && d.message.contains(&**message);
         let diagnostic = subject.diagnostic(route, found_by);
         let place = diagnostic.map_or(&*field, |diagnostic| &diagnostic.field);
         let help = diagnostic.map(|diagnostic| diagnostic.help.clone()).unwrap_or_default();
-        let detail = format!("{message}; its share of requests answers 500");
+        let what = match subject.stream() {
+            Some(_) => "connections is closed",
+            None => "requests answers 500",
+        };
+        let detail = format!("{message}; its share of {what}");
         return found(State::Broken, detail).help(help).about(subject, route, place);
     }
     let names: Vec<String> = services(subject).iter().map(ToString::to_string).collect();
@@ -107,7 +143,7 @@ pub fn judge_services(subject: &Subject<'_>) -> Finding {
 /// Routes name their backends in lists; an Ingress has one a path.
 fn backend_field(inputs: &Inputs, rule: &RuleId, backend: usize) -> String {
     let field = compile::field_of_rule(inputs, rule);
-    if matches!(rule.object.kind, Kind::HTTP_ROUTE | Kind::GRPC_ROUTE) {
+    if rule.object.kind != Kind::INGRESS {
         format!("{field}.backendRefs[{backend}]")
     } else {
         field
@@ -212,19 +248,19 @@ fn reached(
 
 fn ready(subject: &Subject<'_>, services: &[&ServicePort]) -> String {
     let usable: usize = services.iter().map(|port| usable(subject, port).len()).sum();
-    let total: usize = services.iter().map(|port| subject.world.facts.endpoints(port).len()).sum();
+    let total: usize = services.iter().map(|port| endpoints(subject, port).len()).sum();
     format!("{usable} of {total} endpoints")
 }
 
 fn first_slice(subject: &Subject<'_>, port: &ServicePort, finding: Finding) -> Finding {
-    match subject.world.facts.endpoints(port).first() {
+    match endpoints(subject, port).first() {
         Some(endpoint) => finding.about(subject, &endpoint.observed_in, "endpoints"),
         None => finding.about(subject, &port.service(), "spec.selector"),
     }
 }
 
 fn not_ready(subject: &Subject<'_>, port: &ServicePort) -> Finding {
-    let total = subject.world.facts.endpoints(port).len();
+    let total = endpoints(subject, port).len();
     let (detail, help) = match total {
         0 => (
             format!("{port} has no endpoint"),

@@ -9,6 +9,9 @@ use model::front::{ListOrigin, Refused, Restriction};
 use std::net::IpAddr;
 
 pub fn judge(subject: &Subject<'_>) -> Finding {
+    if let Taken::Stream(_) = &subject.taken {
+        return Finding::new(Link::Policy, State::Skipped, "no policy looks into a connection");
+    }
     let Some(listener) = listener(subject) else {
         return Finding::new(Link::Policy, State::Skipped, "no rule takes the request");
     };
@@ -67,7 +70,7 @@ fn listener<'a>(subject: &'a Subject<'_>) -> Option<&'a Listener> {
     match &subject.taken {
         Taken::Rule { matched } => Some(matched.listener.listener()),
         Taken::NoRule { table } => Some(table.listener()),
-        Taken::NoListener => None,
+        Taken::Stream(_) | Taken::NoListener => None,
     }
 }
 

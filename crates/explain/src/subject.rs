@@ -1,6 +1,7 @@
 //! The request under judgement, joined with what the plan holds for it.
 
 use crate::gateway::{self, Taken};
+use crate::stream::{self, Stream};
 use crate::{Question, World};
 use manifest::kinds::gateway::{Gateway, ParentReference};
 use model::dns::Zone;
@@ -52,9 +53,10 @@ impl<'a> Subject<'a> {
 
     /// Where a handshake can be probed.
     pub fn tls_port(&self) -> Option<u16> {
-        (self.protocol == Protocol::Https
-            && self.listeners().any(|listener| listener.port == self.port))
-        .then_some(self.port)
+        let is_led_on = matches!(&self.taken, Taken::Stream(stream) if stream.transport().is_tls());
+        let is_https = self.protocol == Protocol::Https
+            && self.listeners().any(|listener| listener.port == self.port);
+        (is_led_on || is_https).then_some(self.port)
     }
 
     /// Listeners of the scheme.
@@ -79,7 +81,15 @@ impl<'a> Subject<'a> {
 
     /// True when some listener serves some route for the host.
     pub fn is_served(&self) -> bool {
-        serves(self.world, self.host, |_| true)
+        serves(self.world, self.host, |_| true) || stream::serves(self.world, self.host)
+    }
+
+    /// The connection is led on as bytes.
+    pub fn stream(&self) -> Option<&Stream<'a>> {
+        match &self.taken {
+            Taken::Stream(stream) => Some(stream),
+            _ => None,
+        }
     }
 
     pub fn claims(&self) -> impl Iterator<Item = &'a Claim> {
@@ -106,6 +116,11 @@ impl<'a> Subject<'a> {
         if named.is_empty() { self.unnamed_routes() } else { named }
     }
 
+    /// The route that takes the connection, whoever names the host.
+    fn led_by(&self) -> Option<ObjectId> {
+        self.stream().and_then(Stream::rule).map(|rule| rule.object.clone())
+    }
+
     fn unnamed_routes(&self) -> Vec<ObjectId> {
         let plan = &self.world.compiled.snapshot.edge;
         let attachments = plan.listeners.iter().flat_map(|listener| &listener.attachments);
@@ -114,7 +129,7 @@ impl<'a> Subject<'a> {
         let wanting = wanting.filter(|(object, route)| {
             route.parent_refs.iter().any(|parent| self.gives_host(&object.id, parent))
         });
-        let mut routes: Vec<ObjectId> = Vec::new();
+        let mut routes: Vec<ObjectId> = self.led_by().into_iter().collect();
         for route in attached.chain(wanting.map(|(object, _)| &object.id)) {
             if !routes.contains(route) {
                 routes.push(route.clone());
@@ -138,11 +153,9 @@ impl<'a> Subject<'a> {
     /// A Gateway that a route of the host names.
     pub fn is_parent(&self, gateway: &ObjectId) -> bool {
         self.answering().iter().any(|route| {
-            self.world.inputs.route(route).is_some_and(|spec| {
-                spec.parent_refs.iter().any(|parent| {
-                    let namespace = parent.namespace.as_ref().unwrap_or(&route.namespace);
-                    parent.name == gateway.name && *namespace == gateway.namespace
-                })
+            stream::parents(self.world.inputs, route).iter().any(|parent| {
+                let namespace = parent.namespace.as_ref().unwrap_or(&route.namespace);
+                parent.name == gateway.name && *namespace == gateway.namespace
             })
         })
     }
@@ -151,6 +164,7 @@ impl<'a> Subject<'a> {
     pub fn listener(&self) -> Option<&ListenerId> {
         match &self.taken {
             Taken::Rule { matched } => Some(matched.listener.id()),
+            Taken::Stream(stream) => Some(&stream.listener.id),
             Taken::NoRule { table } => Some(table.id()),
             Taken::NoListener => None,
         }
@@ -243,7 +257,13 @@ fn serves(world: &World<'_>, host: &str, wanted: impl Fn(&Listener) -> bool) -> 
 /// found and not passed over.
 fn default_scheme(world: &World<'_>, host: &str) -> Protocol {
     let has_https = serves(world, host, |listener| listener.protocol == Protocol::Https);
-    if has_https || is_https_written(world, host) { Protocol::Https } else { Protocol::Http }
+    let is_led_on =
+        stream::serves(world, host) || stream::routes(world.inputs, host).next().is_some();
+    if has_https || is_led_on || is_https_written(world, host) {
+        Protocol::Https
+    } else {
+        Protocol::Http
+    }
 }
 
 /// A route of the host names a Gateway with an HTTPS listener for it, or an Ingress has TLS for it.
@@ -280,7 +300,12 @@ fn is_https_written(world: &World<'_>, host: &str) -> bool {
 /// A port in a URL may be the one that is bound (8443) or the one that is written (443).
 fn port(world: &World<'_>, question: &Question, protocol: Protocol) -> u16 {
     let listeners = &world.compiled.snapshot.edge.listeners;
-    let is_written = |port: u16| listeners.iter().any(|l| l.port == port && l.protocol == protocol);
+    let layer4 = &world.compiled.snapshot.edge.layer4;
+    let host = question.host.as_str();
+    let is_written = |port: u16| {
+        listeners.iter().any(|l| l.port == port && l.protocol == protocol)
+            || (question.port.is_some() && layer4.iter().any(|l| l.port == port))
+    };
     let default = if protocol == Protocol::Https { 443 } else { 80 };
     match question.port {
         Some(port) => {
@@ -288,18 +313,18 @@ fn port(world: &World<'_>, question: &Question, protocol: Protocol) -> u16 {
                 port.checked_sub(world.entry.port_offset).filter(|port| is_written(*port));
             unshifted.unwrap_or(port)
         }
-        None if is_written(default) => default,
+        None if is_written(default) && !stream::serves(world, host) => default,
         None => {
             let serving = listeners.iter().find(|l| {
-                l.protocol == protocol
-                    && l.attachments.iter().any(|a| a.host.matches(question.host.as_str()))
+                l.protocol == protocol && l.attachments.iter().any(|a| a.host.matches(host))
             });
-            serving.map_or(default, |listener| listener.port)
+            let led = || stream::leading(world, host).next().map(|listener| listener.port);
+            serving.map(|listener| listener.port).or_else(led).unwrap_or(default)
         }
     }
 }
 
-/// HTTPRoutes first, then GRPCRoutes and Ingresses.
+/// HTTPRoutes first, then GRPCRoutes, TLSRoutes and Ingresses.
 fn routes(world: &World<'_>, host: &str) -> Vec<ObjectId> {
     let names = |hosts: &[HostPattern]| hosts.iter().any(|pattern| pattern.matches(host));
     let http = world.inputs.routes().filter(|(_, route)| names(&route.hostnames));
@@ -310,6 +335,7 @@ fn routes(world: &World<'_>, host: &str) -> Vec<ObjectId> {
             .any(|rule| rule.host.as_ref().is_some_and(|pattern| pattern.0.matches(host)))
     });
     http.map(|(object, _)| object.id.clone())
+        .chain(stream::routes(world.inputs, host))
         .chain(ingress.map(|(object, _)| object.id.clone()))
         .collect()
 }

@@ -1,5 +1,6 @@
 //! Link 4: the handshake, its names, its time.
 
+use crate::stream;
 use crate::subject::Subject;
 use crate::{Evidence, Finding, Handshake, Probed, State};
 use model::certificates::Source;
@@ -10,6 +11,15 @@ const DAY: i64 = 86_400;
 
 pub fn judge(subject: &Subject<'_>, evidence: &Evidence, now: i64) -> Finding {
     let found = |state, detail: &str| Finding::new(Link::Tls, state, detail);
+    if let Some(stream) = subject.stream() {
+        if let Some(finding) = stream::judge_tls(subject, stream, evidence) {
+            return finding;
+        }
+        if let Probed::Seen(Ok(handshake)) = &evidence.tls {
+            let object = &stream.listener.id.object;
+            return handshake_finding(subject, handshake, now).about(subject, object, "");
+        }
+    }
     if subject.protocol == Protocol::Http {
         return found(State::Skipped, "the request is plain HTTP");
     }

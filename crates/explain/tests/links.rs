@@ -561,3 +561,111 @@ fn each_fault_is_said_once() {
         .collect();
     assert_eq!(said.len(), 1, "{:?}", beside.notes);
 }
+
+const STREAMS: &str = r#"
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: gw, namespace: edge}
+spec:
+  gatewayClassName: any
+  listeners:
+  - {name: pass, port: 443, protocol: TLS, hostname: "*.db.test", tls: {mode: Passthrough}}
+  - {name: tcp, port: 5432, protocol: TCP}
+  - {name: udp, port: 53, protocol: UDP}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: TLSRoute
+metadata: {name: vault, namespace: edge}
+spec:
+  parentRefs: [{name: gw}]
+  hostnames: [vault.db.test]
+  rules: [{backendRefs: [{name: vault, port: 8200}]}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: TLSRoute
+metadata: {name: lost, namespace: edge}
+spec:
+  parentRefs: [{name: gw}]
+  hostnames: [lost.other.test]
+  rules: [{backendRefs: [{name: vault, port: 8200}]}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: TCPRoute
+metadata: {name: postgres, namespace: edge}
+spec:
+  parentRefs: [{name: gw}]
+  rules: [{backendRefs: [{name: vault, port: 8200}]}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: UDPRoute
+metadata: {name: dns, namespace: edge}
+spec:
+  parentRefs: [{name: gw}]
+  rules: [{backendRefs: [{name: dns, port: 53}]}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: vault, namespace: edge}
+spec: {ports: [{port: 8200}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: dns, namespace: edge}
+spec: {ports: [{port: 53, protocol: UDP}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: vault-1, namespace: edge, labels: {kubernetes.io/service-name: vault}}
+addressType: IPv4
+ports: [{port: 9000}]
+endpoints: [{addresses: [127.0.0.1]}]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: dns-1, namespace: edge, labels: {kubernetes.io/service-name: dns}}
+addressType: IPv4
+ports: [{port: 1053, protocol: UDP}]
+endpoints: [{addresses: [127.0.0.1]}]
+"#;
+
+/// A TLSRoute is followed as an HTTPRoute is; a port of TCP or UDP by its number.
+#[test]
+fn what_is_led_on_as_bytes_is_followed() {
+    let bound = PortState::Bound(([127, 0, 0, 1], 8443).into());
+    let evidence = Evidence {
+        ports: Probed::Seen([(443, bound.clone()), (5432, bound)].into()),
+        endpoints: Probed::Seen(endpoints(&[(1, true)])),
+        dns: Probed::Skipped,
+        tls: Probed::Skipped,
+        out: BTreeMap::new(),
+    };
+    for (url, gateway, tls, pod) in [
+        (
+            "vault.db.test",
+            "TLSRoute edge/vault rule 0: TLS is passed through",
+            "the backend's",
+            "1 of 1",
+        ),
+        (
+            "db.test:13432",
+            "TCPRoute edge/postgres rule 0: connections",
+            "nothing is known",
+            "1 of 1",
+        ),
+        ("ns.test:8053", "UDPRoute edge/dns rule 0: datagrams", "nothing is known", "1 of 1"),
+    ] {
+        let (found, explanation) = states_of(STREAMS, url, &evidence);
+        let detail = |link: usize| explanation.findings[link - 1].detail.as_str();
+        assert!(!found.contains('B'), "{url}: {found} {:?}", explanation.findings);
+        assert!(detail(7).contains(gateway), "{url}: {}", detail(7));
+        assert!(detail(4).contains(tls), "{url}: {}", detail(4));
+        assert!(detail(9).contains(pod), "{url}: {}", detail(9));
+    }
+    let (_, lost) = states_of(STREAMS, "lost.other.test", &evidence);
+    let gateway = &lost.findings[6];
+    assert_eq!(lost.broken(), Some(model::Link::Gateway), "{:?}", lost.findings);
+    assert!(gateway.detail.contains("no listener takes lost.other.test"), "{}", gateway.detail);
+    let refused = Evidence { endpoints: Probed::Seen(endpoints(&[(1, false)])), ..evidence };
+    let (_, refused) = states_of(STREAMS, "https://vault.db.test", &refused);
+    assert_eq!(refused.broken(), Some(model::Link::Pod));
+}

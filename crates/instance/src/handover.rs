@@ -40,6 +40,8 @@ const MESSAGE_BYTES: usize = 16 << 10;
 pub struct Handed {
     /// Of every port and worker.
     pub edge: Vec<TcpListener>,
+    /// Of every port of UDPRoutes and worker.
+    pub edge_udp: Vec<UdpSocket>,
     pub dns_udp: Vec<UdpSocket>,
     pub dns_tcp: Vec<TcpListener>,
     pub admin: Option<TcpListener>,
@@ -53,6 +55,7 @@ impl Handed {
     fn into_named(self) -> Vec<(&'static str, OwnedFd)> {
         let mut named: Vec<(&'static str, OwnedFd)> = Vec::new();
         named.extend(self.edge.into_iter().map(|socket| ("edge", socket.into())));
+        named.extend(self.edge_udp.into_iter().map(|socket| ("edge-udp", socket.into())));
         named.extend(self.dns_udp.into_iter().map(|socket| ("dns-udp", socket.into())));
         named.extend(self.dns_tcp.into_iter().map(|socket| ("dns-tcp", socket.into())));
         named.extend(self.admin.into_iter().map(|socket| ("admin", socket.into())));
@@ -64,6 +67,7 @@ impl Handed {
     fn add(&mut self, name: &str, descriptor: OwnedFd) -> io::Result<()> {
         match name {
             "edge" => self.edge.push(descriptor.into()),
+            "edge-udp" => self.edge_udp.push(descriptor.into()),
             "dns-udp" => self.dns_udp.push(descriptor.into()),
             "dns-tcp" => self.dns_tcp.push(descriptor.into()),
             "admin" => self.admin = Some(descriptor.into()),
@@ -233,6 +237,7 @@ mod tests {
                 let handed = Handed {
                     edge,
                     admin: sockets(1).pop(),
+                    edge_udp: vec![UdpSocket::bind("127.0.0.1:0").expect("loopback")],
                     dns_udp: vec![UdpSocket::bind("127.0.0.1:0").expect("loopback")],
                     ..Handed::default()
                 };
@@ -242,6 +247,7 @@ mod tests {
                 let received = received.expect("received");
                 assert_eq!(addresses(&received.edge), sent);
                 assert!(received.admin.is_some() && received.dns_udp.len() == 1);
+                assert_eq!(received.edge_udp.len(), 1);
                 assert!(received.echo.is_empty() && received.claim.is_none());
             }
         });

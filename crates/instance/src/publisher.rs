@@ -111,7 +111,7 @@ pub struct Publisher {
 /// Sockets of the process that this one follows, until they are wanted.
 #[derive(Default)]
 struct Inherited {
-    edge: Vec<TcpListener>,
+    edge: edge::Inherited,
     dns: Option<nameserver::Sockets>,
 }
 
@@ -175,7 +175,10 @@ impl Publisher {
             echo: Echo::new(handed.echo, opened.subscribe()),
             claim: Some(claim),
             opened,
-            inherited: Inherited { edge: handed.edge, dns: Some(dns) },
+            inherited: Inherited {
+                edge: edge::Inherited { listeners: handed.edge, datagrams: handed.edge_udp },
+                dns: Some(dns),
+            },
             shared,
         })
     }
@@ -437,6 +440,12 @@ impl Publisher {
         let (dns_udp, dns_tcp) = dns.map(nameserver::Sockets::into_parts).unwrap_or_default();
         Ok(Handed {
             edge: self.edge.as_ref().map(Edge::listeners).transpose()?.unwrap_or_default(),
+            edge_udp: self
+                .edge
+                .as_ref()
+                .map(Edge::datagram_sockets)
+                .transpose()?
+                .unwrap_or_default(),
             dns_udp,
             dns_tcp,
             admin: admin.map(TcpListener::try_clone).transpose()?,

@@ -2,11 +2,13 @@
 
 use compile::Difference;
 use model::Facts;
+use model::facts::{Endpoint, EndpointSet};
 use model::id::ServicePort;
 use publish::Progress;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub struct Receipt {
@@ -36,17 +38,24 @@ pub struct EndpointChange {
 /// Services in a line; of more the number is said.
 const SHOWN: usize = 3;
 
-/// Service ports whose endpoints are not the same, sorted.
+/// Service ports whose endpoints are not the same, sorted: those of TCP, then those of UDP.
 pub fn endpoint_changes(before: &Facts, after: &Facts) -> Vec<EndpointChange> {
-    let ports: BTreeSet<&ServicePort> =
-        before.endpoints.keys().chain(after.endpoints.keys()).collect();
-    let count = |facts: &Facts, port: &ServicePort| {
-        let endpoints = facts.endpoints(port);
+    let mut changes = changes_of(&before.endpoints, &after.endpoints);
+    changes.extend(changes_of(&before.datagram_endpoints, &after.datagram_endpoints));
+    changes
+}
+
+type Sets = HashMap<ServicePort, Arc<EndpointSet>>;
+
+fn changes_of(before: &Sets, after: &Sets) -> Vec<EndpointChange> {
+    let ports: BTreeSet<&ServicePort> = before.keys().chain(after.keys()).collect();
+    let count = |sets: &Sets, port: &ServicePort| {
+        let endpoints = endpoints(sets, port);
         (endpoints.iter().filter(|endpoint| endpoint.ready).count(), endpoints.len())
     };
     ports
         .into_iter()
-        .filter(|port| before.endpoints(port) != after.endpoints(port))
+        .filter(|port| endpoints(before, port) != endpoints(after, port))
         .map(|port| EndpointChange {
             port: port.clone(),
             before: count(before, port),
@@ -56,8 +65,12 @@ pub fn endpoint_changes(before: &Facts, after: &Facts) -> Vec<EndpointChange> {
         .collect()
 }
 
-fn addresses(facts: &Facts, port: &ServicePort) -> BTreeSet<SocketAddr> {
-    facts.endpoints(port).iter().map(|endpoint| endpoint.address).collect()
+fn endpoints<'s>(sets: &'s Sets, port: &ServicePort) -> &'s [Endpoint] {
+    sets.get(port).map_or(&[], |set| &set.endpoints)
+}
+
+fn addresses(sets: &Sets, port: &ServicePort) -> BTreeSet<SocketAddr> {
+    endpoints(sets, port).iter().map(|endpoint| endpoint.address).collect()
 }
 
 impl fmt::Display for EndpointChange {
@@ -104,9 +117,7 @@ impl fmt::Display for Receipt {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::facts::{Endpoint, EndpointSet};
     use model::{Kind, ObjectId};
-    use std::sync::Arc;
 
     fn facts(services: &[(&str, &[bool])]) -> Facts {
         let endpoints = services.iter().map(|(name, ready)| {
@@ -125,7 +136,7 @@ mod tests {
             });
             (port, Arc::new(EndpointSet { endpoints: endpoints.collect() }))
         });
-        Facts { endpoints: endpoints.collect() }
+        Facts { endpoints: endpoints.collect(), ..Facts::default() }
     }
 
     #[test]

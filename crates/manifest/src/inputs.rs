@@ -5,6 +5,7 @@ use crate::kinds::edge_policy::EdgePolicy;
 use crate::kinds::gateway::{Gateway, GatewayClass, HttpRoute, ReferenceGrant};
 use crate::kinds::grpc::GrpcRoute;
 use crate::kinds::kubernetes::{ConfigMap, EndpointSlice, Ingress, IngressClass, Secret, Service};
+use crate::kinds::layer4::{TcpRoute, TlsRoute, UdpRoute};
 use crate::kinds::policy::BackendTlsPolicy;
 use crate::{Object, Spec};
 use model::{Kind, ObjectId, Origins, Text};
@@ -86,6 +87,9 @@ access! {
     gateways, gateway: GATEWAY => Gateway(Gateway);
     http_routes, http_route: HTTP_ROUTE => HttpRoute(HttpRoute);
     grpc_routes, grpc_route: GRPC_ROUTE => GrpcRoute(GrpcRoute);
+    tls_routes, tls_route: TLS_ROUTE => TlsRoute(TlsRoute);
+    tcp_routes, tcp_route: TCP_ROUTE => TcpRoute(TcpRoute);
+    udp_routes, udp_route: UDP_ROUTE => UdpRoute(UdpRoute);
     reference_grants, reference_grant: REFERENCE_GRANT => ReferenceGrant(ReferenceGrant);
     ingresses, ingress: INGRESS => Ingress(Ingress);
     ingress_classes, ingress_class: INGRESS_CLASS => IngressClass(IngressClass);

@@ -11,6 +11,7 @@ pub mod gateway;
 pub mod gateway_tls;
 pub mod grpc;
 pub mod kubernetes;
+pub mod layer4;
 pub mod policy;
 mod rules;
 mod secret;
@@ -45,6 +46,9 @@ pub enum Spec {
     Gateway(gateway::Gateway),
     HttpRoute(gateway::HttpRoute),
     GrpcRoute(grpc::GrpcRoute),
+    TlsRoute(layer4::TlsRoute),
+    TcpRoute(layer4::TcpRoute),
+    UdpRoute(layer4::UdpRoute),
     ReferenceGrant(gateway::ReferenceGrant),
     BackendTlsPolicy(policy::BackendTlsPolicy),
     Ingress(kubernetes::Ingress),

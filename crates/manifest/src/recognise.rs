@@ -8,6 +8,7 @@ use crate::kinds::cutwater::{EndpointContract, Zone};
 use crate::kinds::gateway::{Gateway, GatewayClass, HttpRoute, ReferenceGrant};
 use crate::kinds::grpc::GrpcRoute;
 use crate::kinds::kubernetes::{ConfigMap, EndpointSlice, Ingress, IngressClass, Secret, Service};
+use crate::kinds::layer4::{TcpRoute, TlsRoute, UdpRoute};
 use crate::kinds::policy::BackendTlsPolicy;
 use crate::metadata::Metadata;
 use crate::node::Node;
@@ -75,15 +76,17 @@ const fn not_served(kind: &'static str, group: &'static str) -> Row {
 
 use Scope::{Cluster, Namespaced};
 
+const TLS_ROUTE_VERSIONS: &[&str] = &["v1", "v1alpha3", "v1alpha2"];
+
 pub const ROWS: &[Row] = &[
     row(Kind::GATEWAY_CLASS, GATEWAY_API, &["v1", "v1beta1"], Cluster, spec!(GatewayClass)),
     row(Kind::GATEWAY, GATEWAY_API, &["v1", "v1beta1"], Namespaced, spec!(Gateway)),
     row(Kind::HTTP_ROUTE, GATEWAY_API, &["v1", "v1beta1"], Namespaced, spec!(HttpRoute)),
     row(Kind::REFERENCE_GRANT, GATEWAY_API, &["v1", "v1beta1"], Namespaced, spec!(ReferenceGrant)),
     row(Kind::GRPC_ROUTE, GATEWAY_API, &["v1"], Namespaced, spec!(GrpcRoute)),
-    not_served("TLSRoute", GATEWAY_API),
-    not_served("TCPRoute", GATEWAY_API),
-    not_served("UDPRoute", GATEWAY_API),
+    row(Kind::TLS_ROUTE, GATEWAY_API, TLS_ROUTE_VERSIONS, Namespaced, spec!(TlsRoute)),
+    row(Kind::TCP_ROUTE, GATEWAY_API, &["v1", "v1alpha2"], Namespaced, spec!(TcpRoute)),
+    row(Kind::UDP_ROUTE, GATEWAY_API, &["v1", "v1alpha2"], Namespaced, spec!(UdpRoute)),
     row(Kind::BACKEND_TLS_POLICY, GATEWAY_API, &["v1"], Namespaced, spec!(BackendTlsPolicy)),
     not_served("ListenerSet", GATEWAY_API),
     row(Kind::INGRESS, NETWORKING, &["v1"], Namespaced, spec!(Ingress)),

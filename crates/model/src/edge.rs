@@ -4,6 +4,7 @@
 use crate::fallback::Fallback;
 use crate::front::{ListenerPolicy, RulePolicy};
 use crate::id::{ListenerId, RuleId, ServicePort};
+use crate::layer4;
 use crate::traffic::{BackendPolicy, Cors, Mirror, Persistence, Retry};
 use crate::{HostPattern, Node, ObjectId, Text};
 use std::time::Duration;
@@ -12,6 +13,8 @@ use std::time::Duration;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct EdgePlan {
     pub listeners: Vec<Node<Listener>>,
+    /// In the same order, by transport.
+    pub layer4: Vec<Node<layer4::Listener>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -10,7 +10,10 @@ use std::sync::Arc;
 /// without endpoints.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
+    /// Of ports of TCP.
     pub endpoints: HashMap<ServicePort, Arc<EndpointSet>>,
+    /// Of ports of UDP: a Service may have one number for both.
+    pub datagram_endpoints: HashMap<ServicePort, Arc<EndpointSet>>,
 }
 
 impl Facts {

@@ -12,6 +12,9 @@ impl Kind {
     pub const GATEWAY: Kind = Kind("Gateway");
     pub const HTTP_ROUTE: Kind = Kind("HTTPRoute");
     pub const GRPC_ROUTE: Kind = Kind("GRPCRoute");
+    pub const TLS_ROUTE: Kind = Kind("TLSRoute");
+    pub const TCP_ROUTE: Kind = Kind("TCPRoute");
+    pub const UDP_ROUTE: Kind = Kind("UDPRoute");
     pub const REFERENCE_GRANT: Kind = Kind("ReferenceGrant");
     pub const INGRESS: Kind = Kind("Ingress");
     pub const INGRESS_CLASS: Kind = Kind("IngressClass");

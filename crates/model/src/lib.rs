@@ -18,6 +18,7 @@ pub mod governance;
 pub mod hash;
 pub mod hostname;
 pub mod id;
+pub mod layer4;
 pub mod limits;
 pub mod network;
 pub mod origin;

@@ -96,6 +96,14 @@ pub const CLIENT_UNSENT_BYTES: u32 = 128 << 10;
 pub const TUNNEL_DRAIN_IDLE_MS: u64 = 5_000;
 /// A process that was told to end keeps an idle connection this long for a last request.
 pub const DRAIN_IDLE_MS: u64 = 2_000;
+/// A ClientHello, with the heads of its records: what a client may send before the name of the server is known.
+pub const CLIENT_HELLO_BYTES: usize = 16 << 10;
+/// A connection of a TLSRoute or TCPRoute without a byte in either direction.
+pub const STREAM_IDLE_TIMEOUT_MS: u64 = 3_600_000;
+/// A flow of a UDPRoute (one client's address at one port) without a datagram in either direction.
+pub const UDP_FLOW_IDLE_MS: u64 = 60_000;
+/// Flows of one worker; a datagram that would begin a further one is dropped and counted.
+pub const WORKER_UDP_FLOWS: usize = 16_384;
 /// A process that was upgraded keeps an idle connection this long for a last request.
 pub const HANDOVER_IDLE_MS: u64 = 5_000;
 /// From the start of a new process until every worker of it serves; then the upgrade is given up.

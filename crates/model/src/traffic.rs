@@ -29,6 +29,8 @@ pub enum BackendProtocol {
     Http1,
     /// Prior knowledge in the clear; chosen by ALPN over TLS, where HTTP/1.1 stays possible.
     Http2,
+    /// Bytes of a TLSRoute or TCPRoute: over TLS nothing is offered by ALPN.
+    Opaque,
 }
 
 /// BackendTLSPolicy, `validation` and `options`.

@@ -10,4 +10,5 @@ mod entry;
 mod front;
 pub mod plan;
 pub mod serving;
+mod streams;
 mod traffic;

@@ -1,6 +1,6 @@
 //! The compiled plan as JSON (`cutwater snapshot`, `/snapshot`). There is no key in a snapshot, so none can leak here.
 
-use crate::{answers, entry, front, traffic};
+use crate::{answers, entry, front, streams, traffic};
 use model::certificates::{Certificate, Source};
 use model::dns::{RecordData, RecordSet, Zone};
 use model::edge::{
@@ -28,6 +28,7 @@ pub fn to_json(snapshot: &Snapshot, statuses: &[ObjectStatus]) -> Value {
         },
         "edge": {
             "listeners": edge.listeners.iter().map(|l| listener(l)).collect::<Vec<_>>(),
+            "layer4": edge.layer4.iter().map(|l| streams::to_json(l)).collect::<Vec<_>>(),
             "routes": routes(edge.listeners.iter().flat_map(|l| &l.attachments)),
         },
         "dns": {"zones": snapshot.dns.zones.iter().map(|z| zone(z)).collect::<Vec<_>>()},

@@ -1,5 +1,6 @@
 //! What is served, as lines for a person: hostnames with URLs, backends, certificate and zone, and commands to copy.
 
+use crate::streams;
 use model::certificates::Source;
 use model::edge::{Action, Attachment, Listener, Match, PathMatch, Protocol, Rule, Target};
 use model::id::ServicePort;
@@ -61,7 +62,8 @@ pub fn to_text(snapshot: &Snapshot, facts: &Facts, place: &Where<'_>) -> String 
     for (name, host) in &hosts {
         out.push_str(&host_text(name, host, facts, place));
     }
-    if hosts.is_empty() {
+    out.push_str(&streams::to_text(snapshot, facts, place));
+    if out.is_empty() {
         out.push_str("  nothing yet: no route is attached to a listener\n");
     }
     out.push_str(&commands(&hosts, place));

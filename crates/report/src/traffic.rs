@@ -66,6 +66,7 @@ pub(crate) fn policy(policy: &BackendPolicy) -> Value {
     let protocol = match policy.protocol {
         BackendProtocol::Http1 => Value::Null,
         BackendProtocol::Http2 => json!("HTTP/2"),
+        BackendProtocol::Opaque => json!("opaque"),
     };
     let unless = |is_default: bool, value: fn(&BackendPolicy) -> Value| match is_default {
         true => Value::Null,

@@ -295,3 +295,70 @@ fn a_path_that_is_routed_is_asked_for() {
 ";
     assert_eq!(commands(&compiled.snapshot, &facts, &place("127.0.0.1")), expected);
 }
+
+const STREAMS: &str = r#"
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: main, namespace: db}
+spec:
+  gatewayClassName: cutwater
+  listeners:
+  - {name: tls, port: 443, protocol: TLS, hostname: "*.db.test", tls: {mode: Passthrough}}
+  - {name: tcp, port: 5432, protocol: TCP}
+  - {name: udp, port: 53, protocol: UDP}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: TLSRoute
+metadata: {name: vault, namespace: db}
+spec:
+  parentRefs: [{name: main}]
+  hostnames: [vault.db.test]
+  rules: [{backendRefs: [{name: both, port: 53}]}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: TCPRoute
+metadata: {name: postgres, namespace: db}
+spec:
+  parentRefs: [{name: main}]
+  rules: [{backendRefs: [{name: absent, port: 5432}]}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: UDPRoute
+metadata: {name: dns, namespace: db}
+spec:
+  parentRefs: [{name: main}]
+  rules: [{backendRefs: [{name: both, port: 53}]}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: both, namespace: db}
+spec: {ports: [{name: t, port: 53}, {name: u, port: 53, protocol: UDP}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: both-1, namespace: db, labels: {kubernetes.io/service-name: both}}
+addressType: IPv4
+ports: [{name: u, port: 1053, protocol: UDP}]
+endpoints: [{addresses: [127.0.0.1]}]
+"#;
+
+#[test]
+fn what_is_led_on_as_bytes_is_shown() {
+    let Made { compiled, facts, .. } = made(&[STREAMS]);
+    let expected = "  port 8053 (UDP)
+    route        UDPRoute db/dns
+    backends     db/both:53 (1 of 1 ready)
+  vault.db.test port 8443 (TLS, passed through)
+    route        TLSRoute db/vault
+    backends     db/both:53 (0 of 0 ready)
+  port 13432 (TCP)
+    route        TCPRoute db/postgres
+    backends     none
+";
+    assert_eq!(to_text(&compiled.snapshot, &facts, &place("127.0.0.1")), expected);
+    let plan = report::plan::to_json(&compiled.snapshot, &compiled.statuses);
+    let listeners = &plan["edge"]["layer4"];
+    assert_eq!(listeners[1]["mode"], "Passthrough");
+    assert_eq!(listeners[1]["routes"][0]["host"], "vault.db.test");
+    assert_eq!(listeners[2]["routes"][0]["backends"][0]["invalid"], "backend-not-found");
+}

@@ -64,13 +64,13 @@ fn measure(title: &str, shape: MakeShape) {
 
 fn plan(shape: MakeShape, method: &str) -> EdgePlan {
     let attachments = (0..ROUTES).map(|n| attachment(n, shape(n), method)).collect();
-    EdgePlan { listeners: vec![Node::new(listener(attachments))] }
+    EdgePlan { listeners: vec![Node::new(listener(attachments))], layer4: Vec::new() }
 }
 
 fn changed(plan: &EdgePlan, shape: MakeShape) -> EdgePlan {
     let mut attachments = plan.listeners[0].attachments.clone();
     attachments[ROUTES / 2] = attachment(ROUTES / 2, shape(ROUTES / 2), "POST");
-    EdgePlan { listeners: vec![Node::new(listener(attachments))] }
+    EdgePlan { listeners: vec![Node::new(listener(attachments))], layer4: Vec::new() }
 }
 
 fn listener(attachments: Vec<Attachment>) -> Listener {

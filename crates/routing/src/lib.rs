@@ -13,6 +13,7 @@
 mod condition;
 mod hosts;
 mod index;
+mod layer4;
 mod listener;
 mod paths;
 mod pattern;
@@ -22,6 +23,7 @@ mod rewrite;
 mod router;
 mod trace;
 
+pub use layer4::{StreamListener, StreamPort, StreamTable, TlsEntry};
 pub use listener::{ListenerTable, Matched, RuleSlot};
 pub use pattern::{Scratch, check_regex};
 pub use redirect::{RedirectRequest, redirect_location};

@@ -153,17 +153,25 @@ pub fn format(record: &AccessRecord<'_>, out: &mut Vec<u8>) {
     let mut line = Line { out, is_first: true };
     line.out.push(b'{');
     line.text("time", rfc3339(record.started).as_bytes());
-    line.text("requestId", record.request_id.as_bytes());
+    // A connection that is led on as bytes has no request, and so no status.
+    let is_request = !record.request_id.is_empty();
+    if is_request {
+        line.text("requestId", record.request_id.as_bytes());
+    }
     line.client(record);
     line.text("protocol", record.protocol.as_bytes());
-    line.text("scheme", record.scheme.as_bytes());
+    if is_request {
+        line.text("scheme", record.scheme.as_bytes());
+    }
     line.number("port", u64::from(record.port));
     let request =
         [("method", record.method), ("host", record.host.as_bytes()), ("path", record.path)];
     for (key, value) in request.into_iter().filter(|(_, value)| !value.is_empty()) {
         line.text(key, value);
     }
-    line.number("status", u64::from(record.status));
+    if is_request {
+        line.number("status", u64::from(record.status));
+    }
     if let Some(rule) = record.rule {
         line.text("route", rule.object.to_string().as_bytes());
         line.number("rule", u64::from(rule.index));

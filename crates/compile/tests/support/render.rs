@@ -13,6 +13,7 @@ use model::edge::{
     Redirect, Rule, Target, ValueMatch,
 };
 use model::governance::Verdict;
+use model::layer4;
 use model::status::ObjectStatus;
 use model::{Diagnostic, Facts, Snapshot};
 use std::collections::HashSet;
@@ -42,6 +43,7 @@ fn snapshot(out: &mut String, snapshot: &Snapshot) {
     let mut seen = HashSet::new();
     let edge = snapshot.edge.listeners.iter().flat_map(|l| listener(l, &mut seen));
     section(out, "edge", edge.collect::<Vec<_>>().into_iter());
+    section(out, "layer4", snapshot.edge.layer4.iter().flat_map(|l| stream_listener(l)));
     let zones = snapshot.dns.zones.iter().flat_map(|zone| {
         let head = format!("zone {} ({})", zone.name, zone.id);
         let sets = zone.sets.iter().map(|s| format!("  {} {} {}", s.name, s.ttl, record(&s.data)));
@@ -89,6 +91,20 @@ fn listener(listener: &Listener, seen: &mut HashSet<usize>) -> Vec<String> {
     lines.extend(answers::of_listener(listener).into_iter().map(|line| format!("  {line}")));
     for attachment in &listener.attachments {
         lines.extend(self::attachment(attachment, seen));
+    }
+    lines
+}
+
+fn stream_listener(listener: &layer4::Listener) -> Vec<String> {
+    let with = match listener.certificates.is_empty() {
+        true => String::new(),
+        false => format!(" with {}", list(&listener.certificates)),
+    };
+    let layer4::Listener { port, transport, host, id, .. } = listener;
+    let mut lines = vec![format!("{port} {transport:?} {host} ({id}){with}")];
+    for layer4::Attachment { host, route } in &listener.attachments {
+        lines.push(format!("  {host}: {}", route.rule));
+        lines.extend(route.backends.iter().map(|b| format!("    {}", traffic::of_stream(b))));
     }
     lines
 }
@@ -226,7 +242,13 @@ fn endpoints(out: &mut String, facts: &Facts) {
         });
         format!("{port} -> {}", shown.collect::<Vec<_>>().join(", ")).trim_end().to_owned()
     });
-    section(out, "endpoints", lines.collect::<Vec<_>>().into_iter());
+    let datagrams = facts.datagram_endpoints.iter().map(|(port, set)| {
+        let shown: Vec<String> = set.endpoints.iter().map(|e| e.address.to_string()).collect();
+        format!("{port} over UDP -> {}", shown.join(", "))
+    });
+    let mut datagrams: Vec<String> = datagrams.collect();
+    datagrams.sort();
+    section(out, "endpoints", lines.collect::<Vec<_>>().into_iter().chain(datagrams));
 }
 
 fn status(status: &ObjectStatus) -> Vec<String> {

@@ -88,11 +88,19 @@ pub fn listener(port: u16, protocol: Protocol, host: &str, rules: Vec<Rule>) -> 
     }
 }
 
-pub fn snapshot(mut listeners: Vec<Listener>, certificates: CertificatePlan) -> Snapshot {
+pub fn snapshot(listeners: Vec<Listener>, certificates: CertificatePlan) -> Snapshot {
+    snapshot_with(listeners, Vec::new(), certificates)
+}
+
+pub fn snapshot_with(
+    mut listeners: Vec<Listener>,
+    layer4: Vec<model::layer4::Listener>,
+    certificates: CertificatePlan,
+) -> Snapshot {
     listeners.sort_by(|a, b| (a.port, a.protocol, &a.host).cmp(&(b.port, b.protocol, &b.host)));
     let listeners = listeners.into_iter().map(Node::new).collect();
     Snapshot::new(
-        Node::new(EdgePlan { listeners }),
+        Node::new(EdgePlan { listeners, layer4: layer4.into_iter().map(Node::new).collect() }),
         Node::new(DnsPlan::default()),
         Node::new(certificates),
         Node::new(GovernancePlan::default()),

@@ -21,8 +21,8 @@ use std::time::Duration;
 
 section! {
     pub struct EdgePolicy {
-        /// What the policy is for: Gateways (with `sectionName`, one listener), HTTPRoutes, GRPCRoutes, Ingresses and
-        /// Services of its own namespace; 1 to 16 of them.
+        /// What the policy is for: Gateways (with `sectionName`, one listener), HTTPRoutes, GRPCRoutes, TLSRoutes,
+        /// TCPRoutes, UDPRoutes, Ingresses and Services of its own namespace; 1 to 16 of them.
         "targetRefs" => targets: Targets,
         /// How requests are spread over the endpoints of a backend.
         "loadBalancing" => load_balancing: LoadBalancing,
@@ -426,13 +426,16 @@ const KINDS: &[(&str, &str)] = &[
     ("HTTPRoute", "gateway.networking.k8s.io"),
     ("Ingress", "networking.k8s.io"),
     ("GRPCRoute", "gateway.networking.k8s.io"),
+    ("TLSRoute", "gateway.networking.k8s.io"),
+    ("TCPRoute", "gateway.networking.k8s.io"),
+    ("UDPRoute", "gateway.networking.k8s.io"),
     ("Service", ""),
 ];
 
 fn check_target(target: &PolicyTarget, node: &Node, decoder: &mut Decoder) {
     let Some((kind, group)) = KINDS.iter().find(|(kind, _)| *kind == &*target.kind) else {
         let message = format!("an EdgePolicy cannot be for kind {}", target.kind);
-        let help = "allowed: Gateway, HTTPRoute, GRPCRoute, Ingress, Service";
+        let help = "allowed: Gateway, HTTPRoute, GRPCRoute, TLSRoute, TCPRoute, UDPRoute, Ingress, Service";
         return decoder.report_field(node, "kind", &codes::BAD_VALUE, message, help);
     };
     if target.group.as_deref().is_some_and(|written| written != *group) {

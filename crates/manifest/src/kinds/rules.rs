@@ -23,7 +23,7 @@ use std::ops::RangeInclusive;
 
 const LISTENERS: RangeInclusive<usize> = 1..=64;
 const CERTIFICATE_REFS: RangeInclusive<usize> = 0..=64;
-const PARENT_REFS: RangeInclusive<usize> = 0..=32;
+pub(super) const PARENT_REFS: RangeInclusive<usize> = 0..=32;
 const HOSTNAMES: RangeInclusive<usize> = 0..=16;
 const RULES: RangeInclusive<usize> = 1..=16;
 const MATCHES: RangeInclusive<usize> = 0..=64;

@@ -98,7 +98,7 @@ pub fn listener(section: &str, at: &str, attachments: Vec<Attachment>) -> Listen
 }
 
 pub fn plan(listeners: Vec<Listener>) -> EdgePlan {
-    EdgePlan { listeners: listeners.into_iter().map(Node::new).collect() }
+    EdgePlan { listeners: listeners.into_iter().map(Node::new).collect(), layer4: Vec::new() }
 }
 
 pub type Fields = Vec<(String, Vec<u8>)>;

@@ -20,6 +20,14 @@ pub fn of_rule(rule: &Rule) -> Vec<String> {
     lines
 }
 
+/// Of a route below HTTP, in one line.
+pub fn of_stream(backend: &Backend) -> String {
+    let policy = backend.policy.iter().flat_map(|policy| of_policy(policy)).collect::<Vec<_>>();
+    format!("{} weight {} {}", target(backend), backend.weight, policy.join(" "))
+        .trim_end()
+        .to_owned()
+}
+
 fn of_backend(backend: &Backend) -> Vec<String> {
     let mut parts = Vec::new();
     if let Some(edits) = &backend.edits {
