@@ -14,6 +14,9 @@ const TEST_PROGRAMS: &[(&str, &str)] = &[
     ("cc", "build-essential"),
 ];
 
+/// The suite of clients takes a browser and ten minutes: `xtask full` plays it.
+const SUITES_OF_EVERY_RUN: &[&str] = &["http", "dns", "http2", "grpc"];
+
 /// Any number: it only has to stay.
 const PROPTEST_SEED: &str = "20261121";
 
@@ -48,12 +51,15 @@ pub fn ci() -> Result<()> {
     })?;
     step("cost", || forward::cost(&[]))?;
     step("abuse, the short form", || forward::abuse(&["--short".to_owned()]))?;
-    step("conformance", || conformance::run(&[]))?;
+    for suite in SUITES_OF_EVERY_RUN {
+        step(&format!("conformance {suite}"), || conformance::run(&[(*suite).to_owned()]))?;
+    }
     step("fuzz", || fuzz::run(&["--seconds".to_owned(), "10".to_owned()]))
 }
 
 pub fn full() -> Result<()> {
     ci()?;
+    step("conformance clients", || conformance::run(&["clients".to_owned()]))?;
     step("fuzz for longer", || fuzz::run(&["--seconds".to_owned(), "300".to_owned()]))?;
     step("bench", || forward::bench(&[]))
 }
