@@ -131,7 +131,7 @@ fn a_change_beside_the_routes_reaches_kept_drafts() {
         (
             "edge-policy-fallback",
             "targetRefs: [{kind: Gateway, name: main}]",
-            "targetRefs: [{kind: HTTPRoute, name: r}]",
+            "targetRefs: [{kind: HTTPRoute, name: none}]",
         ),
         ("mirrors", "kind: Service, name: granted", "kind: Service, name: secret"),
     ] {
