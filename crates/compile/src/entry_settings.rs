@@ -3,6 +3,7 @@
 
 use crate::answers::Level;
 use crate::codes;
+use crate::layer4::Spoken;
 use crate::listeners::GatewayDraft;
 use crate::report::Report;
 use manifest::Inputs;
@@ -16,6 +17,7 @@ use model::front::{
 };
 use model::hash::HashMap;
 use model::id::ListenerId;
+use model::layer4::Transport;
 use model::network::Networks;
 use model::{ObjectId, Text};
 use std::sync::Arc;
@@ -106,7 +108,8 @@ pub(crate) fn config_maps(policy: &EdgePolicy) -> impl Iterator<Item = &Text> {
 pub(crate) fn agree_on_proxy_protocol(drafts: &mut [GatewayDraft], report: &mut Report) {
     let mut ports: HashMap<u16, (ListenerId, String, Option<AcceptProxy>)> = HashMap::default();
     for listener in drafts.iter_mut().flat_map(|draft| &mut draft.listeners) {
-        if listener.served().is_none() {
+        // No header comes before datagrams, whose ports are others.
+        if matches!(listener.served(), None | Some(Spoken::Layer4(Transport::Udp))) {
             continue;
         }
         let own = listener.policy.as_ref().and_then(|policy| policy.proxy_protocol.clone());

@@ -219,6 +219,7 @@ pub(crate) fn listeners(drafts: &mut [GatewayDraft], earlier: &Earlier) -> Vec<N
             transport,
             host: draft.host.clone(),
             certificates,
+            policy: draft.policy.take(),
             attachments: attachments.into_iter().map(|(attachment, _)| attachment).collect(),
         });
     }

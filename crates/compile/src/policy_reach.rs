@@ -1,5 +1,6 @@
 //! Sections of an EdgePolicy that can do nothing for any of its targets: what is settled with a client before a route
-//! is known is for Gateways, and what is settled before a backend is known is not for Services.
+//! is known is for Gateways, what is settled before a backend is known is not for Services, and what is about requests is
+//! not for routes below HTTP.
 
 use crate::answers;
 use crate::codes;
@@ -14,8 +15,13 @@ type Section = (&'static str, fn(&EdgePolicy) -> bool, &'static [Kind]);
 
 const ENTRY: &[Kind] = &[Kind::GATEWAY];
 const FRONT: &[Kind] = &[Kind::GATEWAY, Kind::HTTP_ROUTE, Kind::GRPC_ROUTE, Kind::INGRESS];
+/// What is led on as bytes has no requests.
+const REQUESTS: &[Kind] =
+    &[Kind::GATEWAY, Kind::HTTP_ROUTE, Kind::GRPC_ROUTE, Kind::INGRESS, Kind::SERVICE];
 
 const SECTIONS: &[Section] = &[
+    ("retry", |policy| policy.retry.is_some(), REQUESTS),
+    ("fallback", |policy| policy.fallback.is_some(), REQUESTS),
     ("clientAddress", |policy| policy.client_address.is_some(), ENTRY),
     ("acceptProxyProtocol", |policy| policy.accept_proxy_protocol.is_some(), ENTRY),
     ("peers", |policy| policy.peers.is_some(), ENTRY),

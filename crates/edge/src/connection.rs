@@ -107,7 +107,7 @@ pub(crate) async fn serve(worker: &Rc<Worker>, port: u16, io: TcpStream, peer: S
     let has_streams = view.streams().has_tcp(port);
     let (tls, entry, limits) = match view.port(port) {
         Some(plan) => (plan.tls.clone(), plan.entry.clone(), plan.limits.clone()),
-        None if has_streams => (None, None, None),
+        None if has_streams => (None, view.streams().entry(port).cloned(), None),
         None => return,
     };
     drop(view);

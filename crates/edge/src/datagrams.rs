@@ -8,10 +8,11 @@
 
 use crate::access::AccessRecord;
 use crate::deadline::Deadline;
+use crate::entry::Unwelcome;
 use crate::metrics::UpstreamFailure;
 use crate::stream::{Active, choose, count, observe, place};
 use crate::stream_metrics::StreamCounters;
-use crate::streams::StreamPlan;
+use crate::streams::{Entrance, StreamPlan};
 use crate::worker::{FlowPlace, Phase, Worker};
 use model::limits::{TUNNEL_DRAIN_IDLE_MS, UDP_FLOW_IDLE_MS, WORKER_UDP_FLOWS};
 use rustix::io::Errno;
@@ -150,11 +151,13 @@ impl Port {
         }
         let view = self.worker.view();
         let address = flow.active.borrow().endpoint.address();
-        let plan = view.streams().udp(self.number);
-        let leads_there = plan.is_some_and(|plan| {
-            let shares = plan.backends.shares().iter();
-            shares.filter(|share| share.weight > 0).any(|share| share.backend == Some(flow.backend))
-        });
+        let leads_there = match view.streams().udp(self.number, flow.client.ip().to_canonical()) {
+            Entrance::Pass(plan) => {
+                let mut shares = plan.backends.shares().iter().filter(|share| share.weight > 0);
+                shares.any(|share| share.backend == Some(flow.backend))
+            }
+            _ => false,
+        };
         let is_there = view.backend(flow.backend).is_some_and(|backend| {
             backend.members.iter().any(|member| member.address() == address)
         });
@@ -168,9 +171,12 @@ impl Port {
     fn begin(self: &Rc<Self>, client: SocketAddr, datagram: &[u8], but: Option<SocketAddr>) {
         let worker = &self.worker;
         let view = worker.view();
-        let Some(plan) = view.streams().udp(self.number).cloned() else {
-            worker.counters().streams_without_route.add(1);
-            return;
+        let plan = match view.streams().udp(self.number, client.ip().to_canonical()) {
+            Entrance::Pass(plan) => plan,
+            Entrance::Refused => {
+                return worker.counters().unwelcome[Unwelcome::Peer as usize].add(1);
+            }
+            _ => return worker.counters().streams_without_route.add(1),
         };
         if worker.flows.get() >= WORKER_UDP_FLOWS {
             worker.counters().flows_over_limit.add(1);

@@ -7,14 +7,12 @@
 
 use crate::deadline::Deadline;
 use h1::proxy_header::{self, ProxyEnds, ProxyHeader, VERSION1_BYTES};
-use model::front::{self, AcceptProxy, Restriction};
+use model::front::{self, AcceptProxy, ListenerPolicy, Restriction};
 use model::limits;
-use routing::ListenerTable;
 use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
@@ -61,11 +59,13 @@ impl Unwelcome {
 
 impl PortEntry {
     /// None where nothing is asked. The listeners of a port agree about the PROXY protocol.
-    pub fn of(listeners: &[Arc<ListenerTable>]) -> Option<PortEntry> {
-        let policies = || listeners.iter().filter_map(|table| table.listener().policy.as_deref());
-        let proxy = policies().find_map(|policy| policy.proxy_protocol.clone());
-        let mut peers: Vec<_> = policies().map(|policy| policy.peers.clone()).collect();
-        if peers.len() < listeners.len() || peers.iter().any(Vec::is_empty) {
+    pub fn of<'p>(
+        listeners: impl Iterator<Item = Option<&'p ListenerPolicy>> + Clone,
+    ) -> Option<PortEntry> {
+        let proxy = listeners.clone().flatten().find_map(|policy| policy.proxy_protocol.clone());
+        let peers = listeners.map(|policy| policy.map_or(&[][..], |policy| &policy.peers).to_vec());
+        let mut peers: Vec<_> = peers.collect();
+        if peers.iter().any(Vec::is_empty) {
             peers.clear();
         }
         peers.dedup();

@@ -11,12 +11,13 @@
 use crate::access::{AccessRecord, TlsFacts};
 use crate::balance::{Picked, pick};
 use crate::deadline::Deadline;
+use crate::entry::Unwelcome;
 use crate::metrics::UpstreamFailure;
 use crate::relay::{End, Relay};
 use crate::stream_tls::StreamTls;
 use crate::streams::{Entrance, StreamPlan};
 use crate::transport::{Io, UpstreamIo};
-use crate::upstream::{self, Ends, Peer};
+use crate::upstream::{self, ConnectFault, Ends, Peer};
 use crate::view::{Backend, EdgeView, Seat};
 use crate::worker::Worker;
 use hello::Hello;
@@ -49,6 +50,12 @@ pub(crate) struct Arrival<'a> {
     pub proxy: Option<SocketAddr>,
 }
 
+impl Arrival<'_> {
+    fn turn_away(&self) {
+        self.worker.counters().unwelcome[Unwelcome::Peer as usize].add(1);
+    }
+}
+
 /// A connection that this module does not serve: it is HTTPS, and nothing of it was taken.
 pub(crate) struct Https(pub TcpStream);
 
@@ -59,17 +66,18 @@ pub(crate) async fn serve(arrival: Arrival<'_>, io: TcpStream) -> Option<Https> 
         drop(view);
         return serve_tls(arrival, io).await;
     }
-    let plan = view.streams().tcp(arrival.port).cloned();
+    let entrance = view.streams().tcp(arrival.port, arrival.ends.peer.ip());
     drop(view);
-    match plan {
-        Some(plan) => lead(arrival, Visit::new("tcp", plan), io).await,
-        None => arrival.worker.counters().streams_without_route.add(1),
+    match entrance {
+        Entrance::Pass(plan) => lead(arrival, Visit::new("tcp", plan), io).await,
+        Entrance::Refused => arrival.turn_away(),
+        _ => arrival.worker.counters().streams_without_route.add(1),
     }
     None
 }
 
 async fn serve_tls(arrival: Arrival<'_>, io: TcpStream) -> Option<Https> {
-    let Arrival { worker, deadline, port, .. } = arrival;
+    let Arrival { worker, deadline, port, ends, .. } = arrival;
     deadline.stall_after(HANDSHAKE_TIMEOUT_MS);
     let hello = match peek(arrival, &io).await {
         Ok(hello) => hello,
@@ -82,7 +90,7 @@ async fn serve_tls(arrival: Arrival<'_>, io: TcpStream) -> Option<Https> {
     };
     let view = worker.view();
     let name = hello.server_name.as_deref();
-    let entrance = view.streams().entrance(view.router(), port, name);
+    let entrance = view.streams().entrance(view.router(), port, name, ends.peer.ip());
     drop(view);
     match entrance {
         Entrance::Https => return Some(Https(io)),
@@ -97,6 +105,10 @@ async fn serve_tls(arrival: Arrival<'_>, io: TcpStream) -> Option<Https> {
         Entrance::Nobody => {
             worker.counters().streams_without_route.add(1);
             refuse(io, UNRECOGNIZED_NAME).await;
+        }
+        Entrance::Refused => {
+            arrival.turn_away();
+            refuse(io, ACCESS_DENIED).await;
         }
     }
     None
@@ -178,6 +190,7 @@ async fn peek(arrival: Arrival<'_>, io: &TcpStream) -> Result<Hello, NoHello> {
     }
 }
 
+const ACCESS_DENIED: u8 = 49;
 const DECODE_ERROR: u8 = 50;
 const UNRECOGNIZED_NAME: u8 = 112;
 
@@ -339,6 +352,8 @@ async fn reach(arrival: Arrival<'_>, visit: &mut Visit) -> Result<Reached, &'sta
                 observe(worker, &view, &backend, &mut active, Outcome::Success);
                 return Ok(Reached { io: opened.io, _active: active, _seat: seat });
             }
+            // The backend has as many as it may have: nothing of that is the endpoint's doing.
+            Err(ConnectFault::Full) => return Err("circuit-open"),
             Err(fault) => {
                 let (failure, cause) = fault.verdict();
                 count(worker, &plan, failure);

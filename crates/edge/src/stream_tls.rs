@@ -30,7 +30,8 @@ impl StreamTls {
             return None;
         }
         let resolver = Arc::new(Certificates(candidates));
-        Some(StreamTls(Arc::new(tls_terms::config(None, None, resolver))))
+        let terms = listener.policy.as_deref().map(|policy| &policy.tls);
+        Some(StreamTls(Arc::new(tls_terms::config(terms, None, resolver))))
     }
 
     /// The time limit is the caller's.

@@ -1,16 +1,19 @@
 //! What a worker needs to serve the listeners below HTTP: a part of the view, made off the workers. Choosing by name is
 //! done by `routing`; `stream` and `datagrams` serve.
 
+use crate::entry::PortEntry;
 use crate::stream_metrics::StreamMetrics;
 use crate::stream_tls::StreamTls;
 use crate::tls::KeyTable;
 use crate::view::{BackendPlan, Backends};
 use model::certificates::CertificatePlan;
 use model::edge::EdgePlan;
+use model::front::{self, ListenerPolicy, Restriction};
 use model::id::RuleId;
 use model::layer4::{Attachment, Transport};
 use routing::{Router, StreamPort, StreamTable, TlsEntry};
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// All ports of a plan. Empty for one without such listeners.
@@ -23,13 +26,23 @@ pub(crate) struct Streams {
 
 /// One port, by the places of its listeners in the table.
 struct PortStreams {
+    /// What the port asks where HTTPS has no part in it.
+    entry: Option<Arc<PortEntry>>,
     listeners: Vec<ListenerStreams>,
 }
 
 struct ListenerStreams {
     /// Where TLS ends here; none then says that there is no usable certificate.
     tls: Option<Arc<StreamTls>>,
+    /// Who may connect. A connection that is led on is one request: what is said of those holds for it too.
+    closed: Box<[Restriction]>,
     routes: Box<[Arc<StreamPlan>]>,
+}
+
+impl ListenerStreams {
+    fn admits(&self, client: IpAddr) -> bool {
+        front::refusal(&self.closed, client).is_none()
+    }
 }
 
 /// A route made ready to be served.
@@ -48,8 +61,10 @@ pub(crate) enum Entrance {
     Https,
     Pass(Arc<StreamPlan>),
     End(Arc<StreamTls>, Arc<StreamPlan>),
-    /// Nobody wants the name.
+    /// Nobody wants the name, or the port has no route.
     Nobody,
+    /// The client is none of those who may connect.
+    Refused,
 }
 
 impl Streams {
@@ -65,9 +80,14 @@ impl Streams {
                 let ends = listener.transport == Transport::TlsTerminate;
                 let tls = ends.then(|| StreamTls::new(listener, certificates, keys)).flatten();
                 let prepared = listener.attachments.iter().map(|a| prepare(a, listener.transport));
-                ListenerStreams { tls: tls.map(Arc::new), routes: prepared.collect() }
+                let policy = listener.policy.as_deref().into_iter();
+                let closed = policy.flat_map(|policy| policy.peers.iter().chain(&policy.sources));
+                let (tls, closed) = (tls.map(Arc::new), closed.cloned().collect());
+                ListenerStreams { tls, closed, routes: prepared.collect() }
             });
-            (port.port(), PortStreams { listeners: listeners.collect() })
+            let listeners = listeners.collect();
+            let entry = PortEntry::of(policies(port)).map(Arc::new);
+            (port.port(), PortStreams { entry, listeners })
         };
         let tcp = table.tcp().iter().map(&mut port).collect();
         let udp = table.udp().iter().map(&mut port).collect();
@@ -97,7 +117,23 @@ impl Streams {
         self.table.tcp_port(port).is_some_and(StreamPort::is_tls)
     }
 
-    pub fn entrance(&self, router: &Router, port: u16, name: Option<&str>) -> Entrance {
+    /// What listeners of a port of TCP ask of whoever connects.
+    pub fn policies(&self, port: u16) -> impl Iterator<Item = Option<&ListenerPolicy>> + Clone {
+        self.table.tcp_port(port).into_iter().flat_map(policies)
+    }
+
+    /// Of a port that HTTP has no part in.
+    pub fn entry(&self, port: u16) -> Option<&Arc<PortEntry>> {
+        self.tcp.get(&port)?.entry.as_ref()
+    }
+
+    pub fn entrance(
+        &self,
+        router: &Router,
+        port: u16,
+        name: Option<&str>,
+        client: IpAddr,
+    ) -> Entrance {
         let found = self.table.tcp_port(port).zip(self.tcp.get(&port));
         let Some((table, plans)) = found else { return Entrance::Https };
         let (at, listener) = match table.tls_entry(router, name) {
@@ -106,6 +142,9 @@ impl Streams {
             TlsEntry::Stream(at, listener) => (at, listener),
         };
         let plans = &plans.listeners[at];
+        if !plans.admits(client) {
+            return Entrance::Refused;
+        }
         let Some((route, _)) = listener.attachment(name) else { return Entrance::Nobody };
         let route = Arc::clone(&plans.routes[route]);
         match (listener.plan().transport, &plans.tls) {
@@ -116,11 +155,24 @@ impl Streams {
     }
 
     /// Of a port of TCP where no name decides.
-    pub fn tcp(&self, port: u16) -> Option<&Arc<StreamPlan>> {
-        self.tcp.get(&port)?.listeners.first()?.routes.first()
+    pub fn tcp(&self, port: u16, client: IpAddr) -> Entrance {
+        Self::plain(&self.tcp, port, client)
     }
 
-    pub fn udp(&self, port: u16) -> Option<&Arc<StreamPlan>> {
-        self.udp.get(&port)?.listeners.first()?.routes.first()
+    pub fn udp(&self, port: u16, client: IpAddr) -> Entrance {
+        Self::plain(&self.udp, port, client)
     }
+
+    fn plain(ports: &HashMap<u16, PortStreams>, port: u16, client: IpAddr) -> Entrance {
+        let listener = ports.get(&port).and_then(|port| port.listeners.first());
+        match listener.map(|listener| (listener, listener.routes.first())) {
+            Some((listener, _)) if !listener.admits(client) => Entrance::Refused,
+            Some((_, Some(route))) => Entrance::Pass(Arc::clone(route)),
+            Some((_, None)) | None => Entrance::Nobody,
+        }
+    }
+}
+
+fn policies(port: &StreamPort) -> impl Iterator<Item = Option<&ListenerPolicy>> + Clone {
+    port.listeners().iter().map(|listener| listener.plan().policy.as_deref())
 }

@@ -263,7 +263,7 @@ impl EdgeView {
         let backends = listeners.values().flat_map(|listener| &*listener.backends);
         let backends = by_number(backends.chain(of_streams));
         let tells_of_clients = backends.iter().any(|backend| backend.dial.proxy_protocol.is_some());
-        let ports = ports(&router, snapshot, keys);
+        let ports = ports(&router, snapshot, &streams, keys);
         let plan = Plan { listeners, ports, streams, backends, tells_of_clients, router };
         let live = Arc::clone(&registry.live);
         let here = Arc::clone(&registry.here);
@@ -486,7 +486,12 @@ fn address(table: &Arc<ListenerTable>) -> usize {
 }
 
 /// One entry a port number; where a plan has both protocols on one, the first stands.
-fn ports(router: &Arc<Router>, snapshot: &Snapshot, keys: &KeyTable) -> Vec<PortPlan> {
+fn ports(
+    router: &Arc<Router>,
+    snapshot: &Snapshot,
+    streams: &Streams,
+    keys: &KeyTable,
+) -> Vec<PortPlan> {
     let mut ports: Vec<PortPlan> = Vec::new();
     for table in router.ports() {
         if ports.last().is_none_or(|last| last.port != table.port()) {
@@ -494,7 +499,10 @@ fn ports(router: &Arc<Router>, snapshot: &Snapshot, keys: &KeyTable) -> Vec<Port
             let tls = is_tls.then(|| {
                 Arc::new(PortTls::new(router, table.port(), &snapshot.certificates, keys))
             });
-            let entry = PortEntry::of(table.listeners()).map(Arc::new);
+            let entry = {
+                let own = table.listeners().iter().map(|table| table.listener().policy.as_deref());
+                PortEntry::of(own.chain(streams.policies(table.port()))).map(Arc::new)
+            };
             let limits = limits_of(table.listeners()).map(Arc::new);
             let (port, protocol) = (table.port(), table.protocol());
             ports.push(PortPlan { port, protocol, tls, entry, limits });

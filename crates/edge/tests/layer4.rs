@@ -8,6 +8,7 @@ use edge::{AccessRecord, Config, Edge, EdgeView, Inherited, KeyTable, Recorder, 
 use model::certificates::{Certificate, CertificatePlan, Leaf, Source};
 use model::edge::{Backend, Protocol};
 use model::facts::EndpointSet;
+use model::front::{AcceptProxy, AddressList, ListOrigin, ListenerPolicy, Restriction};
 use model::id::{ListenerId, RuleId};
 use model::layer4::{Attachment, Listener, Route, Transport};
 use model::{Digest, Facts, Kind, Node, ObjectId};
@@ -47,6 +48,7 @@ fn stream(
         transport,
         host: pattern(host),
         certificates: Vec::new(),
+        policy: None,
         attachments: attachments.collect(),
     }
 }
@@ -327,6 +329,73 @@ fn what_is_no_hello_and_what_nobody_wants_gets_an_alert() {
     let mut text = String::new();
     slow.read_to_string(&mut text).unwrap();
     assert_eq!(text, "a.test\n");
+}
+
+fn networks(text: &str) -> model::network::Networks {
+    [model::network::Network::parse(text).unwrap()].into_iter().collect()
+}
+
+/// Keeps a network out.
+fn without(denied: &str) -> ListenerPolicy {
+    let networks = Arc::new(networks(denied));
+    let deny = vec![AddressList { origin: ListOrigin::Field("spec".into()), networks }];
+    let policy = ObjectId::new(Kind::EDGE_POLICY, "test", "policy");
+    ListenerPolicy { peers: vec![Restriction { policy, allow: None, deny }], ..Default::default() }
+}
+
+const REFUSED: &str = "cutwater_connections_refused_total{reason=\"peer-refused\"} 1";
+
+#[test]
+fn a_proxy_header_ends_here_and_its_client_is_judged() {
+    let origin = Origin::start(echo);
+    let port = free_port();
+    let mut listener = stream(port, Transport::Tcp, "", &[("", vec![to("a", 1)])]);
+    let proxy_protocol = Some(AcceptProxy { from: networks("127.0.0.0/8"), is_optional: false });
+    listener.policy = Some(Box::new(ListenerPolicy { proxy_protocol, ..without("192.0.2.0/24") }));
+    let bytes = serve(vec![], vec![listener], &facts(&[("a", &[origin.address])]), &[]);
+    let mut client = Peer::connect(port);
+    client.send("PROXY TCP4 198.51.100.7 127.0.0.1 4000 80\r\nhello");
+    assert_eq!(client.count(5), b"hello");
+    client.stream.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(client.rest(), "end");
+    assert_eq!(bytes.line(), format!("tcp  route-{port}-0 None 5/8"));
+    let mut refused = Peer::connect(port);
+    refused.send("PROXY TCP4 192.0.2.7 127.0.0.1 4000 80\r\nhello");
+    assert!(refused.is_closed());
+    bytes.has(REFUSED);
+}
+
+#[test]
+fn who_may_connect_is_said_by_each_listener_of_a_port() {
+    let issued = ["pass.test", "web.test"].map(issue);
+    let pass = tls_origin(&issued[0]);
+    let web = Origin::start(says("web"));
+    let port = free_port();
+    let mut closed =
+        stream(port, Transport::TlsPassthrough, "pass.test", &[("pass.test", vec![to("pass", 1)])]);
+    closed.policy = Some(Box::new(without("127.0.0.0/8")));
+    let mut https = listener(port, Protocol::Https, "", vec![forward("all", "/", "web")]);
+    https.certificates = vec![issued[1].secret.clone()];
+    let facts = facts(&[("pass", &[pass.address]), ("web", &[web.address])]);
+    let bytes = serve(vec![https], vec![closed], &facts, &issued);
+    let error = client(&issued[0], port).read_to_end(&mut Vec::new()).unwrap_err();
+    assert!(error.to_string().contains("AccessDenied"), "{error}");
+    bytes.has(REFUSED);
+    let mut web = client(&issued[1], port);
+    web.write_all(b"GET / HTTP/1.1\r\nHost: web.test\r\nConnection: close\r\n\r\n").unwrap();
+    let mut text = String::new();
+    web.read_to_string(&mut text).unwrap();
+    assert!(text.starts_with("HTTP/1.1 200") && text.ends_with("web"), "{text}");
+}
+
+#[test]
+fn datagrams_of_those_who_may_not_connect_are_dropped() {
+    let port = free_port();
+    let mut listener = stream(port, Transport::Udp, "", &[("", vec![to("a", 1)])]);
+    listener.policy = Some(Box::new(without("127.0.0.0/8")));
+    let bytes = serve(vec![], vec![listener], &datagrams("a", &[udp_origin("a")]), &[]);
+    udp_client(port).send(b"hello").unwrap();
+    bytes.has(REFUSED);
 }
 
 #[test]

@@ -4,18 +4,14 @@ use crate::gateway::Taken;
 use crate::subject::Subject;
 use crate::{Finding, State};
 use model::Link;
-use model::edge::Listener;
-use model::front::{ListOrigin, Refused, Restriction};
+use model::front::{ListOrigin, ListenerPolicy, Refused, Restriction};
 use std::net::IpAddr;
 
 pub fn judge(subject: &Subject<'_>) -> Finding {
-    if let Taken::Stream(_) = &subject.taken {
-        return Finding::new(Link::Policy, State::Skipped, "no policy looks into a connection");
-    }
-    let Some(listener) = listener(subject) else {
+    let Some(policy) = policy(subject) else {
         return Finding::new(Link::Policy, State::Skipped, "no rule takes the request");
     };
-    let closed = restrictions(subject, listener);
+    let closed = restrictions(subject, policy);
     if let Some(finding) = subject.question.from.and_then(|from| refused(subject, &closed, from)) {
         return finding;
     }
@@ -29,6 +25,10 @@ pub fn judge(subject: &Subject<'_>) -> Finding {
             let_in(subject, &closed),
         )
         .about(subject, &matched.route().id, ""),
+        Taken::Stream(_) if closed.is_empty() => {
+            Finding::new(Link::Policy, State::Skipped, "no policy looks into a connection")
+        }
+        Taken::Stream(_) => Finding::new(Link::Policy, State::Ok, let_in(subject, &closed)),
         _ => Finding::new(Link::Policy, State::Skipped, "no rule takes the request"),
     }
 }
@@ -54,7 +54,7 @@ fn in_maintenance(subject: &Subject<'_>) -> Option<Finding> {
 
 /// A probe from here would be refused, or be taken for what it is not.
 pub fn is_guarded(subject: &Subject<'_>) -> bool {
-    listener(subject).and_then(|listener| listener.policy.as_deref()).is_some_and(|policy| {
+    policy(subject).flatten().is_some_and(|policy| {
         let wants_header = policy.proxy_protocol.as_ref().is_some_and(|proxy| !proxy.is_optional);
         wants_header || !policy.peers.is_empty()
     })
@@ -66,16 +66,20 @@ struct Closed<'a> {
     restriction: &'a Restriction,
 }
 
-fn listener<'a>(subject: &'a Subject<'_>) -> Option<&'a Listener> {
+/// Of the listener, where there is one.
+fn policy<'a>(subject: &'a Subject<'_>) -> Option<Option<&'a ListenerPolicy>> {
     match &subject.taken {
-        Taken::Rule { matched } => Some(matched.listener.listener()),
-        Taken::NoRule { table } => Some(table.listener()),
-        Taken::Stream(_) | Taken::NoListener => None,
+        Taken::Rule { matched } => Some(matched.listener.listener().policy.as_deref()),
+        Taken::NoRule { table } => Some(table.listener().policy.as_deref()),
+        Taken::Stream(stream) => Some(stream.listener.policy.as_deref()),
+        Taken::NoListener => None,
     }
 }
 
-fn restrictions<'a>(subject: &'a Subject<'_>, listener: &'a Listener) -> Vec<Closed<'a>> {
-    let policy = listener.policy.as_deref();
+fn restrictions<'a>(
+    subject: &'a Subject<'_>,
+    policy: Option<&'a ListenerPolicy>,
+) -> Vec<Closed<'a>> {
     let peers = policy.into_iter().flat_map(|policy| &policy.peers);
     let sources = policy.into_iter().flat_map(|policy| &policy.sources);
     let of_rule = match &subject.taken {
@@ -108,6 +112,7 @@ fn refused(subject: &Subject<'_>, closed: &[Closed<'_>], from: IpAddr) -> Option
     };
     let what = match found.field {
         "spec.peers" => "may not connect by itself",
+        _ if subject.stream().is_some() => "may not connect",
         _ => "is answered 403",
     };
     let detail = format!("{from} {what}: {list} ({policy})");

@@ -2,6 +2,7 @@
 //! that lead connections and datagrams on. Pure data of the plan; `routing` chooses by it, `edge` carries it out.
 
 use crate::edge::{Backend, Target};
+use crate::front::ListenerPolicy;
 use crate::id::{ListenerId, RuleId, ServicePort};
 use crate::{HostPattern, Node, ObjectId};
 
@@ -41,6 +42,8 @@ pub struct Listener {
     pub host: HostPattern,
     /// Secrets in order of preference; empty unless TLS ends here.
     pub certificates: Vec<ObjectId>,
+    /// Who may connect, what comes first on a connection, and what its handshake may come to. The rest is for requests.
+    pub policy: Option<Box<ListenerPolicy>>,
     /// In order of precedence: the first whose host matches takes the connection, and no other does.
     pub attachments: Vec<Attachment>,
 }

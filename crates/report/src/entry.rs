@@ -2,16 +2,15 @@
 //! judges an address by them.
 
 use crate::plan::sparse;
-use model::edge::Listener;
 use model::front::{
-    AcceptProxy, AddressHeader, AddressList, ClientAddress, ListOrigin, Restriction, RulePolicy,
-    Trusted,
+    AcceptProxy, AddressHeader, AddressList, ClientAddress, ListOrigin, ListenerPolicy,
+    Restriction, RulePolicy, Trusted,
 };
 use serde_json::{Value, json};
 
 /// Null where nothing is asked.
-pub(crate) fn of_listener(listener: &Listener) -> Value {
-    let Some(policy) = &listener.policy else { return Value::Null };
+pub(crate) fn of_listener(policy: Option<&ListenerPolicy>) -> Value {
+    let Some(policy) = policy else { return Value::Null };
     sparse([
         ("clientAddress", policy.client_address.as_ref().map_or(Value::Null, client_address)),
         ("acceptProxyProtocol", policy.proxy_protocol.as_ref().map_or(Value::Null, accept_proxy)),

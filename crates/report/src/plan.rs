@@ -103,7 +103,7 @@ fn listener(listener: &Listener) -> Value {
     let said = sparse([
         ("limits", answers::of_listener(listener.policy.as_deref())),
         ("policy", listener.policy.as_deref().map_or(Value::Null, front::listener)),
-        ("clients", entry::of_listener(listener)),
+        ("clients", entry::of_listener(listener.policy.as_deref())),
         ("unmatched", unmatched),
     ]);
     if let (Some(shown), Value::Object(said)) = (shown.as_object_mut(), said) {

@@ -2,6 +2,7 @@
 
 use crate::plan::{backend, sparse};
 use crate::serving::Where;
+use crate::{entry, front};
 use model::layer4::{Attachment, Listener, Transport};
 use model::{Facts, Snapshot};
 use serde_json::{Value, json};
@@ -23,6 +24,8 @@ pub(crate) fn to_json(listener: &Listener) -> Value {
         ("mode", mode),
         ("host", json!(host)),
         ("certificates", listener.certificates.iter().map(|id| json!(id.to_string())).collect()),
+        ("policy", listener.policy.as_deref().map_or(Value::Null, front::listener)),
+        ("clients", entry::of_listener(listener.policy.as_deref())),
         ("routes", listener.attachments.iter().map(|route| attachment(listener, route)).collect()),
     ])
 }
@@ -44,14 +47,14 @@ pub(crate) fn to_text(snapshot: &Snapshot, facts: &Facts, place: &Where<'_>) -> 
         for attachment in &listener.attachments {
             // Of two routes for one host the first takes everything.
             if said.replace(&attachment.host) != Some(&attachment.host) {
-                entry(&mut out, listener, attachment, facts, place);
+                line(&mut out, listener, attachment, facts, place);
             }
         }
     }
     out
 }
 
-fn entry(
+fn line(
     out: &mut String,
     listener: &Listener,
     Attachment { host, route }: &Attachment,

@@ -86,7 +86,7 @@ fn listener(listener: &Listener, seen: &mut HashSet<usize>) -> Vec<String> {
         listener.port, listener.protocol, listener.host, listener.id
     );
     let mut lines = vec![head];
-    lines.extend(entry::of_listener(listener));
+    lines.extend(entry::of_listener(listener.policy.as_deref()));
     lines.extend(front::of_listener(listener).into_iter().map(|line| format!("  {line}")));
     lines.extend(answers::of_listener(listener).into_iter().map(|line| format!("  {line}")));
     for attachment in &listener.attachments {
@@ -102,6 +102,9 @@ fn stream_listener(listener: &layer4::Listener) -> Vec<String> {
     };
     let layer4::Listener { port, transport, host, id, .. } = listener;
     let mut lines = vec![format!("{port} {transport:?} {host} ({id}){with}")];
+    lines.extend(entry::of_listener(listener.policy.as_deref()));
+    let terms = front::of_policy(listener.policy.as_deref());
+    lines.extend(terms.into_iter().map(|line| format!("  {line}")));
     for layer4::Attachment { host, route } in &listener.attachments {
         lines.push(format!("  {host}: {}", route.rule));
         lines.extend(route.backends.iter().map(|b| format!("    {}", traffic::of_stream(b))));

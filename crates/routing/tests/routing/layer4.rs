@@ -20,6 +20,7 @@ fn stream(port: u16, transport: Transport, host: &str, routes: &[(&str, &str)]) 
         transport,
         host: pattern(host),
         certificates: Vec::new(),
+        policy: None,
         attachments: routes.iter().map(attachment).collect(),
     })
 }

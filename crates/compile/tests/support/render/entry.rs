@@ -1,11 +1,11 @@
 //! What listeners and rules ask of clients.
 
-use model::edge::{Listener, Rule};
-use model::front::{AddressList, ListOrigin, Restriction};
+use model::edge::Rule;
+use model::front::{AddressList, ListOrigin, ListenerPolicy, Restriction};
 
-pub fn of_listener(listener: &Listener) -> Vec<String> {
+pub fn of_listener(policy: Option<&ListenerPolicy>) -> Vec<String> {
     let mut lines = Vec::new();
-    if let Some(policy) = &listener.policy {
+    if let Some(policy) = policy {
         lines.extend(policy.client_address.iter().map(|trust| format!("{trust:?}")));
         lines.extend(policy.proxy_protocol.iter().map(|proxy| format!("{proxy:?}")));
         lines.extend(policy.peers.iter().map(|peers| format!("peers {}", restriction(peers))));

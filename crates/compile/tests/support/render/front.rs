@@ -1,11 +1,18 @@
 //! What entries ask of their clients. Nothing for what is as by default.
 
 use model::edge::Listener;
-use model::front::{ForwardedCertificate, RulePolicy, TlsTerms};
+use model::front::{ForwardedCertificate, ListenerPolicy, RulePolicy, TlsTerms};
 
 pub fn of_listener(listener: &Listener) -> Vec<String> {
+    let mut lines = of_policy(listener.policy.as_deref());
+    let unmatched = of_rule(listener.unmatched.as_deref());
+    lines.extend(unmatched.into_iter().map(|line| format!("unmatched: {line}")));
+    lines
+}
+
+pub fn of_policy(policy: Option<&ListenerPolicy>) -> Vec<String> {
     let mut lines = Vec::new();
-    if let Some(policy) = &listener.policy {
+    if let Some(policy) = policy {
         if policy.tls != TlsTerms::default() {
             lines.push(format!("{:?}", policy.tls));
         }
@@ -15,8 +22,6 @@ pub fn of_listener(listener: &Listener) -> Vec<String> {
             lines.push(format!("client certificates {word}, authorities {count}"));
         }
     }
-    let unmatched = of_rule(listener.unmatched.as_deref());
-    lines.extend(unmatched.into_iter().map(|line| format!("unmatched: {line}")));
     lines
 }
 
