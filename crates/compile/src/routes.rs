@@ -71,15 +71,19 @@ pub(crate) fn draft(
 ) -> RouteDraft {
     let layers = references.policies.layers(&object.id, &spec.parent_refs);
     let mut said = None;
-    let variants = layers.into_iter().map(|layer| {
+    let mut variants: Vec<(Layer, Node<Route>)> = Vec::with_capacity(layers.len());
+    for layer in layers {
         let scope = references.policies.scope(&object.id, layer);
         let (rules, verdict, report) = rules(object, spec, references, scope);
         // Findings are the same in every layer.
         said.get_or_insert((verdict, report));
         let id = object.id.clone();
-        (layer, earlier.routes.node(Route { id, front_end: FrontEnd::GatewayApi, rules }))
-    });
-    let variants = variants.collect();
+        let node = earlier.routes.node(Route { id, front_end: FrontEnd::GatewayApi, rules });
+        // Where policies of listeners make no difference, one node serves them all.
+        let same = variants.iter().find(|(_, known)| known.digest() == node.digest());
+        let node = same.map_or(node, |(_, known)| known.clone());
+        variants.push((layer, node));
+    }
     let (verdict, report) = said.unwrap_or_default();
     RouteDraft { variants, verdict, report }
 }
