@@ -49,8 +49,6 @@ pub fn ci() -> Result<()> {
             "--quiet",
         ]))
     })?;
-    step("cost", || forward::cost(&[]))?;
-    step("abuse, the short form", || forward::abuse(&["--short".to_owned()]))?;
     for suite in SUITES_OF_EVERY_RUN {
         step(&format!("conformance {suite}"), || conformance::run(&[(*suite).to_owned()]))?;
     }
@@ -59,6 +57,8 @@ pub fn ci() -> Result<()> {
 
 pub fn full() -> Result<()> {
     ci()?;
+    step("cost", || forward::cost(&[]))?;
+    step("abuse, the short form", || forward::abuse(&["--short".to_owned()]))?;
     step("conformance clients", || conformance::run(&["clients".to_owned()]))?;
     step("fuzz for longer", || fuzz::run(&["--seconds".to_owned(), "300".to_owned()]))?;
     step("bench", || forward::bench(&[]))
