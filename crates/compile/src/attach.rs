@@ -237,6 +237,9 @@ fn take<'a>(
         if is_first {
             listener.newest_route = Some(route.object.id.clone());
             listener.attached_routes += 1;
+            if !listener.attached_kinds.contains(&route.object.id.kind) {
+                listener.attached_kinds.push(route.object.id.kind);
+            }
         }
         match listener.served() {
             Some(_) => {
@@ -269,6 +272,10 @@ fn held_by_other_kind(
     wanted: &[Met],
     route: &ObjectId,
 ) -> Option<Problem> {
+    // Few listeners have both, and routes may be many.
+    if listener.attached_kinds.iter().all(|kind| *kind == route.kind) {
+        return None;
+    }
     let mut held = listener.attachments.iter().filter(|held| held.route.id.kind != route.kind);
     let meets =
         |held: &&Attachment| wanted.iter().any(|(host, _)| host.intersect(&held.host).is_some());

@@ -45,6 +45,8 @@ pub(crate) struct ListenerDraft<'a> {
     /// Of routes below HTTP, with the hostname as the route wrote it.
     pub streams: Vec<(layer4::Attachment, HostPattern)>,
     pub attached_routes: u32,
+    /// Kinds of the routes that are attached.
+    pub attached_kinds: Vec<Kind>,
     /// What policies say of it.
     pub layer: Layer,
     pub policy: Option<Box<ListenerPolicy>>,
@@ -123,6 +125,7 @@ fn draft<'a>(
         attachments: Vec::new(),
         streams: Vec::new(),
         attached_routes: 0,
+        attached_kinds: Vec::new(),
         layer,
         policy: policies.of_listener(layer),
         unmatched: policies.of_rule(Scope::of_listener(layer), references),
