@@ -19,7 +19,7 @@ impl Timers {
         let runtime = Builder::new_current_thread().enable_time().build()?;
         let handle = runtime.handle().clone();
         let (held, all_gone) = oneshot::channel::<()>();
-        let thread = std::thread::Builder::new().name("edge-timers".to_owned());
+        let thread = std::thread::Builder::new().name("timers".to_owned());
         thread.spawn(move || {
             // An error is how the end is told.
             let _ = runtime.block_on(all_gone);
