@@ -100,7 +100,107 @@ pub(crate) trait Client {
     fn abort(&mut self);
 }
 
-/// The head of a response for the client, before any version of HTTP: its lines come from [`Response::lines`].
+/// Methods of a [`Client`] that stands around another one, its field `client`, and leaves them to it.
+macro_rules! left_to_client {
+    ($($method:ident),+) => { $($crate::client::left_to_client!(@ $method);)+ };
+    (@ request) => {
+        fn request(&self) -> &[u8] {
+            self.client.request()
+        }
+    };
+    (@ body) => {
+        fn body(&self) -> &[u8] {
+            self.client.body()
+        }
+    };
+    (@ limit_body) => {
+        fn limit_body(&mut self, bytes: u64) {
+            self.client.limit_body(bytes);
+        }
+    };
+    (@ write_trailers) => {
+        fn write_trailers(&self, out: &mut Vec<u8>) -> bool {
+            self.client.write_trailers(out)
+        }
+    };
+    (@ want_body) => {
+        fn want_body(&mut self) {
+            self.client.want_body();
+        }
+    };
+    (@ interim) => {
+        fn interim(&mut self, response: &$crate::client::Response<'_>) {
+            self.client.interim(response);
+        }
+    };
+    (@ head) => {
+        fn head(&mut self, response: &$crate::client::Response<'_>) {
+            self.client.head(response);
+        }
+    };
+    (@ switch_protocols) => {
+        fn switch_protocols(
+            &mut self,
+            response: &$crate::client::Response<'_>,
+            protocol: &[u8],
+        ) -> bool {
+            self.client.switch_protocols(response, protocol)
+        }
+    };
+    (@ poll_send) => {
+        fn poll_send(
+            &mut self,
+            cx: &mut std::task::Context<'_>,
+            data: &[u8],
+            follow: $crate::client::Follow,
+        ) -> std::task::Poll<Result<usize, $crate::client::ClientFault>> {
+            self.client.poll_send(cx, data, follow)
+        }
+    };
+    (@ poll_flush) => {
+        fn poll_flush(
+            &mut self,
+            cx: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<Result<(), $crate::client::ClientFault>> {
+            self.client.poll_flush(cx)
+        }
+    };
+    (@ poll_finish) => {
+        fn poll_finish(
+            &mut self,
+            cx: &mut std::task::Context<'_>,
+            trailers: Option<&h1::Trailers>,
+        ) -> std::task::Poll<Result<(), $crate::client::ClientFault>> {
+            self.client.poll_finish(cx, trailers)
+        }
+    };
+    (@ close_after) => {
+        fn close_after(&mut self) {
+            self.client.close_after();
+        }
+    };
+    (@ watch) => {
+        fn watch(
+            &mut self,
+            cx: &mut std::task::Context<'_>,
+        ) -> Result<(), $crate::client::ClientFault> {
+            self.client.watch(cx)
+        }
+    };
+    (@ retract) => {
+        fn retract(&mut self) -> bool {
+            self.client.retract()
+        }
+    };
+    (@ abort) => {
+        fn abort(&mut self) {
+            self.client.abort();
+        }
+    };
+}
+pub(crate) use left_to_client;
+
+/// The head of a response for the client, before any version of HTTP: its lines come from [`Response::write`].
 pub(crate) struct Response<'a> {
     pub status: u16,
     pub reason: &'a [u8],

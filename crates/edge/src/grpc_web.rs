@@ -5,7 +5,9 @@
 //! client  <- grpc-web -> GrpcWeb (a Client like any other) <- gRPC -> pump
 //! ```
 
-use crate::client::{Body, Client, ClientFault, Fields, Follow, Response, forwarded_trailers};
+use crate::client::{
+    Body, Client, ClientFault, Fields, Follow, Response, forwarded_trailers, left_to_client,
+};
 use crate::decide::Head;
 use crate::grpc::{CONTENT_TYPE, after, is_call};
 use base64::Engine;
@@ -180,13 +182,7 @@ fn translated(response: &Response<'_>, form: Form) -> Option<Vec<u8>> {
 }
 
 impl<C: Client> Client for GrpcWeb<'_, C> {
-    fn request(&self) -> &[u8] {
-        self.client.request()
-    }
-
-    fn limit_body(&mut self, bytes: u64) {
-        self.client.limit_body(bytes);
-    }
+    left_to_client!(request, limit_body, want_body, interim, close_after, watch, retract, abort);
 
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Body, ClientFault>> {
         if self.form == Form::Binary {
@@ -224,14 +220,6 @@ impl<C: Client> Client for GrpcWeb<'_, C> {
     /// Clients of grpc-web have none.
     fn write_trailers(&self, _: &mut Vec<u8>) -> bool {
         false
-    }
-
-    fn want_body(&mut self) {
-        self.client.want_body();
-    }
-
-    fn interim(&mut self, response: &Response<'_>) {
-        self.client.interim(response);
     }
 
     /// A response that is a head alone has its status in it, where clients look for it too.
@@ -292,22 +280,6 @@ impl<C: Client> Client for GrpcWeb<'_, C> {
         }
         ready!(self.poll_output(cx))?;
         self.client.poll_finish(cx, None)
-    }
-
-    fn close_after(&mut self) {
-        self.client.close_after();
-    }
-
-    fn watch(&mut self, cx: &mut Context<'_>) -> Result<(), ClientFault> {
-        self.client.watch(cx)
-    }
-
-    fn retract(&mut self) -> bool {
-        self.client.retract()
-    }
-
-    fn abort(&mut self) {
-        self.client.abort();
     }
 }
 

@@ -9,7 +9,7 @@
 
 use crate::access::Trace;
 use crate::changes::Changes;
-use crate::client::{Body, Client, ClientFault, Follow, Response};
+use crate::client::{Body, Client, ClientFault, Follow, Response, left_to_client};
 use crate::dial::Dial;
 use crate::ids::RequestId;
 use crate::pump::Terms;
@@ -252,9 +252,23 @@ impl<C> Drop for Tee<'_, C> {
 }
 
 impl<C: Client> Client for Tee<'_, C> {
-    fn request(&self) -> &[u8] {
-        self.client.request()
-    }
+    left_to_client!(
+        request,
+        body,
+        limit_body,
+        write_trailers,
+        want_body,
+        interim,
+        head,
+        switch_protocols,
+        poll_send,
+        poll_flush,
+        poll_finish,
+        close_after,
+        watch,
+        retract,
+        abort
+    );
 
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Body, ClientFault>> {
         let body = ready!(self.client.poll_body(cx))?;
@@ -264,74 +278,9 @@ impl<C: Client> Client for Tee<'_, C> {
         Poll::Ready(Ok(body))
     }
 
-    fn body(&self) -> &[u8] {
-        self.client.body()
-    }
-
-    fn limit_body(&mut self, bytes: u64) {
-        self.client.limit_body(bytes);
-    }
-
     fn consume(&mut self, count: usize) {
         self.keep(count);
         self.client.consume(count);
-    }
-
-    fn write_trailers(&self, out: &mut Vec<u8>) -> bool {
-        self.client.write_trailers(out)
-    }
-
-    fn want_body(&mut self) {
-        self.client.want_body();
-    }
-
-    fn interim(&mut self, response: &Response<'_>) {
-        self.client.interim(response);
-    }
-
-    fn head(&mut self, response: &Response<'_>) {
-        self.client.head(response);
-    }
-
-    fn switch_protocols(&mut self, response: &Response<'_>, protocol: &[u8]) -> bool {
-        self.client.switch_protocols(response, protocol)
-    }
-
-    fn poll_send(
-        &mut self,
-        cx: &mut Context<'_>,
-        data: &[u8],
-        follow: Follow,
-    ) -> Poll<Result<usize, ClientFault>> {
-        self.client.poll_send(cx, data, follow)
-    }
-
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ClientFault>> {
-        self.client.poll_flush(cx)
-    }
-
-    fn poll_finish(
-        &mut self,
-        cx: &mut Context<'_>,
-        trailers: Option<&Trailers>,
-    ) -> Poll<Result<(), ClientFault>> {
-        self.client.poll_finish(cx, trailers)
-    }
-
-    fn close_after(&mut self) {
-        self.client.close_after();
-    }
-
-    fn watch(&mut self, cx: &mut Context<'_>) -> Result<(), ClientFault> {
-        self.client.watch(cx)
-    }
-
-    fn retract(&mut self) -> bool {
-        self.client.retract()
-    }
-
-    fn abort(&mut self) {
-        self.client.abort();
     }
 }
 

@@ -9,7 +9,7 @@ use crate::access::Trace;
 use crate::additions::Additions;
 use crate::answers::{Answers, Asked, Content};
 use crate::care::Care;
-use crate::client::{Body, Client, ClientFault, Follow, Response};
+use crate::client::{Body, Client, ClientFault, Response, left_to_client};
 use crate::decide::Head;
 use crate::exchange::{Received, Scratch, call, reply};
 use crate::forward::{Call, Route, Run};
@@ -17,7 +17,7 @@ use crate::ids::RequestId;
 use crate::pump::Terms;
 use crate::refusal::{Media, Refusal};
 use crate::view::{Backend, EdgeView, RuleAction, RulePlan};
-use h1::{Framing, Known, Method, Trailers, encode};
+use h1::{Framing, Known, Method, encode};
 use model::id::ServicePort;
 use std::task::{Context, Poll};
 
@@ -192,9 +192,16 @@ struct Paged<'c, C> {
 }
 
 impl<C: Client> Client for Paged<'_, C> {
-    fn request(&self) -> &[u8] {
-        self.client.request()
-    }
+    left_to_client!(
+        request,
+        poll_send,
+        poll_flush,
+        poll_finish,
+        close_after,
+        watch,
+        retract,
+        abort
+    );
 
     fn poll_body(&mut self, _: &mut Context<'_>) -> Poll<Result<Body, ClientFault>> {
         Poll::Ready(Ok(Body::End))
@@ -225,38 +232,5 @@ impl<C: Client> Client for Paged<'_, C> {
     /// Never: the request for a page asks for no other protocol.
     fn switch_protocols(&mut self, _: &Response<'_>, _: &[u8]) -> bool {
         false
-    }
-
-    fn poll_send(
-        &mut self,
-        cx: &mut Context<'_>,
-        data: &[u8],
-        follow: Follow,
-    ) -> Poll<Result<usize, ClientFault>> {
-        self.client.poll_send(cx, data, follow)
-    }
-
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ClientFault>> {
-        self.client.poll_flush(cx)
-    }
-
-    fn poll_finish(
-        &mut self,
-        cx: &mut Context<'_>,
-        trailers: Option<&Trailers>,
-    ) -> Poll<Result<(), ClientFault>> {
-        self.client.poll_finish(cx, trailers)
-    }
-
-    fn close_after(&mut self) {
-        self.client.close_after();
-    }
-
-    fn watch(&mut self, cx: &mut Context<'_>) -> Result<(), ClientFault> {
-        self.client.watch(cx)
-    }
-
-    fn abort(&mut self) {
-        self.client.abort();
     }
 }
