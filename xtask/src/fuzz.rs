@@ -39,13 +39,15 @@ const FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer
 const TRIPLE: &str = "x86_64-unknown-linux-gnu";
 
 fn build() -> Result<()> {
+    let fuzz = root().join("fuzz");
     let mut command = Command::new("cargo");
     command
-        .current_dir(root().join("fuzz"))
+        .current_dir(&fuzz)
         .env_remove("RUSTUP_TOOLCHAIN")
         .env_remove("CARGO")
         .env("RUSTFLAGS", FLAGS);
-    crate::setup::run(command.args(["+nightly", "build", "--release", "--target", TRIPLE]))
+    command.args(["+nightly", "build", "--release", "--target", TRIPLE, "--target-dir"]);
+    crate::setup::run(command.arg(fuzz.join("target")))
 }
 
 fn run_one(target: &str, seconds: u32) -> Result<()> {

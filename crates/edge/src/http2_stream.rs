@@ -108,6 +108,8 @@ pub(crate) fn write_head(
                 continue;
             }
             http::header::HOST | http::header::COOKIE => continue,
+            // `h2` refuses the request (RFC 9113 section 8.2.2). What frames the body here is not left to that.
+            http::header::TRANSFER_ENCODING => continue,
             http::header::CONTENT_LENGTH => has_length = true,
             _ => {}
         }
