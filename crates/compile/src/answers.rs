@@ -19,9 +19,7 @@ use model::answers::{
     Answers, ConnectionLimits, ErrorPage, Maintenance, PageBody, PageContent, PageService, Rates,
     RequestLimits,
 };
-use model::edge::{
-    Action, Attachment, FrontEnd, HeaderEdits, Listener, Rewrite, Route, Rule, Timeouts,
-};
+use model::edge::{Action, Attachment, FrontEnd, Listener, Route, Rule};
 use model::id::RuleId;
 use model::{HostPattern, Node, ObjectId};
 use std::num::NonZeroU32;
@@ -149,18 +147,12 @@ pub(crate) fn attach_defaults(
 
 fn default_rule(policy: &ObjectId, action: Action, listener: &ListenerDraft) -> Rule {
     Rule {
-        id: RuleId { object: policy.clone(), index: 0, name: Some("default backend".into()) },
-        matches: vec![matches::last_resort()],
-        request_headers: HeaderEdits::default(),
-        response_headers: HeaderEdits::default(),
-        rewrite: Rewrite::default(),
-        timeouts: Timeouts::default(),
-        retry: None,
-        cors: None,
-        mirrors: Vec::new(),
-        persistence: None,
         policy: listener.unmatched.clone(),
-        action,
+        ..Rule::plain(
+            RuleId { object: policy.clone(), index: 0, name: Some("default backend".into()) },
+            vec![matches::last_resort()],
+            action,
+        )
     }
 }
 

@@ -15,9 +15,7 @@ use crate::reuse::Earlier;
 use crate::settings;
 use manifest::kinds::kubernetes::{Ingress, IngressBackend, IngressTls};
 use manifest::{Inputs, Object};
-use model::edge::{
-    Action, Attachment, FrontEnd, HeaderEdits, Match, Protocol, Rewrite, Route, Rule, Timeouts,
-};
+use model::edge::{Action, Attachment, FrontEnd, Match, Protocol, Route, Rule};
 use model::front::RulePolicy;
 use model::id::RuleId;
 use model::traffic::Retry;
@@ -197,18 +195,9 @@ pub(crate) fn field_of_rule(ingress: &Ingress, number: u32) -> String {
 
 fn plain_rule(id: &ObjectId, index: u32, found: Match, led: Led) -> Rule {
     Rule {
-        id: RuleId { object: id.clone(), index, name: None },
-        matches: vec![found],
-        request_headers: HeaderEdits::default(),
-        response_headers: HeaderEdits::default(),
-        rewrite: Rewrite::default(),
-        timeouts: Timeouts::default(),
         retry: led.retry,
-        cors: None,
-        mirrors: Vec::new(),
-        persistence: None,
         policy: led.policy,
-        action: led.action,
+        ..Rule::plain(RuleId { object: id.clone(), index, name: None }, vec![found], led.action)
     }
 }
 

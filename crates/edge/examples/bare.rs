@@ -6,8 +6,8 @@ use edge::{Config, Edge, EdgeView, KeyTable, Registry};
 use model::certificates::CertificatePlan;
 use model::dns::DnsPlan;
 use model::edge::{
-    Action, Attachment, Backend, EdgePlan, FrontEnd, HeaderEdits, Listener, Match, PathMatch,
-    Protocol, Rank, Rewrite, Route, Rule, Target, Timeouts,
+    Action, Attachment, Backend, EdgePlan, FrontEnd, Listener, Match, PathMatch, Protocol, Rank,
+    Route, Rule, Target,
 };
 use model::facts::{Endpoint, EndpointSet};
 use model::governance::GovernancePlan;
@@ -71,23 +71,14 @@ fn keys() -> Result<KeyTable, Box<dyn Error>> {
 fn snapshot(port: u16, protocol: Protocol, policy: BackendPolicy) -> Snapshot {
     let id = ObjectId::new(Kind::HTTP_ROUTE, "bare", "all");
     let path = PathMatch::Prefix("".into());
-    let rule = Rule {
-        id: RuleId { object: id.clone(), index: 0, name: None },
-        matches: vec![Match { path, conditions: vec![], rank: Rank::default() }],
-        request_headers: HeaderEdits::default(),
-        response_headers: HeaderEdits::default(),
-        rewrite: Rewrite::default(),
-        timeouts: Timeouts::default(),
-        retry: None,
-        cors: None,
-        mirrors: Vec::new(),
-        persistence: None,
-        policy: None,
-        action: Action::Forward(vec![Backend {
+    let rule = Rule::plain(
+        RuleId { object: id.clone(), index: 0, name: None },
+        vec![Match { path, conditions: vec![], rank: Rank::default() }],
+        Action::Forward(vec![Backend {
             policy: Some(Node::new(policy)),
             ..Backend::plain(1, Target::Service(service()))
         }]),
-    };
+    );
     let route = Node::new(Route { id, front_end: FrontEnd::GatewayApi, rules: vec![rule] });
     let attachment = Attachment { host: HostPattern::Any, original: HostPattern::Any, route };
     let gateway = ObjectId::new(Kind::GATEWAY, "bare", "gateway");
@@ -110,18 +101,7 @@ fn snapshot(port: u16, protocol: Protocol, policy: BackendPolicy) -> Snapshot {
 }
 
 fn facts(address: SocketAddr) -> Facts {
-    let endpoint = Endpoint {
-        address,
-        alternate: None,
-        ready: true,
-        serving: true,
-        terminating: false,
-        zone: None,
-        node: None,
-        hints: Default::default(),
-        target: None,
-        observed_in: ObjectId::new(Kind::ENDPOINT_SLICE, "bare", "origin"),
-    };
+    let endpoint = Endpoint::ready(address, ObjectId::new(Kind::ENDPOINT_SLICE, "bare", "origin"));
     let mut facts = Facts::default();
     facts.endpoints.insert(service(), Arc::new(EndpointSet { endpoints: vec![endpoint] }));
     facts

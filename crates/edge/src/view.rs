@@ -544,8 +544,8 @@ mod tests {
     use model::certificates::CertificatePlan;
     use model::dns::DnsPlan;
     use model::edge::{
-        Action, Attachment, EdgePlan, FrontEnd, HeaderEdits, Listener, Match, PathMatch, Rank,
-        Rewrite, Route, Rule, Target,
+        Action, Attachment, EdgePlan, FrontEnd, Listener, Match, PathMatch, Rank, Route, Rule,
+        Target,
     };
     use model::governance::GovernancePlan;
     use model::id::ListenerId;
@@ -559,20 +559,11 @@ mod tests {
         let id = ObjectId::new(Kind::HTTP_ROUTE, "n", backend);
         let path = PathMatch::Prefix("".into());
         let target = Target::Service(service(backend));
-        let rule = Rule {
-            id: RuleId { object: id.clone(), index: 0, name: None },
-            matches: vec![Match { path, conditions: vec![], rank: Rank::default() }],
-            request_headers: HeaderEdits::default(),
-            response_headers: HeaderEdits::default(),
-            rewrite: Rewrite::default(),
-            timeouts: Timeouts::default(),
-            retry: None,
-            cors: None,
-            mirrors: Vec::new(),
-            persistence: None,
-            policy: None,
-            action: Action::Forward(vec![model::edge::Backend::plain(1, target)]),
-        };
+        let rule = Rule::plain(
+            RuleId { object: id.clone(), index: 0, name: None },
+            vec![Match { path, conditions: vec![], rank: Rank::default() }],
+            Action::Forward(vec![model::edge::Backend::plain(1, target)]),
+        );
         let route = Node::new(Route { id, front_end: FrontEnd::GatewayApi, rules: vec![rule] });
         let attachment = Attachment { host: HostPattern::Any, original: HostPattern::Any, route };
         Node::new(Listener {

@@ -195,18 +195,7 @@ fn endpoints(port: &ServicePort, v6: &[IpAddr], v4: &[IpAddr]) -> Vec<Endpoint> 
 }
 
 fn endpoint(port: &ServicePort, address: IpAddr) -> Endpoint {
-    Endpoint {
-        address: SocketAddr::new(address, port.port),
-        alternate: None,
-        ready: true,
-        serving: true,
-        terminating: false,
-        zone: None,
-        node: None,
-        hints: Default::default(),
-        target: None,
-        observed_in: port.service(),
-    }
+    Endpoint::ready(SocketAddr::new(address, port.port), port.service())
 }
 
 /// As the environment of a pod and the Service `default/kubernetes` name them.

@@ -123,16 +123,12 @@ mod tests {
         let endpoints = services.iter().map(|(name, ready)| {
             let port = ServicePort { namespace: "shop".into(), name: (*name).into(), port: 80 };
             let endpoints = (1..).zip(*ready).map(|(port, ready)| Endpoint {
-                address: ([127, 0, 0, 1], port).into(),
-                alternate: None,
                 ready: *ready,
                 serving: *ready,
-                terminating: false,
-                zone: None,
-                node: None,
-                hints: Default::default(),
-                target: None,
-                observed_in: ObjectId::new(Kind::ENDPOINT_SLICE, "shop", *name),
+                ..Endpoint::ready(
+                    ([127, 0, 0, 1], port).into(),
+                    ObjectId::new(Kind::ENDPOINT_SLICE, "shop", *name),
+                )
             });
             (port, Arc::new(EndpointSet { endpoints: endpoints.collect() }))
         });

@@ -84,6 +84,24 @@ pub struct Rule {
 }
 
 impl Rule {
+    /// Without filters, limits of time or policies.
+    pub fn plain(id: RuleId, matches: Vec<Match>, action: Action) -> Rule {
+        Rule {
+            id,
+            matches,
+            request_headers: HeaderEdits::default(),
+            response_headers: HeaderEdits::default(),
+            rewrite: Rewrite::default(),
+            timeouts: Timeouts::default(),
+            retry: None,
+            cors: None,
+            mirrors: Vec::new(),
+            persistence: None,
+            policy: None,
+            action,
+        }
+    }
+
     /// Those that requests are forwarded to, then those of its mirrors.
     pub fn backends(&self) -> impl Iterator<Item = &Backend> {
         let forwarded = match &self.action {

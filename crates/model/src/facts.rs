@@ -56,6 +56,24 @@ pub struct Endpoint {
     pub observed_in: ObjectId,
 }
 
+impl Endpoint {
+    /// Of which nothing else is known.
+    pub fn ready(address: SocketAddr, observed_in: ObjectId) -> Endpoint {
+        Endpoint {
+            address,
+            alternate: None,
+            ready: true,
+            serving: true,
+            terminating: false,
+            zone: None,
+            node: None,
+            hints: Hints::default(),
+            target: None,
+            observed_in,
+        }
+    }
+}
+
 /// EndpointSlice, `hints`: empty where nothing is said.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Hints {

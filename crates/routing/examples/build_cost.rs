@@ -93,23 +93,14 @@ fn attachment(n: usize, shape: Shape, method: &str) -> Attachment {
     let id = ObjectId::new(Kind::HTTP_ROUTE, "bench", format!("route-{n}"));
     let header = Condition::Header { name: "x-v".into(), value: ValueMatch::Exact("1".into()) };
     let conditions = vec![Condition::Method(method.into()), header];
-    let rule = Rule {
-        id: RuleId { object: id.clone(), index: 0, name: None },
-        matches: vec![
+    let rule = Rule::plain(
+        RuleId { object: id.clone(), index: 0, name: None },
+        vec![
             Match { path: shape.path.clone(), conditions: Vec::new(), rank: Rank([1, 1, 0, 0, 0]) },
             Match { path: shape.path, conditions, rank: Rank([1, 1, 1, 1, 0]) },
         ],
-        request_headers: HeaderEdits::default(),
-        response_headers: HeaderEdits::default(),
-        rewrite: Rewrite::default(),
-        timeouts: Timeouts::default(),
-        retry: None,
-        cors: None,
-        mirrors: Vec::new(),
-        persistence: None,
-        policy: None,
-        action: Action::Forward(Vec::new()),
-    };
+        Action::Forward(Vec::new()),
+    );
     let route = Node::new(Route { id, front_end: FrontEnd::GatewayApi, rules: vec![rule] });
     Attachment { host: host.clone(), original: host, route }
 }

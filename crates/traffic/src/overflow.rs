@@ -94,16 +94,13 @@ mod tests {
         let endpoint = |zone: Option<&str>, node: Option<&str>, zones: &[&str], nodes: &[&str]| {
             let names = |names: &[&str]| names.iter().map(|name| (*name).into()).collect();
             Endpoint {
-                address: ([127, 0, 0, 1], 1).into(),
-                alternate: None,
-                ready: true,
-                serving: true,
-                terminating: false,
                 zone: zone.map(Into::into),
                 node: node.map(Into::into),
                 hints: Hints { zones: names(zones), nodes: names(nodes) },
-                target: None,
-                observed_in: ObjectId::new(Kind::ENDPOINT_SLICE, "n", "s"),
+                ..Endpoint::ready(
+                    ([127, 0, 0, 1], 1).into(),
+                    ObjectId::new(Kind::ENDPOINT_SLICE, "n", "s"),
+                )
             }
         };
         for (endpoint, nearest, expected) in [

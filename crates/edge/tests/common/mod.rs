@@ -40,24 +40,15 @@ pub fn to(name: &str, weight: u32) -> Backend {
 /// A rule for a path prefix that forwards to one service.
 pub fn rule(route: &str, prefix: &str, action: Action) -> Rule {
     let prefix = prefix.trim_end_matches('/');
-    Rule {
-        id: RuleId { object: ObjectId::new(Kind::HTTP_ROUTE, "test", route), index: 0, name: None },
-        matches: vec![Match {
+    Rule::plain(
+        RuleId { object: ObjectId::new(Kind::HTTP_ROUTE, "test", route), index: 0, name: None },
+        vec![Match {
             path: PathMatch::Prefix(prefix.into()),
             conditions: vec![],
             rank: Rank([prefix.len() as u32, 0, 0, 0, 0]),
         }],
-        request_headers: HeaderEdits::default(),
-        response_headers: HeaderEdits::default(),
-        rewrite: Rewrite::default(),
-        timeouts: Timeouts::default(),
-        retry: None,
-        cors: None,
-        mirrors: Vec::new(),
-        persistence: None,
-        policy: None,
         action,
-    }
+    )
 }
 
 pub fn forward(route: &str, prefix: &str, backend: &str) -> Rule {
@@ -110,17 +101,8 @@ pub fn snapshot_with(
 pub fn facts(services: &[(&str, &[SocketAddr])]) -> Facts {
     let mut facts = Facts::default();
     for (name, addresses) in services {
-        let endpoints = addresses.iter().map(|address| Endpoint {
-            address: *address,
-            alternate: None,
-            ready: true,
-            serving: true,
-            terminating: false,
-            zone: None,
-            node: None,
-            hints: Default::default(),
-            target: None,
-            observed_in: ObjectId::new(Kind::ENDPOINT_SLICE, "test", *name),
+        let endpoints = addresses.iter().map(|address| {
+            Endpoint::ready(*address, ObjectId::new(Kind::ENDPOINT_SLICE, "test", *name))
         });
         let set = EndpointSet { endpoints: endpoints.collect() };
         facts.endpoints.insert(service(name), Arc::new(set));

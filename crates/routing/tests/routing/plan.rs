@@ -61,20 +61,11 @@ pub fn route(name: &str, rules: Vec<Vec<Match>>) -> Node<Route> {
 }
 
 fn rule(object: &ObjectId, index: u32, matches: Vec<Match>) -> Rule {
-    Rule {
-        id: RuleId { object: object.clone(), index, name: None },
+    Rule::plain(
+        RuleId { object: object.clone(), index, name: None },
         matches,
-        request_headers: HeaderEdits::default(),
-        response_headers: HeaderEdits::default(),
-        rewrite: Rewrite::default(),
-        timeouts: Timeouts::default(),
-        retry: None,
-        cors: None,
-        mirrors: Vec::new(),
-        persistence: None,
-        policy: None,
-        action: Action::Forward(Vec::new()),
-    }
+        Action::Forward(Vec::new()),
+    )
 }
 
 pub fn attach(effective: &str, original: &str, route: &Node<Route>) -> Attachment {
