@@ -13,6 +13,7 @@
 use crate::access::Trace;
 use crate::client::{Body, Client, ClientFault, Fields, Follow, Response};
 use crate::deadline::{Deadline, Passed};
+use crate::http2_stream::write_field;
 use crate::http2_upstream::Lease;
 use crate::pump::{Aftermath, Fault, Interims, Terms};
 use crate::websocket;
@@ -618,11 +619,7 @@ fn write_switch(parts: &http::response::Parts, accept: &str, out: &mut Vec<u8>) 
 }
 
 fn write_fields(headers: &HeaderMap, out: &mut Vec<u8>) -> Option<()> {
-    for (name, value) in headers {
-        let value = value.as_bytes();
-        h1::is_field_value(value).then(|| encode::header(out, name.as_str().as_bytes(), value))?;
-    }
-    Some(())
+    headers.iter().try_for_each(|(name, value)| write_field(name, value, out))
 }
 
 /// A trailer section, read by the codec of HTTP/1.1. One that is not accepted there is as if it were absent.

@@ -113,7 +113,7 @@ pub(crate) fn write_head(
             http::header::CONTENT_LENGTH => has_length = true,
             _ => {}
         }
-        encode::header(out, name.as_str().as_bytes(), value.as_bytes());
+        write_field(name, value, out).ok_or(Refusal::Message(h1::Reason::HeaderName))?;
     }
     write_cookie(&parts.headers, out);
     if let Some(key) = socket {
@@ -134,6 +134,12 @@ pub(crate) fn write_head(
     }
     encode::end(out);
     Ok(())
+}
+
+/// None where the field could not stand in HTTP/1.1: `http` takes names that are no tokens (`"` in them).
+pub(crate) fn write_field(name: &HeaderName, value: &HeaderValue, out: &mut Vec<u8>) -> Option<()> {
+    let (name, value) = (name.as_str().as_bytes(), value.as_bytes());
+    (h1::is_token(name) && h1::is_field_value(value)).then(|| encode::header(out, name, value))
 }
 
 /// The authority, which Host may only repeat.
@@ -277,9 +283,10 @@ impl Client for Http2Stream {
     fn write_trailers(&self, out: &mut Vec<u8>) -> bool {
         let start = out.len();
         for (name, value) in self.trailers.iter().flatten() {
-            let name = name.as_str().as_bytes();
-            if Known::of(name).may_trail() && !is_certificate_field(name) {
-                encode::header(out, name, value.as_bytes());
+            let bytes = name.as_str().as_bytes();
+            if Known::of(bytes).may_trail() && !is_certificate_field(bytes) {
+                // One that cannot stand there is as if it were absent.
+                let _ = write_field(name, value, out);
             }
         }
         out.len() > start
