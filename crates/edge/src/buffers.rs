@@ -7,15 +7,17 @@ use std::rc::Rc;
 
 /// Room for a head and a small body.
 pub(crate) const SMALL_BYTES: usize = 16 << 10;
-/// Room for the longest head that the limits allow, and for large bodies.
+/// Room for the longest head that the limits allow.
 pub(crate) const LARGE_BYTES: usize = 64 << 10;
+/// Room for a piece of a large body: each piece costs a system call on both sides (`docs/tune.md`).
+const BODY_BYTES: usize = 128 << 10;
 /// An output that grew beyond this is not kept.
 const OUTPUT_KEPT_BYTES: usize = 128 << 10;
 /// Spares of each kind that a worker keeps.
 const SPARE: usize = 256;
-/// Bodies get so many large buffers of a worker at once; the others are read in small pieces. A large buffer is held for
-/// as long as a client does not read, and there may be thousands of those.
-const LARGE_FOR_BODIES: usize = 64;
+/// Bodies get so many buffers of their own of a worker at once; the others are read in small pieces. Such a buffer is
+/// held for as long as a client does not read, and there may be thousands of those.
+const BODIES: usize = 64;
 /// So many stay however long nobody needs them.
 const ALWAYS_SPARE: usize = 8;
 
@@ -23,9 +25,10 @@ const ALWAYS_SPARE: usize = 8;
 pub(crate) struct Buffers {
     small: RefCell<Spares<Vec<u8>>>,
     large: RefCell<Spares<Vec<u8>>>,
+    bodies: RefCell<Spares<Vec<u8>>>,
     outputs: RefCell<Spares<Vec<u8>>>,
-    /// Large buffers that bodies hold now.
-    for_bodies: Rc<Cell<usize>>,
+    /// Buffers that bodies hold now.
+    held_by_bodies: Rc<Cell<usize>>,
 }
 
 /// What a worker keeps to use again.
@@ -43,30 +46,42 @@ impl<T> Default for Spares<T> {
 
 impl Buffers {
     pub fn small(&self) -> Buffer {
-        Buffer::over(self.small.borrow_mut().pop().unwrap_or_else(|| vec![0; SMALL_BYTES]))
+        self.of(SMALL_BYTES)
     }
 
     pub fn large(&self) -> Buffer {
-        Buffer::over(self.large.borrow_mut().pop().unwrap_or_else(|| vec![0; LARGE_BYTES]))
+        self.of(LARGE_BYTES)
     }
 
-    /// A large buffer for a body with what is in `buffer`, as long as not too many of them are lent.
+    fn of(&self, bytes: usize) -> Buffer {
+        let spare = self.spares(bytes).borrow_mut().pop();
+        Buffer::over(spare.unwrap_or_else(|| vec![0; bytes]))
+    }
+
+    fn spares(&self, bytes: usize) -> &RefCell<Spares<Vec<u8>>> {
+        match bytes {
+            SMALL_BYTES => &self.small,
+            LARGE_BYTES => &self.large,
+            _ => &self.bodies,
+        }
+    }
+
+    /// A buffer for a large body with what is in `buffer`, as long as not too many of them are lent.
     pub fn grow_for_body(&self, buffer: Option<Buffer>) -> Option<Buffer> {
-        if self.for_bodies.get() >= LARGE_FOR_BODIES {
+        let has_one = buffer.as_ref().is_some_and(|buffer| buffer.bytes.len() == BODY_BYTES);
+        if has_one || self.held_by_bodies.get() >= BODIES {
             return buffer;
         }
-        let mut large = match buffer {
-            Some(buffer) if buffer.is_large() => return Some(buffer),
-            Some(buffer) => self.grow(buffer),
-            None => self.large(),
-        };
-        large.counted = Some(Counted::new(&self.for_bodies));
-        Some(large)
+        let mut body = self.of(BODY_BYTES);
+        if let Some(buffer) = buffer {
+            self.pour(buffer, &mut body);
+        }
+        body.counted = Some(Counted::new(&self.held_by_bodies));
+        Some(body)
     }
 
     pub fn give_back(&self, buffer: Buffer) {
-        let spare = if buffer.bytes.len() == SMALL_BYTES { &self.small } else { &self.large };
-        spare.borrow_mut().keep(buffer.bytes);
+        self.spares(buffer.bytes.len()).borrow_mut().keep(buffer.bytes);
     }
 
     /// An empty vector to write a head into.
@@ -83,7 +98,7 @@ impl Buffers {
 
     /// A rush leaves nothing behind for long.
     pub fn trim(&self) {
-        for spares in [&self.small, &self.large, &self.outputs] {
+        for spares in [&self.small, &self.large, &self.bodies, &self.outputs] {
             spares.borrow_mut().trim();
         }
     }
@@ -91,11 +106,15 @@ impl Buffers {
     /// The same bytes in a large buffer.
     pub fn grow(&self, buffer: Buffer) -> Buffer {
         let mut large = self.large();
-        let bytes = &buffer.bytes[..buffer.end];
-        large.bytes[..bytes.len()].copy_from_slice(bytes);
-        (large.start, large.end) = (buffer.start, buffer.end);
-        self.give_back(buffer);
+        self.pour(buffer, &mut large);
         large
+    }
+
+    /// `into` has more room.
+    fn pour(&self, buffer: Buffer, into: &mut Buffer) {
+        into.bytes[..buffer.end].copy_from_slice(&buffer.bytes[..buffer.end]);
+        (into.start, into.end) = (buffer.start, buffer.end);
+        self.give_back(buffer);
     }
 }
 
@@ -129,7 +148,7 @@ pub(crate) struct Buffer {
     counted: Option<Counted>,
 }
 
-/// One large buffer among those that bodies hold, until it is dropped.
+/// One buffer among those that bodies hold, until it is dropped.
 struct Counted(Rc<Cell<usize>>);
 
 impl Counted {
@@ -174,6 +193,10 @@ impl Buffer {
 
     pub fn consume(&mut self, count: usize) {
         self.start = (self.start + count).min(self.end);
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.end == self.bytes.len()
     }
 
     pub fn room(&mut self) -> &mut [u8] {
@@ -225,11 +248,11 @@ mod tests {
     }
 
     #[test]
-    fn bodies_hold_a_bounded_number_of_large_buffers() {
+    fn bodies_hold_a_bounded_number_of_buffers() {
         let buffers = Buffers::default();
         let mut held: Vec<Buffer> =
-            (0..LARGE_FOR_BODIES).filter_map(|_| buffers.grow_for_body(None)).collect();
-        assert_eq!(held.len(), LARGE_FOR_BODIES);
+            (0..BODIES).filter_map(|_| buffers.grow_for_body(None)).collect();
+        assert_eq!(held.len(), BODIES);
         assert!(buffers.grow_for_body(None).is_none());
         let mut small = buffers.small();
         fill(&mut small, b"body");
@@ -241,9 +264,9 @@ mod tests {
         let grown = buffers.grow_for_body(Some(small)).unwrap();
         assert_eq!((grown.is_large(), grown.data()), (true, b"body".as_slice()));
         let again = buffers.grow_for_body(Some(grown)).unwrap();
-        assert_eq!(buffers.for_bodies.get(), LARGE_FOR_BODIES - 1, "counted once");
+        assert_eq!(buffers.held_by_bodies.get(), BODIES - 1, "counted once");
         drop((held, again));
-        assert_eq!(buffers.for_bodies.get(), 0);
+        assert_eq!(buffers.held_by_bodies.get(), 0);
     }
 
     #[test]

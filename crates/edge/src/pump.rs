@@ -441,6 +441,8 @@ impl<'a, C: Client> Pump<'a, C> {
                 DownState::Head => {
                     if !self.read_head()? {
                         ready!(self.poll_read(cx)?);
+                    } else if self.down.state == DownState::Body {
+                        self.read_ahead(cx);
                     }
                 }
                 DownState::Interim => {
@@ -611,6 +613,17 @@ impl<'a, C: Client> Pump<'a, C> {
                     self.progress();
                 }
                 Poll::Ready(Ok(()))
+            }
+        }
+    }
+
+    /// Behind a head that came with as much as there was room for, more is likely to be there: it goes to the client in
+    /// one piece. What this read would say of the connection is said by the next one too.
+    fn read_ahead(&mut self, cx: &mut Context<'_>) {
+        if self.down.input.as_ref().is_some_and(Buffer::is_full) {
+            self.take_larger_buffer();
+            if self.down.input.as_ref().is_some_and(|input| !input.is_full()) {
+                let _ = poll_fill(self.io, &mut self.down.input, &self.worker.buffers, cx);
             }
         }
     }
