@@ -3,12 +3,13 @@
 
 use crate::access::TlsFacts;
 use crate::config::Config;
+use crate::entry::PortEntry;
 use crate::http1::{Http1, Next};
 use crate::port_limits::{self, PortLimits};
 use crate::stream::{self, Arrival, Https};
 use crate::tls::{self, HandshakeFault, PortTls};
 use crate::upstream::Ends;
-use crate::worker::Worker;
+use crate::worker::{Place, Worker};
 use crate::{deadline::Deadline, http2};
 use h1::proxy_header::ProxyEnds;
 use model::edge::Protocol;
@@ -19,6 +20,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use tokio::net::TcpStream;
+use tokio::task::spawn_local;
 
 /// What is known of a connection and does not change.
 pub(crate) struct Connection {
@@ -100,7 +102,10 @@ impl Connection {
     }
 }
 
-pub(crate) async fn serve(worker: &Rc<Worker>, port: u16, io: TcpStream, peer: SocketAddr) {
+/// Serves a connection to its end, in a task whose form is that of what its port needs: what a handshake, a PROXY header
+/// or a listener below HTTP needs does not lie in the task of a plain connection.
+pub(crate) fn start(place: Place, port: u16, io: TcpStream, peer: SocketAddr) {
+    let worker = place.worker();
     // A socket that cannot be told to send at once still works.
     let _ = io.set_nodelay(true);
     let view = worker.view();
@@ -115,41 +120,56 @@ pub(crate) async fn serve(worker: &Rc<Worker>, port: u16, io: TcpStream, peer: S
     let mut connection = Connection { limits, ..Connection::new(peer, port) };
     connection.learn_local(worker, &io);
     let deadline = worker.deadlines.register();
-    if let Some(entry) = entry {
-        // Boxed: few ports ask for anything, and its state would lie in every connection's task.
-        match Box::pin(entry.pass(&io, peer, &deadline)).await {
+    match (tls, entry) {
+        (tls, entry) if entry.is_some() || has_streams => {
+            let guard = Guard { entry, has_streams, tls };
+            drop(spawn_local(guarded(place, connection, io, deadline, guard)));
+        }
+        (None, _) => drop(spawn_local(plain(place, Rc::new(connection), io, deadline))),
+        (Some(tls), _) => drop(spawn_local(secure(place, connection, io, deadline, tls))),
+    }
+}
+
+/// What a connection passes before it is one of HTTP.
+struct Guard {
+    entry: Option<Arc<PortEntry>>,
+    /// The port has listeners below HTTP: what is not for them is HTTPS.
+    has_streams: bool,
+    tls: Option<Arc<PortTls>>,
+}
+
+async fn guarded(
+    place: Place,
+    mut connection: Connection,
+    mut io: TcpStream,
+    deadline: Deadline,
+    guard: Guard,
+) {
+    let worker = place.worker();
+    if let Some(entry) = guard.entry {
+        match entry.pass(&io, connection.peer, &deadline).await {
             Ok(None) => {}
             Ok(Some(ends)) => connection = connection.behind(ends),
             Err(unwelcome) => return worker.counters().unwelcome[unwelcome as usize].add(1),
         }
     }
-    if has_streams {
-        return Box::pin(beside_streams(worker, connection, io, deadline, tls)).await;
+    if guard.has_streams {
+        let (port, ends) = (connection.port, connection.ends(&worker.config));
+        let proxy = connection.proxy();
+        let arrival = Arrival { worker, deadline: &deadline, port, ends, proxy };
+        match Box::pin(stream::serve(arrival, io)).await {
+            Some(Https(https)) if guard.tls.is_some() => io = https,
+            _ => return,
+        }
     }
-    match tls {
-        None => plain(worker, Rc::new(connection), io, deadline).await,
-        // Boxed: what a handshake and its session need would lie in every connection's task.
-        Some(tls) => Box::pin(secure(worker, connection, io, deadline, tls)).await,
-    }
-}
-
-/// A port that has listeners below HTTP: what is not for them is HTTPS.
-async fn beside_streams(
-    worker: &Rc<Worker>,
-    connection: Connection,
-    io: TcpStream,
-    deadline: Deadline,
-    tls: Option<Arc<PortTls>>,
-) {
-    let (port, ends) = (connection.port, connection.ends(&worker.config));
-    let proxy = connection.proxy();
-    let arrival = Arrival { worker, deadline: &deadline, port, ends, proxy };
-    if let (Some(Https(io)), Some(tls)) = (stream::serve(arrival, io).await, tls) {
-        secure(worker, connection, io, deadline, tls).await;
+    match guard.tls {
+        None => Box::pin(plain(place, Rc::new(connection), io, deadline)).await,
+        Some(tls) => Box::pin(secure(place, connection, io, deadline, tls)).await,
     }
 }
 
-async fn plain(worker: &Rc<Worker>, connection: Rc<Connection>, io: TcpStream, deadline: Deadline) {
+async fn plain(place: Place, connection: Rc<Connection>, io: TcpStream, deadline: Deadline) {
+    let worker = place.worker();
     let mut http1 = Http1::new(worker, &connection, io, &deadline, true);
     if http1.serve().await == Next::Http2 {
         let (io, first) = http1.into_parts();
@@ -158,12 +178,13 @@ async fn plain(worker: &Rc<Worker>, connection: Rc<Connection>, io: TcpStream, d
 }
 
 async fn secure(
-    worker: &Rc<Worker>,
+    place: Place,
     mut connection: Connection,
     io: TcpStream,
     deadline: Deadline,
     tls: Arc<PortTls>,
 ) {
+    let worker = place.worker();
     deadline.stall_after(limits::HANDSHAKE_TIMEOUT_MS);
     let mut accepting = Box::pin(tls::accept(io, &tls));
     let accepted = poll_fn(|cx| match accepting.as_mut().poll(cx) {
@@ -186,5 +207,27 @@ async fn secure(
                 Http1::new(worker, &connection, accepted.io, &deadline, false).serve().await;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of the task of a function's connection; the function is not called.
+    fn size<A, B, C, D, F>(_: fn(A, B, C, D) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    fn size_with_tls<A, B, C, D, E, F>(_: fn(A, B, C, D, E) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// An idle connection costs its task: whoever makes one larger makes each of a million connections larger.
+    #[test]
+    fn tasks_stay_small() {
+        assert!(size(plain) <= 576, "{}", size(plain));
+        assert!(size_with_tls(secure) <= 1_024, "{}", size_with_tls(secure));
+        assert!(size_with_tls(guarded) <= 1_280, "{}", size_with_tls(guarded));
     }
 }

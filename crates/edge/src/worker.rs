@@ -461,15 +461,17 @@ fn admit(worker: &Rc<Worker>, port: u16, io: TcpStream, peer: std::net::SocketAd
         return;
     }
     worker.connections.set(worker.connections.get() + 1);
-    let place = Place(Rc::clone(worker));
-    tokio::task::spawn_local(async move {
-        connection::serve(&place.0, port, io, peer).await;
-        drop(place);
-    });
+    connection::start(Place(Rc::clone(worker)), port, io, peer);
 }
 
 /// A connection's place among those that the worker allows.
-struct Place(Rc<Worker>);
+pub(crate) struct Place(Rc<Worker>);
+
+impl Place {
+    pub fn worker(&self) -> &Rc<Worker> {
+        &self.0
+    }
+}
 
 impl Drop for Place {
     fn drop(&mut self) {
