@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use crate::accounts::{self, MachineTime, ProcessTree};
+use peers::usage::ProcessTree;
+
+use crate::accounts::{self, MachineTime};
 use crate::client::Target;
 use crate::load::{Generator, Load, Pace, Workload};
 use crate::script::{Script, Work};

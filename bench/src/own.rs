@@ -115,8 +115,8 @@ fn memory(instance: &Instance, generator: &mut Generator) -> Result<f64> {
     let host =
         folder::application_host(folder::APPLICATIONS - 1, folder::ROUTES_PER_APPLICATION - 1);
     generator.fetch(&target, &Script::get(&host, SMALL))?;
-    match instance.running.processes().resident_mib() {
-        Some(mib) => Ok(mib),
+    match instance.running.processes().resident_kib() {
+        Some(kib) => Ok(kib as f64 / 1024.0),
         None => bail!("/proc shows no resident memory of cutwater"),
     }
 }
