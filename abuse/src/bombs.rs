@@ -9,7 +9,7 @@ use crate::frames::{self, Connection, END_HEADERS, END_STREAM, frame};
 use crate::origin::Origin;
 use crate::program::Context;
 use crate::report::Report;
-use crate::subject::{ABUSED, Kind, Site, Subject};
+use crate::subject::{ABUSED, Kind, Subject};
 
 const LIMIT_BYTES: usize = 256 << 10;
 /// What is sent beyond it, so that a server that never closes is told from one that closes late.
@@ -174,24 +174,19 @@ fn unknown(_: u32) -> Vec<u8> {
 }
 
 pub fn run(context: &Context, report: &mut Report) -> Result<()> {
-    let good = Origin::echo()?;
     let abused = Origin::echo()?;
-    let close_idle = || [&good, &abused].into_iter().for_each(Origin::close_idle);
-    let site = || Site::of_two(good.address, abused.address);
-    context.each_subject(report, Kind::ALL, site, |context, subject, report| {
-        context.with_good_traffic(subject, &close_idle, report, |report| {
-            for bomb in BOMBS {
-                let patience = context.pick(Duration::from_millis(400), Duration::from_secs(3));
-                let taken = drop_bomb(subject, bomb, patience)?;
-                let figure = match taken {
-                    Taken::Closed(bytes) => format!("{:.1} KiB", bytes as f64 / 1024.0),
-                    Taken::Open(bytes) => format!("open after {:.1} KiB", bytes as f64 / 1024.0),
-                };
-                let held = matches!(taken, Taken::Closed(bytes) if bytes < LIMIT_BYTES);
-                report.row(subject.name(), bomb.name, figure, "closed before 256 KiB", held);
-            }
-            Ok(())
-        })
+    context.beside_good_traffic(report, Kind::ALL, &abused, |subject, report| {
+        for bomb in BOMBS {
+            let patience = context.pick(Duration::from_millis(400), Duration::from_secs(3));
+            let taken = drop_bomb(subject, bomb, patience)?;
+            let figure = match taken {
+                Taken::Closed(bytes) => format!("{:.1} KiB", bytes as f64 / 1024.0),
+                Taken::Open(bytes) => format!("open after {:.1} KiB", bytes as f64 / 1024.0),
+            };
+            let held = matches!(taken, Taken::Closed(bytes) if bytes < LIMIT_BYTES);
+            report.row(subject.name(), bomb.name, figure, "closed before 256 KiB", held);
+        }
+        Ok(())
     })
 }
 

@@ -11,7 +11,7 @@ use crate::client::Client;
 use crate::origin::Origin;
 use crate::program::Context;
 use crate::report::Report;
-use crate::subject::{ABUSED, Backend, Kind, Site, Subject, write_backend};
+use crate::subject::{ABUSED, Backend, Kind, Subject, write_backend};
 
 const CHANGES: usize = 10_000;
 const SHORT_CHANGES: usize = 300;
@@ -29,14 +29,9 @@ const MEMORY_RATIO: f64 = 1.05;
 const SETTLE: Duration = Duration::from_secs(5);
 
 pub fn run(context: &Context, report: &mut Report) -> Result<()> {
-    let good = Origin::echo()?;
     let abused = Origin::echo()?;
-    let close_idle = || [&good, &abused].into_iter().for_each(Origin::close_idle);
-    let site = || Site::of_two(good.address, abused.address);
-    context.each_subject(report, &[Kind::Cutwater], site, |context, subject, report| {
-        context.with_good_traffic(subject, &close_idle, report, |report| {
-            churn(context, subject, abused.address, report)
-        })
+    context.beside_good_traffic(report, &[Kind::Cutwater], &abused, |subject, report| {
+        churn(context, subject, abused.address, report)
     })
 }
 

@@ -12,7 +12,7 @@ use crate::frames::{self, Connection, END_HEADERS, END_STREAM, frame};
 use crate::origin::{Origin, lock};
 use crate::program::Context;
 use crate::report::Report;
-use crate::subject::{ABUSED, Kind, Site, Subject};
+use crate::subject::{ABUSED, Kind, Subject};
 
 type Field = (&'static [u8], &'static [u8]);
 
@@ -156,7 +156,6 @@ struct Seen {
 }
 
 pub fn run(context: &Context, report: &mut Report) -> Result<()> {
-    let good = Origin::echo()?;
     let seen = Arc::new(Mutex::new(Seen::default()));
     let for_origin = Arc::clone(&seen);
     let abused = Origin::start(move |peer| {
@@ -175,28 +174,24 @@ pub fn run(context: &Context, report: &mut Report) -> Result<()> {
             }
         }
     })?;
-    let close_idle = || [&good, &abused].into_iter().for_each(Origin::close_idle);
-    let site = || Site::of_two(good.address, abused.address);
-    context.each_subject(report, Kind::ALL, site, |context, subject, report| {
-        context.with_good_traffic(subject, &close_idle, report, |report| {
-            let mut faults = Vec::new();
-            for (number, injection) in INJECTIONS.iter().enumerate() {
-                *lock(&seen) = Seen::default();
-                let patience = context.pick(Duration::from_millis(60), Duration::from_millis(300));
-                let answered = inject(subject, injection, number, patience)?;
-                let seen = std::mem::take(&mut *lock(&seen));
-                if let Some(fault) = judge(injection, number, answered, &seen) {
-                    faults.push((injection.name, fault));
-                }
+    context.beside_good_traffic(report, Kind::ALL, &abused, |subject, report| {
+        let mut faults = Vec::new();
+        for (number, injection) in INJECTIONS.iter().enumerate() {
+            *lock(&seen) = Seen::default();
+            let patience = context.pick(Duration::from_millis(60), Duration::from_millis(300));
+            let answered = inject(subject, injection, number, patience)?;
+            let seen = std::mem::take(&mut *lock(&seen));
+            if let Some(fault) = judge(injection, number, answered, &seen) {
+                faults.push((injection.name, fault));
             }
-            let (all, right) = (INJECTIONS.len(), INJECTIONS.len() - faults.len());
-            let figure = format!("{right} of {all}");
-            report.row(subject.name(), "refused, or one request", figure, "all", faults.is_empty());
-            for (name, fault) in faults {
-                report.row(subject.name(), name, fault, "refused, or one request", false);
-            }
-            Ok(())
-        })
+        }
+        let (all, right) = (INJECTIONS.len(), INJECTIONS.len() - faults.len());
+        let figure = format!("{right} of {all}");
+        report.row(subject.name(), "refused, or one request", figure, "all", faults.is_empty());
+        for (name, fault) in faults {
+            report.row(subject.name(), name, fault, "refused, or one request", false);
+        }
+        Ok(())
     })
 }
 

@@ -71,7 +71,6 @@ impl Numbers {
 fn aborted(subject: &Subject, chains: &Chains, count: usize, report: &mut Report) -> Result<()> {
     let hello = client_hello(chains)?;
     let mut numbers = Numbers(0x5EED_0008);
-    let began = Instant::now();
     for number in 0..count {
         let mut stream = connect(subject.ports.https)?;
         let cut = match number % 3 {
@@ -87,15 +86,14 @@ fn aborted(subject: &Subject, chains: &Chains, count: usize, report: &mut Report
             socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
         }
     }
-    let rate = count as f64 / began.elapsed().as_secs_f64();
-    let whole = chains.handshake(subject.ports.https);
-    let figure = match &whole {
-        Ok(_) => format!("succeeds, after {count} at {rate:.0}/s"),
-        Err(error) => format!("{error:#}"),
-    };
-    let case = "after aborted handshakes, a handshake";
-    report.row(subject.name(), case, figure, "succeeds", whole.is_ok());
+    succeeds(subject, chains, "after aborted handshakes, a handshake", report);
     Ok(())
+}
+
+fn succeeds(subject: &Subject, chains: &Chains, case: &str, report: &mut Report) {
+    let whole = chains.handshake(subject.ports.https);
+    let figure = whole.as_ref().map_or_else(|error| format!("{error:#}"), |_| "yes".to_owned());
+    report.row(subject.name(), case, figure, "succeeds", whole.is_ok());
 }
 
 fn mutated(subject: &Subject, chains: &Chains, count: usize, report: &mut Report) -> Result<()> {
@@ -116,11 +114,7 @@ fn mutated(subject: &Subject, chains: &Chains, count: usize, report: &mut Report
     let figure = format!("{open} of {count}, {answered} answered, {rate:.0}/s");
     let limit = format!("none after {} s", PATIENCE.as_secs());
     report.row(subject.name(), "mutated ClientHellos left open", figure, limit, open == 0);
-    let whole = chains.handshake(subject.ports.https);
-    let figure =
-        whole.as_ref().map_or_else(|error| format!("{error:#}"), |_| "succeeds".to_owned());
-    let case = "after mutated ClientHellos, a handshake";
-    report.row(subject.name(), case, figure, "succeeds", whole.is_ok());
+    succeeds(subject, chains, "after mutated ClientHellos, a handshake", report);
     Ok(())
 }
 

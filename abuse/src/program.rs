@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use crate::good::{Good, Tally};
+use crate::origin::Origin;
 use crate::report::Report;
 use crate::subject::{Kind, Site, Subject, Vitals};
 use crate::{bombs, churn, downgrade, handshakes, origin_faults, reload, resets, slow, smuggling};
@@ -109,6 +110,22 @@ impl Context {
             report.skip("nginx, haproxy", "left out, as asked");
         }
         Ok(())
+    }
+
+    /// An abuse of one origin beside good traffic to another, against each server.
+    pub fn beside_good_traffic(
+        &self,
+        report: &mut Report,
+        kinds: &[Kind],
+        abused: &Origin,
+        mut abuse: impl FnMut(&Subject, &mut Report) -> Result<()>,
+    ) -> Result<()> {
+        let good = Origin::echo()?;
+        let close_idle = || [&good, abused].into_iter().for_each(Origin::close_idle);
+        let site = || Site::of_two(good.address, abused.address);
+        self.each_subject(report, kinds, site, |context, subject, report| {
+            context.with_good_traffic(subject, &close_idle, report, |report| abuse(subject, report))
+        })
     }
 
     /// An abuse with good traffic beside it, which was measured alone before. `close_idle` has the origins close what

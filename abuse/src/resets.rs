@@ -12,7 +12,7 @@ use crate::frames::{self, Connection, END_HEADERS, END_STREAM, frame};
 use crate::origin::Origin;
 use crate::program::Context;
 use crate::report::Report;
-use crate::subject::{ABUSED, Kind, Site, Subject};
+use crate::subject::{ABUSED, Kind, Subject};
 
 /// Resets until GOAWAY or the end of the connection.
 const RESETS: usize = 200;
@@ -125,7 +125,6 @@ impl Work {
 }
 
 fn run(context: &Context, report: &mut Report, attacks: &[Attack]) -> Result<()> {
-    let good = Origin::echo()?;
     let work = Arc::new(Work::default());
     let for_origin = Arc::clone(&work);
     let abused = Origin::start(move |peer| {
@@ -141,32 +140,22 @@ fn run(context: &Context, report: &mut Report, attacks: &[Attack]) -> Result<()>
             }
         }
     })?;
-    let close_idle = || [&good, &abused].into_iter().for_each(Origin::close_idle);
-    let site = || Site::of_two(good.address, abused.address);
-    context.each_subject(report, Kind::ALL, site, |context, subject, report| {
-        context.with_good_traffic(subject, &close_idle, report, |report| {
-            for attack in attacks {
-                let found = play(context, subject, attack, &work)?;
-                let name = attack.name;
-                let (held, figure) = match found.ended_after {
-                    Some(count) => (count <= RESETS, format!("{count}")),
-                    None => (false, format!("none in {}", found.tried)),
-                };
-                let limit = format!("at most {RESETS}");
-                report.row(
-                    subject.name(),
-                    format!("{name}: resets to the end"),
-                    figure,
-                    limit,
-                    held,
-                );
-                let cancelled = found.cancelled;
-                let case = format!("{name}: cancelled at the origin");
-                let limit = format!("at most {CANCELLED} a connection");
-                report.row(subject.name(), case, cancelled, limit, cancelled <= CANCELLED);
-            }
-            Ok(())
-        })
+    context.beside_good_traffic(report, Kind::ALL, &abused, |subject, report| {
+        for attack in attacks {
+            let found = play(context, subject, attack, &work)?;
+            let name = attack.name;
+            let (held, figure) = match found.ended_after {
+                Some(count) => (count <= RESETS, format!("{count}")),
+                None => (false, format!("none in {}", found.tried)),
+            };
+            let limit = format!("at most {RESETS}");
+            report.row(subject.name(), format!("{name}: resets to the end"), figure, limit, held);
+            let cancelled = found.cancelled;
+            let case = format!("{name}: cancelled at the origin");
+            let limit = format!("at most {CANCELLED} a connection");
+            report.row(subject.name(), case, cancelled, limit, cancelled <= CANCELLED);
+        }
+        Ok(())
     })
 }
 
