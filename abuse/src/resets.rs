@@ -22,6 +22,8 @@ const CANCELLED: u64 = 100;
 const TRIED: usize = 2_000;
 /// An origin takes this long, unless it is told that nobody waits.
 const WORK: Duration = Duration::from_secs(3);
+/// Without a request at the origin for so long, none is under way to it.
+const QUIET: Duration = Duration::from_millis(300);
 
 /// What follows the head of a request to have its stream reset.
 type Trigger = fn(u32) -> Vec<u8>;
@@ -122,6 +124,19 @@ impl Work {
         let ended = self.cancelled.load(Ordering::SeqCst) + self.done.load(Ordering::SeqCst);
         began.saturating_sub(ended)
     }
+
+    /// The origin hears of the last ones, also of those that are still under way to it, and is done with them: none is
+    /// counted with the next attack.
+    fn settle(&self) {
+        let end = Instant::now() + WORK + Duration::from_secs(1);
+        let mut quiet = Instant::now();
+        while quiet.elapsed() < QUIET && Instant::now() < end {
+            sleep(Duration::from_millis(10));
+            if self.running() > 0 {
+                quiet = Instant::now();
+            }
+        }
+    }
 }
 
 fn run(context: &Context, report: &mut Report, attacks: &[Attack]) -> Result<()> {
@@ -181,11 +196,7 @@ fn play(context: &Context, subject: &Subject, attack: &Attack, work: &Work) -> R
     let ended_after = streams.has_ended().then(|| streams.processed());
     let tried = streams.tried;
     drop(streams);
-    // The origin hears of the last ones, or is done with them: none is counted with the next attack.
-    let end = Instant::now() + WORK + Duration::from_secs(1);
-    while work.running() > 0 && Instant::now() < end {
-        sleep(Duration::from_millis(10));
-    }
+    work.settle();
     let cancelled = work.cancelled.load(Ordering::SeqCst) - before;
     Ok(Found { ended_after, tried, cancelled })
 }
