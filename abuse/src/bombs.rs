@@ -39,43 +39,32 @@ enum Pace {
 }
 
 const BOMBS: &[Bomb] = &[
-    Bomb {
-        name: "CONTINUATION without end",
-        begin: open_block,
-        again: continuation,
-        pace: Pace::Moment,
-    },
-    Bomb {
-        name: "empty CONTINUATION",
-        begin: open_block,
-        again: empty_continuation,
-        pace: Pace::Moment,
-    },
-    Bomb { name: "HPACK reference bomb", begin: nothing, again: reference_bomb, pace: Pace::Ping },
-    Bomb { name: "fields of one letter", begin: nothing, again: tiny_fields, pace: Pace::Ping },
-    Bomb { name: "SETTINGS", begin: nothing, again: settings, pace: Pace::Ping },
-    Bomb { name: "SETTINGS, answers not read", begin: nothing, again: settings, pace: Pace::Deaf },
-    Bomb {
-        name: "SETTINGS of many entries",
-        begin: nothing,
-        again: long_settings,
-        pace: Pace::Ping,
-    },
-    Bomb { name: "PING", begin: nothing, again: ping, pace: Pace::Ping },
-    Bomb { name: "PING, answers not read", begin: nothing, again: ping, pace: Pace::Deaf },
-    Bomb { name: "empty DATA", begin: open_stream, again: empty_data, pace: Pace::Ping },
-    Bomb { name: "DATA of padding", begin: open_stream, again: padding, pace: Pace::Ping },
-    Bomb { name: "WINDOW_UPDATE", begin: nothing, again: window_update, pace: Pace::Ping },
-    Bomb {
-        name: "WINDOW_UPDATE of a stream",
-        begin: open_stream,
-        again: stream_window,
-        pace: Pace::Ping,
-    },
-    Bomb { name: "PRIORITY", begin: nothing, again: priority, pace: Pace::Ping },
-    Bomb { name: "RST_STREAM of one stream", begin: nothing, again: resets, pace: Pace::Ping },
-    Bomb { name: "unknown frames", begin: nothing, again: unknown, pace: Pace::Ping },
+    bomb("CONTINUATION without end", open_block, continuation, Pace::Moment),
+    bomb("empty CONTINUATION", open_block, empty_continuation, Pace::Moment),
+    bomb("HPACK reference bomb", nothing, reference_bomb, Pace::Ping),
+    bomb("fields of one letter", nothing, tiny_fields, Pace::Ping),
+    bomb("SETTINGS", nothing, settings, Pace::Ping),
+    bomb("SETTINGS, answers not read", nothing, settings, Pace::Deaf),
+    bomb("SETTINGS of many entries", nothing, long_settings, Pace::Ping),
+    bomb("PING", nothing, ping, Pace::Ping),
+    bomb("PING, answers not read", nothing, ping, Pace::Deaf),
+    bomb("empty DATA", open_stream, empty_data, Pace::Ping),
+    bomb("DATA of padding", open_stream, padding, Pace::Ping),
+    bomb("WINDOW_UPDATE", nothing, window_update, Pace::Ping),
+    bomb("WINDOW_UPDATE of a stream", open_stream, stream_window, Pace::Ping),
+    bomb("PRIORITY", nothing, priority, Pace::Ping),
+    bomb("RST_STREAM of one stream", nothing, resets, Pace::Ping),
+    bomb("unknown frames", nothing, unknown, Pace::Ping),
 ];
+
+const fn bomb(
+    name: &'static str,
+    begin: fn() -> Vec<u8>,
+    again: fn(u32) -> Vec<u8>,
+    pace: Pace,
+) -> Bomb {
+    Bomb { name, begin, again, pace }
+}
 
 fn nothing() -> Vec<u8> {
     Vec::new()

@@ -185,6 +185,7 @@ fn the_examples_of_the_handbook_are_taken_as_written() {
         }
     }
     assert!(count >= 20, "{count} examples found");
-    let wrong = "apiVersion: v1\nkind: Service\nmetadata: {name: Web}\nspec: {ports: [{port: 80}]}\n";
+    let wrong =
+        "apiVersion: v1\nkind: Service\nmetadata: {name: Web}\nspec: {ports: [{port: 80}]}\n";
     assert_eq!(mistakes(wrong).len(), 1, "a mistake would be seen");
 }
