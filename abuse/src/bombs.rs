@@ -9,7 +9,7 @@ use crate::frames::{self, Connection, END_HEADERS, END_STREAM, frame};
 use crate::origin::Origin;
 use crate::program::Context;
 use crate::report::Report;
-use crate::subject::{ABUSED, Kind, Site, Subject};
+use crate::subject::{ABUSED, Kind, Subject};
 
 const LIMIT_BYTES: usize = 256 << 10;
 /// What is sent beyond it, so that a server that never closes is told from one that closes late.
@@ -39,43 +39,32 @@ enum Pace {
 }
 
 const BOMBS: &[Bomb] = &[
-    Bomb {
-        name: "CONTINUATION without end",
-        begin: open_block,
-        again: continuation,
-        pace: Pace::Moment,
-    },
-    Bomb {
-        name: "empty CONTINUATION",
-        begin: open_block,
-        again: empty_continuation,
-        pace: Pace::Moment,
-    },
-    Bomb { name: "HPACK reference bomb", begin: nothing, again: reference_bomb, pace: Pace::Ping },
-    Bomb { name: "fields of one letter", begin: nothing, again: tiny_fields, pace: Pace::Ping },
-    Bomb { name: "SETTINGS", begin: nothing, again: settings, pace: Pace::Ping },
-    Bomb { name: "SETTINGS, answers not read", begin: nothing, again: settings, pace: Pace::Deaf },
-    Bomb {
-        name: "SETTINGS of many entries",
-        begin: nothing,
-        again: long_settings,
-        pace: Pace::Ping,
-    },
-    Bomb { name: "PING", begin: nothing, again: ping, pace: Pace::Ping },
-    Bomb { name: "PING, answers not read", begin: nothing, again: ping, pace: Pace::Deaf },
-    Bomb { name: "empty DATA", begin: open_stream, again: empty_data, pace: Pace::Ping },
-    Bomb { name: "DATA of padding", begin: open_stream, again: padding, pace: Pace::Ping },
-    Bomb { name: "WINDOW_UPDATE", begin: nothing, again: window_update, pace: Pace::Ping },
-    Bomb {
-        name: "WINDOW_UPDATE of a stream",
-        begin: open_stream,
-        again: stream_window,
-        pace: Pace::Ping,
-    },
-    Bomb { name: "PRIORITY", begin: nothing, again: priority, pace: Pace::Ping },
-    Bomb { name: "RST_STREAM of one stream", begin: nothing, again: resets, pace: Pace::Ping },
-    Bomb { name: "unknown frames", begin: nothing, again: unknown, pace: Pace::Ping },
+    bomb("CONTINUATION without end", open_block, continuation, Pace::Moment),
+    bomb("empty CONTINUATION", open_block, empty_continuation, Pace::Moment),
+    bomb("HPACK reference bomb", nothing, reference_bomb, Pace::Ping),
+    bomb("fields of one letter", nothing, tiny_fields, Pace::Ping),
+    bomb("SETTINGS", nothing, settings, Pace::Ping),
+    bomb("SETTINGS, answers not read", nothing, settings, Pace::Deaf),
+    bomb("SETTINGS of many entries", nothing, long_settings, Pace::Ping),
+    bomb("PING", nothing, ping, Pace::Ping),
+    bomb("PING, answers not read", nothing, ping, Pace::Deaf),
+    bomb("empty DATA", open_stream, empty_data, Pace::Ping),
+    bomb("DATA of padding", open_stream, padding, Pace::Ping),
+    bomb("WINDOW_UPDATE", nothing, window_update, Pace::Ping),
+    bomb("WINDOW_UPDATE of a stream", open_stream, stream_window, Pace::Ping),
+    bomb("PRIORITY", nothing, priority, Pace::Ping),
+    bomb("RST_STREAM of one stream", nothing, resets, Pace::Ping),
+    bomb("unknown frames", nothing, unknown, Pace::Ping),
 ];
+
+const fn bomb(
+    name: &'static str,
+    begin: fn() -> Vec<u8>,
+    again: fn(u32) -> Vec<u8>,
+    pace: Pace,
+) -> Bomb {
+    Bomb { name, begin, again, pace }
+}
 
 fn nothing() -> Vec<u8> {
     Vec::new()
@@ -174,24 +163,19 @@ fn unknown(_: u32) -> Vec<u8> {
 }
 
 pub fn run(context: &Context, report: &mut Report) -> Result<()> {
-    let good = Origin::echo()?;
     let abused = Origin::echo()?;
-    let close_idle = || [&good, &abused].into_iter().for_each(Origin::close_idle);
-    let site = || Site::of_two(good.address, abused.address);
-    context.each_subject(report, Kind::ALL, site, |context, subject, report| {
-        context.with_good_traffic(subject, &close_idle, report, |report| {
-            for bomb in BOMBS {
-                let patience = context.pick(Duration::from_millis(400), Duration::from_secs(3));
-                let taken = drop_bomb(subject, bomb, patience)?;
-                let figure = match taken {
-                    Taken::Closed(bytes) => format!("{:.1} KiB", bytes as f64 / 1024.0),
-                    Taken::Open(bytes) => format!("open after {:.1} KiB", bytes as f64 / 1024.0),
-                };
-                let held = matches!(taken, Taken::Closed(bytes) if bytes < LIMIT_BYTES);
-                report.row(subject.name(), bomb.name, figure, "closed before 256 KiB", held);
-            }
-            Ok(())
-        })
+    context.beside_good_traffic(report, Kind::ALL, &abused, |subject, report| {
+        for bomb in BOMBS {
+            let patience = context.pick(Duration::from_millis(400), Duration::from_secs(3));
+            let taken = drop_bomb(subject, bomb, patience)?;
+            let figure = match taken {
+                Taken::Closed(bytes) => format!("{:.1} KiB", bytes as f64 / 1024.0),
+                Taken::Open(bytes) => format!("open after {:.1} KiB", bytes as f64 / 1024.0),
+            };
+            let held = matches!(taken, Taken::Closed(bytes) if bytes < LIMIT_BYTES);
+            report.row(subject.name(), bomb.name, figure, "closed before 256 KiB", held);
+        }
+        Ok(())
     })
 }
 

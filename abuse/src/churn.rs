@@ -1,19 +1,17 @@
 //! Ten thousand changes, one after the other: connections that were there at the beginning answer at the end, and memory
 //! has not grown.
 
-use std::io::Write as _;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
-use testkit::message::{self, Kind as Part, Message};
+use anyhow::{Context as _, Result};
 
-use crate::client::{Read1, read_until};
+use crate::client::Client;
 use crate::origin::Origin;
 use crate::program::Context;
 use crate::report::Report;
-use crate::subject::{ABUSED, Backend, Kind, Site, Subject, write_backend};
+use crate::subject::{ABUSED, Backend, Kind, Subject, write_backend};
 
 const CHANGES: usize = 10_000;
 const SHORT_CHANGES: usize = 300;
@@ -31,14 +29,9 @@ const MEMORY_RATIO: f64 = 1.05;
 const SETTLE: Duration = Duration::from_secs(5);
 
 pub fn run(context: &Context, report: &mut Report) -> Result<()> {
-    let good = Origin::echo()?;
     let abused = Origin::echo()?;
-    let close_idle = || [&good, &abused].into_iter().for_each(Origin::close_idle);
-    let site = || Site::of_two(good.address, abused.address);
-    context.each_subject(report, &[Kind::Cutwater], site, |context, subject, report| {
-        context.with_good_traffic(subject, &close_idle, report, |report| {
-            churn(context, subject, abused.address, report)
-        })
+    context.beside_good_traffic(report, &[Kind::Cutwater], &abused, |subject, report| {
+        churn(context, subject, abused.address, report)
     })
 }
 
@@ -51,21 +44,21 @@ fn churn(
     let changes = context.pick(SHORT_CHANGES, CHANGES);
     let address = subject.ports.http;
     let mut clients: Vec<Client> =
-        (0..CONNECTIONS).map(|_| Client::connect(address)).collect::<Result<_>>()?;
-    let mut dropped = ask_all(&mut clients, 0);
+        (0..CONNECTIONS).map(|_| Client::connect(address, LIVE)).collect::<Result<_>>()?;
+    let mut dropped = ask_all(address, &mut clients, 0);
     let (began, mut before, mut made, mut slowest) = (Instant::now(), None, 0, Duration::ZERO);
-    let mut watcher = Client::connect(address)?;
+    let mut watcher = Client::connect(address, LIVE)?;
     while made < changes && began.elapsed() < LIMIT {
         made += 1;
         slowest = slowest.max(one_change(subject, origin, &mut watcher, made)?);
         if made % ASK_EVERY == 0 {
-            dropped += ask_all(&mut clients, made);
+            dropped += ask_all(address, &mut clients, made);
         }
         if made == changes / WARM_UP_SHARE {
             before = Some(subject.vitals()?.resident_kib);
         }
     }
-    dropped += ask_all(&mut clients, made);
+    dropped += ask_all(address, &mut clients, made);
     let name = subject.name();
     let seconds = began.elapsed().as_secs_f64();
     let figure = format!("{made} in {seconds:.0} s, slowest {} ms", slowest.as_millis());
@@ -110,7 +103,7 @@ fn one_change(
     write_backend(subject.folder.path(), &Backend::new(ABUSED, [origin]), edition)?;
     let edition = edition.to_string();
     while began.elapsed() < LIVE {
-        let answer = watcher.get("/edition")?;
+        let answer = watcher.get(ABUSED, "/edition")?;
         if answer.values("x-edition").next() == Some(&edition) {
             return Ok(began.elapsed());
         }
@@ -120,11 +113,11 @@ fn one_change(
 }
 
 /// How many connections gave no right answer. Those that did not are opened anew.
-fn ask_all(clients: &mut [Client], number: usize) -> usize {
+fn ask_all(address: SocketAddr, clients: &mut [Client], number: usize) -> usize {
     let mut dropped = 0;
     for client in clients {
         let path = format!("/{number}");
-        let answer = client.get(&path);
+        let answer = client.get(ABUSED, &path);
         let is_right = answer.is_ok_and(|answer| {
             let is_last = answer.values("connection").any(|it| it.eq_ignore_ascii_case("close"));
             answer.status() == Some(200) && answer.body == number.to_string().as_bytes() && !is_last
@@ -132,41 +125,10 @@ fn ask_all(clients: &mut [Client], number: usize) -> usize {
         if !is_right {
             dropped += 1;
             // One that cannot be opened is dropped again at the next look.
-            let _ = client.open_anew();
+            if let Ok(anew) = Client::connect(address, LIVE) {
+                *client = anew;
+            }
         }
     }
     dropped
-}
-
-/// A kept connection.
-struct Client {
-    address: SocketAddr,
-    stream: TcpStream,
-}
-
-impl Client {
-    fn connect(address: SocketAddr) -> Result<Client> {
-        let stream = TcpStream::connect(address).context("connecting")?;
-        stream.set_nodelay(true)?;
-        Ok(Client { address, stream })
-    }
-
-    fn open_anew(&mut self) -> Result<()> {
-        *self = Client::connect(self.address)?;
-        Ok(())
-    }
-
-    fn get(&mut self, path: &str) -> Result<Message> {
-        let request = format!("GET {path} HTTP/1.1\r\nhost: {ABUSED}\r\n\r\n");
-        self.stream.write_all(request.as_bytes())?;
-        let (mut held, end) = (Vec::new(), Instant::now() + LIVE);
-        loop {
-            let parsed = message::parse(&held, Part::Response { ended: false });
-            if let Some((answer, _)) = parsed.map_err(anyhow::Error::msg)? {
-                return Ok(answer);
-            }
-            let state = read_until(&mut self.stream, &mut held, end);
-            ensure!(state == Read1::Bytes, "{state:?} after {} bytes of an answer", held.len());
-        }
-    }
 }

@@ -1,11 +1,11 @@
-//! One request and what became of it, over HTTP/1.1 or HTTP/2. Blocking, bounded in time.
+//! One request and what became of it, over HTTP/1.1 or HTTP/2; a connection that is kept. Blocking, bounded in time.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
-use testkit::message::{self, Kind};
+use anyhow::{Context as _, Result, anyhow, bail};
+use testkit::message::{self, Kind, Message};
 
 /// What a client saw.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,30 +35,71 @@ pub struct Request<'a> {
 /// On a connection of its own.
 pub fn http1(address: SocketAddr, request: &Request<'_>, patience: Duration) -> Result<Outcome> {
     let Request { method, host, path, body, .. } = request;
-    let mut stream = TcpStream::connect(address).context("connecting")?;
-    stream.set_nodelay(true)?;
     let length = match *method {
         "POST" => format!("content-length: {}\r\n", body.len()),
         _ => String::new(),
     };
+    let mut client = Client::connect(address, patience)?;
     let head = format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\n{length}\r\n{body}");
-    stream.write_all(head.as_bytes())?;
-    let end = Instant::now() + patience;
-    let (mut held, mut ended) = (Vec::new(), false);
-    loop {
-        match message::parse(&held, Kind::Response { ended }) {
-            Ok(Some((answer, _))) => {
-                return Ok(judge(answer.status().unwrap_or_default(), &answer.body, request));
+    client.stream.write_all(head.as_bytes())?;
+    Ok(match client.answer() {
+        Ok(answer) => judge(answer.status().unwrap_or_default(), &answer.body, request),
+        Err(Missing::Cut) => Outcome::Cut,
+        Err(Missing::Late) => Outcome::Silent,
+        Err(Missing::NoHttp(what)) => Outcome::Wrong(what),
+    })
+}
+
+/// A connection over HTTP/1.1 that is kept, one request at a time.
+pub struct Client {
+    stream: TcpStream,
+    /// For each answer.
+    patience: Duration,
+}
+
+/// Why there is no whole answer.
+#[derive(Debug)]
+enum Missing {
+    Cut,
+    Late,
+    NoHttp(String),
+}
+
+/// Of a longer answer only what ends as chunks do is parsed: parsing begins anew with each piece.
+const OFTEN_PARSED_BYTES: usize = 64 << 10;
+
+impl Client {
+    pub fn connect(address: SocketAddr, patience: Duration) -> Result<Client> {
+        let stream = TcpStream::connect(address).context("connecting")?;
+        stream.set_nodelay(true)?;
+        Ok(Client { stream, patience })
+    }
+
+    pub fn get(&mut self, host: &str, path: &str) -> Result<Message> {
+        let request = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\n\r\n");
+        self.stream.write_all(request.as_bytes())?;
+        self.answer().map_err(|missing| anyhow!("no answer: {missing:?}"))
+    }
+
+    fn answer(&mut self) -> Result<Message, Missing> {
+        let end = Instant::now() + self.patience;
+        let (mut held, mut ended) = (Vec::new(), false);
+        loop {
+            let may_be_whole =
+                ended || held.len() < OFTEN_PARSED_BYTES || held.ends_with(b"0\r\n\r\n");
+            if may_be_whole
+                && let Some((answer, _)) =
+                    message::parse(&held, Kind::Response { ended }).map_err(Missing::NoHttp)?
+            {
+                return Ok(answer);
             }
-            Ok(None) if ended => return Ok(Outcome::Cut),
-            Ok(None) => {}
-            Err(error) => return Ok(Outcome::Wrong(error)),
-        }
-        match read_until(&mut stream, &mut held, end) {
-            Read1::Bytes => {}
-            Read1::Closed => ended = true,
-            Read1::Reset => return Ok(Outcome::Cut),
-            Read1::Late => return Ok(Outcome::Silent),
+            match read_until(&mut self.stream, &mut held, end) {
+                Read1::Bytes => {}
+                Read1::Closed if ended => return Err(Missing::Cut),
+                Read1::Closed => ended = true,
+                Read1::Reset => return Err(Missing::Cut),
+                Read1::Late => return Err(Missing::Late),
+            }
         }
     }
 }

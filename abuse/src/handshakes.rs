@@ -1,31 +1,24 @@
 //! TLS abuse: handshakes that stop half-way, ClientHellos with changed bytes, and a certificate that is replaced while
 //! clients shake hands: each gets one whole chain that it can verify.
 
-mod chains;
-
 use std::io::{Read as _, Write as _};
-use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::sync::Arc;
+use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
-use rustls::{ClientConfig, ClientConnection};
-use rustls_pki_types::ServerName;
+use anyhow::{Result, bail};
 
+use crate::chains::{Chains, PATIENCE, connect};
 use crate::client::is_late;
 use crate::origin::{Origin, lock};
 use crate::program::Context;
 use crate::report::Report;
-use crate::subject::{ABUSED, Kind, Site, Subject, write_certificate};
-use chains::Chains;
+use crate::subject::{Kind, Site, Subject, write_certificate};
 
 const ABORTED: usize = 2_000;
 const MUTATED: usize = 4_000;
 const SHORT: usize = 300;
-/// A server that has read the end of what a client sends has nothing to wait for.
-const CLOSE_PATIENCE: Duration = Duration::from_secs(3);
 const THREADS: usize = 2;
 /// Between two certificates.
 const SWAP: Duration = Duration::from_millis(100);
@@ -42,9 +35,8 @@ pub fn run(context: &Context, report: &mut Report) -> Result<()> {
     };
     context.each_subject(report, Kind::ALL, site, |context, subject, report| {
         context.with_good_traffic(subject, &close_idle, report, |report| {
-            let config = chains.client();
-            aborted(subject, &config, context.pick(SHORT, ABORTED), report)?;
-            mutated(subject, &config, context.pick(SHORT, MUTATED), report)?;
+            aborted(subject, &chains, context.pick(SHORT, ABORTED), report)?;
+            mutated(subject, &chains, context.pick(SHORT, MUTATED), report)?;
             match subject.kind {
                 Kind::Cutwater => swapped(context, subject, &chains, report),
                 _ => Ok(()),
@@ -53,22 +45,10 @@ pub fn run(context: &Context, report: &mut Report) -> Result<()> {
     })
 }
 
-fn client_hello(config: &Arc<ClientConfig>) -> Result<Vec<u8>> {
-    let mut session = ClientConnection::new(Arc::clone(config), name()?)?;
+fn client_hello(chains: &Chains) -> Result<Vec<u8>> {
     let mut hello = Vec::new();
-    session.write_tls(&mut hello)?;
+    chains.session()?.write_tls(&mut hello)?;
     Ok(hello)
-}
-
-fn name() -> Result<ServerName<'static>> {
-    Ok(ServerName::try_from(ABUSED)?)
-}
-
-fn connect(address: SocketAddr) -> Result<TcpStream> {
-    let stream = TcpStream::connect(address).context("connecting")?;
-    stream.set_read_timeout(Some(CLOSE_PATIENCE))?;
-    stream.set_write_timeout(Some(CLOSE_PATIENCE))?;
-    Ok(stream)
 }
 
 /// A small generator of numbers, so that a failure can be had again.
@@ -88,15 +68,9 @@ impl Numbers {
 }
 
 /// Part of a ClientHello, or all of it and part of the answer, then a reset or an end.
-fn aborted(
-    subject: &Subject,
-    config: &Arc<ClientConfig>,
-    count: usize,
-    report: &mut Report,
-) -> Result<()> {
-    let hello = client_hello(config)?;
+fn aborted(subject: &Subject, chains: &Chains, count: usize, report: &mut Report) -> Result<()> {
+    let hello = client_hello(chains)?;
     let mut numbers = Numbers(0x5EED_0008);
-    let began = Instant::now();
     for number in 0..count {
         let mut stream = connect(subject.ports.https)?;
         let cut = match number % 3 {
@@ -112,24 +86,18 @@ fn aborted(
             socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
         }
     }
-    let rate = count as f64 / began.elapsed().as_secs_f64();
-    let whole = handshake(subject.ports.https, config);
-    let figure = match &whole {
-        Ok(_) => format!("succeeds, after {count} at {rate:.0}/s"),
-        Err(error) => format!("{error:#}"),
-    };
-    let case = "after aborted handshakes, a handshake";
-    report.row(subject.name(), case, figure, "succeeds", whole.is_ok());
+    succeeds(subject, chains, "after aborted handshakes, a handshake", report);
     Ok(())
 }
 
-fn mutated(
-    subject: &Subject,
-    config: &Arc<ClientConfig>,
-    count: usize,
-    report: &mut Report,
-) -> Result<()> {
-    let hello = client_hello(config)?;
+fn succeeds(subject: &Subject, chains: &Chains, case: &str, report: &mut Report) {
+    let whole = chains.handshake(subject.ports.https);
+    let figure = whole.as_ref().map_or_else(|error| format!("{error:#}"), |_| "yes".to_owned());
+    report.row(subject.name(), case, figure, "succeeds", whole.is_ok());
+}
+
+fn mutated(subject: &Subject, chains: &Chains, count: usize, report: &mut Report) -> Result<()> {
+    let hello = client_hello(chains)?;
     let mut numbers = Numbers(0x5EED_0088);
     let (mut open, mut answered) = (0, 0);
     let began = Instant::now();
@@ -144,13 +112,9 @@ fn mutated(
     }
     let rate = count as f64 / began.elapsed().as_secs_f64();
     let figure = format!("{open} of {count}, {answered} answered, {rate:.0}/s");
-    let limit = format!("none after {} s", CLOSE_PATIENCE.as_secs());
+    let limit = format!("none after {} s", PATIENCE.as_secs());
     report.row(subject.name(), "mutated ClientHellos left open", figure, limit, open == 0);
-    let whole = handshake(subject.ports.https, config);
-    let figure =
-        whole.as_ref().map_or_else(|error| format!("{error:#}"), |_| "succeeds".to_owned());
-    let case = "after mutated ClientHellos, a handshake";
-    report.row(subject.name(), case, figure, "succeeds", whole.is_ok());
+    succeeds(subject, chains, "after mutated ClientHellos, a handshake", report);
     Ok(())
 }
 
@@ -174,7 +138,7 @@ fn mutation(hello: &[u8], numbers: &mut Numbers) -> Vec<u8> {
 
 /// Bytes until the end of the connection; an error where it did not end in time.
 fn read_to_end(stream: &mut TcpStream) -> Result<usize, ()> {
-    let (mut total, end) = (0, Instant::now() + CLOSE_PATIENCE);
+    let (mut total, end) = (0, Instant::now() + PATIENCE);
     let mut piece = [0; 4 << 10];
     loop {
         match stream.read(&mut piece) {
@@ -187,17 +151,6 @@ fn read_to_end(stream: &mut TcpStream) -> Result<usize, ()> {
             return Err(());
         }
     }
-}
-
-/// The chain that the server showed, verified with its signature against the root.
-fn handshake(address: SocketAddr, config: &Arc<ClientConfig>) -> Result<Vec<Vec<u8>>> {
-    let mut stream = connect(address)?;
-    let mut session = ClientConnection::new(Arc::clone(config), name()?)?;
-    while session.is_handshaking() {
-        session.complete_io(&mut stream)?;
-    }
-    let chain = session.peer_certificates().context("no certificate")?;
-    Ok(chain.iter().map(|certificate| certificate.to_vec()).collect())
 }
 
 /// What clients found while the certificate changed.
@@ -215,13 +168,12 @@ fn swapped(
 ) -> Result<()> {
     let time = context.pick(Duration::from_millis(2_500), Duration::from_secs(10));
     let (tally, ending) = (Tally::default(), AtomicBool::new(false));
-    let config = chains.client();
     let began = Instant::now();
     let swaps = thread::scope(|scope| {
         for _ in 0..THREADS {
             scope.spawn(|| {
                 while !ending.load(Ordering::Relaxed) {
-                    let found = handshake(subject.ports.https, &config);
+                    let found = chains.handshake(subject.ports.https);
                     tally.handshakes.fetch_add(1, Ordering::Relaxed);
                     if let Err(error) = found.and_then(|chain| chains.knows(&chain)) {
                         lock(&tally.faults).push(format!("{error:#}"));
@@ -244,10 +196,7 @@ fn swapped(
     let held = faults.is_empty() && handshakes > 0;
     let case = "certificate changed: one whole chain each";
     report.row(subject.name(), case, figure, "all", held);
-    let last = chains.last();
-    let is_last = || handshake(subject.ports.https, &config).is_ok_and(|chain| chain == last);
-    let end = Instant::now() + Duration::from_secs(2);
-    let served = std::iter::repeat_with(is_last).take_while(|_| Instant::now() < end).any(|is| is);
+    let served = chains.serves_last(subject.ports.https, Duration::from_secs(2));
     let figure = if served { "served" } else { "not served" };
     report.row(
         subject.name(),

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod bombs;
+mod chains;
 mod churn;
 mod client;
 mod downgrade;

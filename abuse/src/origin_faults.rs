@@ -53,9 +53,9 @@ const FAULTS: &[Fault] = &[
     after("chunk-cut", Play::Request(chunk_cut)),
     after("reset-until-close", Play::Request(reset_until_close)),
     after("stall-in-body", Play::Request(stall_in_body)),
-    after("rubbish", Play::Request(rubbish)),
-    after("bad-status", Play::Request(bad_status)),
-    after("two-framings", Play::Request(two_framings)),
+    before("rubbish", Play::Request(rubbish)),
+    before("bad-status", Play::Request(bad_status)),
+    before("two-framings", Play::Request(two_framings)),
     Fault { name: "drip", is_before_answer: false, is_harmless: true, play: Play::Request(drip) },
 ];
 

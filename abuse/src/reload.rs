@@ -1,8 +1,7 @@
 //! Changes under load: routes and certificates are rewritten, and then the binary is upgraded again and again, while
 //! requests and long downloads run. No request fails, downloads are whole, each change comes live.
 
-use std::io::Write as _;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -10,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use model::limits::DRAIN_TIMEOUT_MS;
-use testkit::message::{self, Kind as Part, Message};
 
-use crate::client::{Read1, read_until};
+use crate::chains::Chains;
+use crate::client::Client;
 use crate::origin::{Origin, echoed, lock};
 use crate::program::Context;
 use crate::report::Report;
@@ -41,6 +40,8 @@ const DOWNLOAD_PATIENCE: Duration = Duration::from_secs(120);
 /// One change in so many replaces the certificate too.
 const CERTIFICATE_EVERY: usize = 10;
 const CLIENTS: usize = 2;
+/// For an answer.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The path of the download.
 const DOWNLOAD: &str = "/download";
@@ -62,11 +63,16 @@ pub fn run(context: &Context, report: &mut Report) -> Result<()> {
         }
     })?;
     let close_idle = || [&good, &abused].into_iter().for_each(Origin::close_idle);
-    let site = || Site::of_two(good.address, abused.address);
+    let chains = Chains::new()?;
+    let site = || {
+        let mut site = Site::of_two(good.address, abused.address)?;
+        site.certificate = chains.make()?;
+        Ok(site)
+    };
     context.each_subject(report, &[Kind::Cutwater], site, |context, subject, report| {
         done.store(false, Ordering::SeqCst);
         context.with_good_traffic(subject, &close_idle, report, |report| {
-            change(context, subject, abused.address, &done, report)?;
+            change(context, subject, &chains, abused.address, &done, report)?;
             upgrade(context, subject, &done, report)
         })
     })
@@ -89,6 +95,7 @@ fn download(peer: &mut crate::origin::Peer, done: &AtomicBool) -> std::io::Resul
 fn change(
     context: &Context,
     subject: &Subject,
+    chains: &Chains,
     origin: SocketAddr,
     done: &AtomicBool,
     report: &mut Report,
@@ -100,16 +107,19 @@ fn change(
         for _ in 0..CLIENTS {
             scope.spawn(|| requests(address, Keeps::Stays, done, &faults, &count));
         }
-        let changed = make_changes(context, subject, origin);
+        let changed = make_changes(context, subject, chains, origin);
         done.store(true, Ordering::SeqCst);
         (changed, downloading.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a panic"))))
     });
-    let (live, changes) = changed?;
+    let Changes { made: changes, live, certificates, shown } = changed?;
     let name = subject.name();
     let slowest = live.iter().max().copied().unwrap_or_default();
     let figure = format!("{} of {changes}, slowest {} ms", live.len(), slowest.as_millis());
     let limit = format!("all, each in {} s", LIVE.as_secs());
     report.row(name, "changes live", figure, limit, live.len() == changes);
+    let figure = format!("{shown} of {certificates}");
+    let held = shown == certificates && shown > 0;
+    report.row(name, "certificates in a handshake after their change", figure, "all", held);
     let (faults, count) = (lock(&faults), lock(&count));
     let mut figure = format!("{} of {count}", faults.len());
     if let Some(fault) = faults.first() {
@@ -185,19 +195,28 @@ fn upgrades_of(subject: &Subject, upgrades: usize, done: &AtomicBool) -> Result<
     Ok(times)
 }
 
-/// The time of each change that came live, and how many were made.
+#[derive(Default)]
+struct Changes {
+    made: usize,
+    /// The time of each that came live.
+    live: Vec<Duration>,
+    /// Those that replaced the certificate too, and how many of these a handshake showed.
+    certificates: usize,
+    shown: usize,
+}
+
 fn make_changes(
     context: &Context,
     subject: &Subject,
+    chains: &Chains,
     origin: SocketAddr,
-) -> Result<(Vec<Duration>, usize)> {
-    let changes = context.pick(SHORT_CHANGES, CHANGES);
-    let mut live = Vec::new();
-    let mut client = Client::connect(subject.ports.http)?;
-    for edition in 1..=changes {
-        if edition % CERTIFICATE_EVERY == 0 {
-            let names = Vec::new();
-            write_certificate(subject.folder.path(), &Site::new(names)?.certificate)?;
+) -> Result<Changes> {
+    let mut changes = Changes { made: context.pick(SHORT_CHANGES, CHANGES), ..Changes::default() };
+    let mut client = Client::connect(subject.ports.http, PATIENCE)?;
+    for edition in 1..=changes.made {
+        let is_renewed = edition % CERTIFICATE_EVERY == 0;
+        if is_renewed {
+            write_certificate(subject.folder.path(), &chains.make()?)?;
         }
         let began = Instant::now();
         write_backend(subject.folder.path(), &Backend::new(ABUSED, [origin]), edition)?;
@@ -208,14 +227,18 @@ fn make_changes(
         while began.elapsed() < LIVE {
             let answer = client.get(ABUSED, "/edition")?;
             if answer.values("x-edition").next() == Some(&edition) {
-                live.push(began.elapsed());
+                changes.live.push(began.elapsed());
                 break;
             }
             thread::sleep(Duration::from_millis(2));
         }
+        if is_renewed {
+            changes.certificates += 1;
+            changes.shown += usize::from(chains.serves_last(subject.ports.https, LIVE));
+        }
         thread::sleep(CHANGE_PAUSE);
     }
-    Ok((live, changes))
+    Ok(changes)
 }
 
 /// Requests one after the other until all is done, on connections that are kept.
@@ -259,7 +282,7 @@ fn one(
 ) -> Result<()> {
     let client = match kept {
         Some(client) => client,
-        None => kept.insert(Client::connect(address)?),
+        None => kept.insert(Client::connect(address, PATIENCE)?),
     };
     let answer = client.get(host, &format!("/{number}"))?;
     let is_right = answer.status() == Some(200) && answer.body == number.to_string().as_bytes();
@@ -274,43 +297,10 @@ fn one(
 
 /// The bytes of a download whose last piece says that they are all there.
 fn whole_download(address: SocketAddr) -> Result<usize> {
-    let mut client = Client::connect(address)?;
-    client.patience = DOWNLOAD_PATIENCE;
+    let mut client = Client::connect(address, DOWNLOAD_PATIENCE)?;
     let answer = client.get(ABUSED, DOWNLOAD)?;
     let at = answer.body.iter().rposition(|byte| *byte == b' ').context("no last piece")?;
     let told: usize = std::str::from_utf8(&answer.body[at + 1..])?.parse()?;
     ensure!(told == at, "{at} of {told} bytes");
     Ok(told)
-}
-
-/// A kept connection.
-struct Client {
-    stream: TcpStream,
-    patience: Duration,
-}
-
-impl Client {
-    fn connect(address: SocketAddr) -> Result<Client> {
-        let stream = TcpStream::connect(address).context("connecting")?;
-        stream.set_nodelay(true)?;
-        Ok(Client { stream, patience: Duration::from_secs(5) })
-    }
-
-    fn get(&mut self, host: &str, path: &str) -> Result<Message> {
-        let request = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\n\r\n");
-        self.stream.write_all(request.as_bytes())?;
-        let (mut held, end) = (Vec::new(), Instant::now() + self.patience);
-        // Parsing begins anew each time: of a long answer only once its end may be there.
-        loop {
-            let may_be_whole = held.len() < (64 << 10) || held.ends_with(b"0\r\n\r\n");
-            if may_be_whole
-                && let Some((answer, _)) = message::parse(&held, Part::Response { ended: false })
-                    .map_err(anyhow::Error::msg)?
-            {
-                return Ok(answer);
-            }
-            let state = read_until(&mut self.stream, &mut held, end);
-            ensure!(state == Read1::Bytes, "{state:?} after {} bytes of an answer", held.len());
-        }
-    }
 }

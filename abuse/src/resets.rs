@@ -12,7 +12,7 @@ use crate::frames::{self, Connection, END_HEADERS, END_STREAM, frame};
 use crate::origin::Origin;
 use crate::program::Context;
 use crate::report::Report;
-use crate::subject::{ABUSED, Kind, Site, Subject};
+use crate::subject::{ABUSED, Kind, Subject};
 
 /// Resets until GOAWAY or the end of the connection.
 const RESETS: usize = 200;
@@ -22,6 +22,8 @@ const CANCELLED: u64 = 100;
 const TRIED: usize = 2_000;
 /// An origin takes this long, unless it is told that nobody waits.
 const WORK: Duration = Duration::from_secs(3);
+/// Without a request at the origin for so long, none is under way to it.
+const QUIET: Duration = Duration::from_millis(300);
 
 /// What follows the head of a request to have its stream reset.
 type Trigger = fn(u32) -> Vec<u8>;
@@ -122,10 +124,22 @@ impl Work {
         let ended = self.cancelled.load(Ordering::SeqCst) + self.done.load(Ordering::SeqCst);
         began.saturating_sub(ended)
     }
+
+    /// The origin hears of the last ones, also of those that are still under way to it, and is done with them: none is
+    /// counted with the next attack.
+    fn settle(&self) {
+        let end = Instant::now() + WORK + Duration::from_secs(1);
+        let mut quiet = Instant::now();
+        while quiet.elapsed() < QUIET && Instant::now() < end {
+            sleep(Duration::from_millis(10));
+            if self.running() > 0 {
+                quiet = Instant::now();
+            }
+        }
+    }
 }
 
 fn run(context: &Context, report: &mut Report, attacks: &[Attack]) -> Result<()> {
-    let good = Origin::echo()?;
     let work = Arc::new(Work::default());
     let for_origin = Arc::clone(&work);
     let abused = Origin::start(move |peer| {
@@ -141,32 +155,22 @@ fn run(context: &Context, report: &mut Report, attacks: &[Attack]) -> Result<()>
             }
         }
     })?;
-    let close_idle = || [&good, &abused].into_iter().for_each(Origin::close_idle);
-    let site = || Site::of_two(good.address, abused.address);
-    context.each_subject(report, Kind::ALL, site, |context, subject, report| {
-        context.with_good_traffic(subject, &close_idle, report, |report| {
-            for attack in attacks {
-                let found = play(context, subject, attack, &work)?;
-                let name = attack.name;
-                let (held, figure) = match found.ended_after {
-                    Some(count) => (count <= RESETS, format!("{count}")),
-                    None => (false, format!("none in {}", found.tried)),
-                };
-                let limit = format!("at most {RESETS}");
-                report.row(
-                    subject.name(),
-                    format!("{name}: resets to the end"),
-                    figure,
-                    limit,
-                    held,
-                );
-                let cancelled = found.cancelled;
-                let case = format!("{name}: cancelled at the origin");
-                let limit = format!("at most {CANCELLED} a connection");
-                report.row(subject.name(), case, cancelled, limit, cancelled <= CANCELLED);
-            }
-            Ok(())
-        })
+    context.beside_good_traffic(report, Kind::ALL, &abused, |subject, report| {
+        for attack in attacks {
+            let found = play(context, subject, attack, &work)?;
+            let name = attack.name;
+            let (held, figure) = match found.ended_after {
+                Some(count) => (count <= RESETS, format!("{count}")),
+                None => (false, format!("none in {}", found.tried)),
+            };
+            let limit = format!("at most {RESETS}");
+            report.row(subject.name(), format!("{name}: resets to the end"), figure, limit, held);
+            let cancelled = found.cancelled;
+            let case = format!("{name}: cancelled at the origin");
+            let limit = format!("at most {CANCELLED} a connection");
+            report.row(subject.name(), case, cancelled, limit, cancelled <= CANCELLED);
+        }
+        Ok(())
     })
 }
 
@@ -192,11 +196,7 @@ fn play(context: &Context, subject: &Subject, attack: &Attack, work: &Work) -> R
     let ended_after = streams.has_ended().then(|| streams.processed());
     let tried = streams.tried;
     drop(streams);
-    // The origin hears of the last ones, or is done with them: none is counted with the next attack.
-    let end = Instant::now() + WORK + Duration::from_secs(1);
-    while work.running() > 0 && Instant::now() < end {
-        sleep(Duration::from_millis(10));
-    }
+    work.settle();
     let cancelled = work.cancelled.load(Ordering::SeqCst) - before;
     Ok(Found { ended_after, tried, cancelled })
 }

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::origin::Origin;
 use crate::program::Context;
 use crate::report::Report;
-use crate::subject::{ABUSED, Kind, Site, Subject, Vitals};
+use crate::subject::{ABUSED, Kind, Subject, Vitals};
 
 const CONNECTIONS: usize = 4_000;
 const SHORT_CONNECTIONS: usize = 300;
@@ -50,7 +50,6 @@ const UNREAD_CONNECTIONS: usize = 1_000;
 const QUEUED_KIB_A_CONNECTION: f64 = 256.0;
 
 pub fn run(context: &Context, report: &mut Report) -> Result<()> {
-    let good = Origin::echo()?;
     let abused = Origin::start(|peer| {
         // The proxy is to hold little for a client; neither is the kernel.
         let _ = socket2::SockRef::from(&peer.stream).set_send_buffer_size(16 << 10);
@@ -60,22 +59,18 @@ pub fn run(context: &Context, report: &mut Report) -> Result<()> {
             }
         }
     })?;
-    let close_idle = || [&good, &abused].into_iter().for_each(Origin::close_idle);
-    let site = || Site::of_two(good.address, abused.address);
-    context.each_subject(report, Kind::ALL, site, |context, subject, report| {
-        context.with_good_traffic(subject, &close_idle, report, |report| {
-            let count = context.pick(SHORT_CONNECTIONS, CONNECTIONS);
-            for (slow, name) in ALL {
-                let count = match slow {
-                    Slow::Read => count.min(UNREAD_CONNECTIONS),
-                    _ => count,
-                };
-                attack(context, subject, *slow, name, count, report)?;
-                abused.close_idle();
-                settle(subject)?;
-            }
-            others(context, subject, report)
-        })
+    context.beside_good_traffic(report, Kind::ALL, &abused, |subject, report| {
+        let count = context.pick(SHORT_CONNECTIONS, CONNECTIONS);
+        for (slow, name) in ALL {
+            let count = match slow {
+                Slow::Read => count.min(UNREAD_CONNECTIONS),
+                _ => count,
+            };
+            attack(context, subject, *slow, name, count, report)?;
+            abused.close_idle();
+            settle(subject)?;
+        }
+        others(context, subject, report)
     })
 }
 

@@ -7,11 +7,11 @@ mod nginx;
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
+use peers::usage::ProcessTree;
 use tempfile::TempDir;
 use testkit::{Instance, free_port};
 
@@ -130,6 +130,8 @@ impl Subject {
             return Ok(Subject { kind, ports, folder, process });
         }
         let ports = Ports { http: free()?, h2c: free()?, https: free()? };
+        let Certificate { chain_pem, key_pem } = &site.certificate;
+        peers::servers::write_certificate(folder.path(), chain_pem, key_pem)?;
         let mut command = match kind {
             Kind::Nginx => nginx::command(folder.path(), site, ports)?,
             _ => haproxy::command(folder.path(), site, ports)?,
@@ -170,16 +172,12 @@ impl Subject {
     }
 
     pub fn vitals(&self) -> Result<Vitals> {
-        let mut vitals = Vitals { descriptors: 0, resident_kib: 0 };
-        for id in process_tree(self.process_id()) {
-            let of = format!("/proc/{id}");
-            let status = fs::read_to_string(format!("{of}/status"))?;
-            vitals.descriptors += fs::read_dir(format!("{of}/fd"))?.count() as u64;
-            vitals.resident_kib += resident_kib(&status).unwrap_or_default();
-        }
-        match vitals.descriptors {
-            0 => bail!("{} runs no more: {}", self.name(), last_lines(&self.printed())),
-            _ => Ok(vitals),
+        let processes = ProcessTree::of(self.process_id());
+        match processes.resident_kib() {
+            None => bail!("{} runs no more: {}", self.name(), last_lines(&self.printed())),
+            Some(resident_kib) => {
+                Ok(Vitals { descriptors: processes.descriptors() as u64, resident_kib })
+            }
         }
     }
 
@@ -208,30 +206,6 @@ impl Subject {
 pub fn free() -> Result<SocketAddr> {
     let port = free_port().map_err(|error| anyhow!(error))?;
     Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
-}
-
-fn process_tree(root: u32) -> Vec<u32> {
-    let ids = fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
-    let ids = ids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let parents: Vec<(u32, u32)> = ids.filter_map(|id| Some((id, parent(id)?))).collect();
-    let mut tree = vec![root];
-    let mut next = 0;
-    while let Some(&of) = tree.get(next) {
-        tree.extend(parents.iter().filter(|(_, parent)| *parent == of).map(|(id, _)| *id));
-        next += 1;
-    }
-    tree.retain(|id| Path::new(&format!("/proc/{id}/fd")).exists());
-    tree
-}
-
-fn parent(id: u32) -> Option<u32> {
-    let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
-    stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
-}
-
-fn resident_kib(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    line.split_whitespace().next()?.parse().ok()
 }
 
 fn last_lines(text: &str) -> String {

@@ -151,7 +151,7 @@ impl Bench {
         wanted: &dyn Fn(&str) -> bool,
     ) -> Result<Vec<Row>> {
         let site = self.site("own")?;
-        Ok(own::measure(cutwater, &mut self.generator, &site, wanted))
+        Ok(own::measure(cutwater, &mut self.generator, self.effort, &site, wanted))
     }
 
     /// What servers are told, with a folder of the name for their files.
@@ -169,7 +169,8 @@ impl Bench {
         if let Some(reason) = server.missing() {
             return Ok(Contender { name, running: Err(reason) });
         }
-        let running = server.start(&self.site(name)?);
+        let site = self.site(name)?;
+        let running = self.effort.goes_on().and_then(|()| server.start(&site));
         Ok(Contender { name, running: running.map_err(|error| format!("{name}: {error:#}")) })
     }
 
@@ -333,6 +334,39 @@ mod tests {
     }
 
     #[test]
+    fn nothing_begins_once_the_time_is_up() {
+        struct Unstarted(&'static str);
+        impl Server for Unstarted {
+            fn name(&self) -> &'static str {
+                self.0
+            }
+            fn missing(&self) -> Option<String> {
+                None
+            }
+            fn start(&self, _: &crate::server::Site) -> Result<Running> {
+                unreachable!("the time is up")
+            }
+        }
+        let [ours, nginx, haproxy] = ["cutwater", "nginx", "haproxy"].map(Unstarted);
+        let mut bench = Bench::new(effort(5, Duration::ZERO)).unwrap();
+        bench.effort.until = Instant::now() - Duration::from_secs(1);
+        let mut rows = bench.beside_peers(&[&ours, &nginx, &haproxy], &|_| true).unwrap();
+        let nobody = Cutwater::at(PathBuf::from("/no/such/program"));
+        rows.extend(variants::rows(&mut bench, &nobody, &|_| true).unwrap());
+        rows.extend(workers::rows(&mut bench, &nobody, &|_| true).unwrap());
+        rows.extend(bench.own_figures(&nobody, &|_| true).unwrap());
+        assert!(rows.len() >= known_cases().len(), "{} rows", rows.len());
+        for row in rows {
+            let remarks = row.remarks.join("; ");
+            assert!(
+                remarks.contains("the time for the whole table was up"),
+                "{}: {remarks}",
+                row.case
+            );
+        }
+    }
+
+    #[test]
     fn a_peer_that_is_absent_leaves_a_row_with_the_reason() {
         let case = CASES.first().unwrap();
         let absent = |name| (name, Err(format!("{name} is not installed")));
@@ -348,28 +382,5 @@ mod tests {
         let error = reject_unknown(&["http9".to_owned()]).unwrap_err().to_string();
         assert!(error.contains("http9") && error.contains("tls-1k"), "{error}");
         assert!(reject_unknown(&["file-change-live-ms".to_owned()]).is_ok());
-    }
-
-    /// The peers against each other, with the generator's own cost: is it cheap enough?
-    #[test]
-    #[ignore = "takes minutes; prints figures for people"]
-    fn peers_against_each_other() {
-        let mut bench = Bench::new(effort(5, Duration::from_secs(2))).unwrap();
-        bench.say_what_the_generator_can().unwrap();
-        let contenders =
-            [&Nginx as &dyn Server, &Haproxy].map(|server| bench.start(server).unwrap());
-        for case in CASES {
-            for (name, figure) in bench.figures(&contenders, case) {
-                let figure = figure.unwrap();
-                println!(
-                    "{:18} {name:8} {:7.2} us  {:6.0}/s  generator {:.2} of its CPU  {:?}",
-                    case.name,
-                    figure.micros(),
-                    figure.per_second(),
-                    figure.generator_share(),
-                    figure.doubts(),
-                );
-            }
-        }
     }
 }

@@ -84,6 +84,6 @@ fn figure(bench: &mut Bench, server: &dyn Server, case: &Case) -> Result<f64> {
 /// Resident bytes, once the server has given back what it can.
 fn settled(running: &Running) -> Result<f64> {
     std::thread::sleep(SETTLE);
-    let mib = running.processes().resident_mib().context("/proc shows no resident memory")?;
-    Ok(mib * 1024.0 * 1024.0)
+    let kib = running.processes().resident_kib().context("/proc shows no resident memory")?;
+    Ok(kib as f64 * 1024.0)
 }

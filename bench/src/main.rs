@@ -53,7 +53,7 @@ struct Arguments {
     /// Length of a round, in seconds
     #[arg(long, default_value_t = 0.8, value_parser = seconds)]
     seconds: f64,
-    /// No further round begins after so many minutes
+    /// Nothing more begins after so many minutes
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=600))]
     minutes: u32,
     /// Replace the committed figures of `cost`, for this reason

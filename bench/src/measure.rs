@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use crate::accounts::{self, MachineTime, ProcessTree};
+use peers::usage::ProcessTree;
+
+use crate::accounts::{self, MachineTime};
 use crate::client::Target;
 use crate::load::{Generator, Load, Pace, Workload};
 use crate::script::{Script, Work};
@@ -17,8 +19,19 @@ use crate::tls::{self, Certificate};
 pub struct Effort {
     pub rounds: usize,
     pub time: Duration,
-    /// When no further round begins.
+    /// When nothing more begins: no round, and no server.
     pub until: Instant,
+}
+
+impl Effort {
+    /// Asked before whatever takes time.
+    pub fn goes_on(&self) -> Result<()> {
+        if Instant::now() > self.until {
+            bail!("the time for the whole table was up")
+        } else {
+            Ok(())
+        }
+    }
 }
 
 /// What a case sends, to any server.
@@ -65,7 +78,7 @@ const SATURATED: f64 = 0.90;
 const OTHERS: f64 = 0.10;
 const STOLEN: f64 = 0.02;
 const SPREAD: f64 = 0.10;
-const PACE_REACHED: f64 = 0.98;
+pub const PACE_REACHED: f64 = 0.98;
 
 /// Checks that a server gives the origin's bytes, with a certificate that verifies.
 pub fn check(
@@ -97,7 +110,7 @@ pub fn measure(
     let mut figures: Vec<Result<Figure>> =
         subjects.iter().map(|_| Ok(Figure { rounds: Vec::new(), pace: shape.pace })).collect();
     for round in 0..effort.rounds {
-        if Instant::now() > effort.until {
+        if effort.goes_on().is_err() {
             break;
         }
         for turn in 0..subjects.len() {
@@ -259,7 +272,6 @@ impl Figure {
         }
     }
 
-    /// From the cheapest to the dearest round, as a share of the median.
     /// How far the rounds lie apart, as a share of their median.
     pub fn spread(&self) -> f64 {
         let all = self.rounds.iter().map(Round::micros_per_request);

@@ -10,7 +10,7 @@ use anyhow::{Result, bail};
 use crate::client::Target;
 use crate::http::{self, HOST};
 use crate::load::{Generator, Load};
-use crate::measure::median;
+use crate::measure::{Effort, median};
 use crate::origin::SMALL;
 use crate::report::Row;
 use crate::script::Script;
@@ -49,17 +49,19 @@ const LIVE_TIMEOUT: Duration = Duration::from_secs(30);
 pub fn measure(
     cutwater: &Cutwater,
     generator: &mut Generator,
+    effort: Effort,
     site: &Site,
     wanted: &dyn Fn(&str) -> bool,
 ) -> Vec<Row> {
     let mut figures = Vec::new();
     if [COMPILE, COMPILE_ONE, MEMORY].into_iter().any(wanted) {
         eprintln!("measuring 10,000 routes");
-        figures.extend(large_folder(cutwater, generator, site));
+        figures.extend(large_folder(cutwater, generator, effort, site));
     }
     if wanted(FILE_CHANGE) {
         eprintln!("measuring {FILE_CHANGE}");
-        figures.push((FILE_CHANGE, file_change(cutwater, generator, site)));
+        let figure = effort.goes_on().and_then(|()| file_change(cutwater, generator, site));
+        figures.push((FILE_CHANGE, figure));
     }
     let kinds = FIGURES.iter().filter(|kind| wanted(kind.case));
     kinds
@@ -79,12 +81,19 @@ fn row(kind: &Kind, figure: Result<f64>) -> Row {
     row
 }
 
-fn large_folder(cutwater: &Cutwater, generator: &mut Generator, site: &Site) -> Vec<Named> {
+fn large_folder(
+    cutwater: &Cutwater,
+    generator: &mut Generator,
+    effort: Effort,
+    site: &Site,
+) -> Vec<Named> {
     let manifests = site.folder.join("large");
-    let started = folder::write_large(&manifests, site)
-        .map_err(anyhow::Error::from)
-        .and_then(|()| cutwater.up(&manifests, site));
-    let instance = match started {
+    let start = || {
+        effort.goes_on()?;
+        folder::write_large(&manifests, site)?;
+        cutwater.up(&manifests, site)
+    };
+    let instance = match start() {
         Ok(instance) => instance,
         Err(error) => {
             let reason = format!("cutwater did not serve the folder of 10,000 routes: {error:#}");
@@ -106,8 +115,8 @@ fn memory(instance: &Instance, generator: &mut Generator) -> Result<f64> {
     let host =
         folder::application_host(folder::APPLICATIONS - 1, folder::ROUTES_PER_APPLICATION - 1);
     generator.fetch(&target, &Script::get(&host, SMALL))?;
-    match instance.running.processes().resident_mib() {
-        Some(mib) => Ok(mib),
+    match instance.running.processes().resident_kib() {
+        Some(kib) => Ok(kib as f64 / 1024.0),
         None => bail!("/proc shows no resident memory of cutwater"),
     }
 }

@@ -13,13 +13,14 @@ use std::time::Duration;
 
 use anyhow::Result;
 use peers::Process;
+use peers::usage::ProcessTree;
 
 pub use cutwater::{AccessLog, Cutwater, Instance, folder};
 pub use envoy::Envoy;
 pub use haproxy::Haproxy;
 pub use nginx::Nginx;
 
-use crate::accounts::{Cpus, ProcessTree};
+use crate::accounts::Cpus;
 use crate::sys;
 use crate::tls::Certificate;
 
@@ -29,6 +30,13 @@ pub struct Site {
     pub origin: SocketAddr,
     pub certificate: Certificate,
     pub cpus: Cpus,
+}
+
+impl Site {
+    fn write_certificate(&self) -> std::io::Result<()> {
+        let Certificate { chain_pem, key_pem, .. } = &self.certificate;
+        peers::servers::write_certificate(&self.folder, chain_pem, key_pem)
+    }
 }
 
 pub trait Server {
@@ -80,6 +88,11 @@ impl Running {
     pub fn end(self, limit: Duration) -> Result<()> {
         self.process.end(limit)
     }
+}
+
+/// Why a peer cannot be started: it is not there.
+fn not_installed(program: &str) -> Option<String> {
+    peers::command(program).err().map(|error| error.to_string())
 }
 
 /// A loopback port that nobody uses at the moment.

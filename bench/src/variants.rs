@@ -109,6 +109,7 @@ fn subject<'a>(
 }
 
 fn start_plain(bench: &Bench, cutwater: &Cutwater) -> Result<Instance> {
+    bench.effort.goes_on()?;
     let site = bench.site("plain-form")?;
     let manifests = site.folder.join("manifests");
     folder::write_bench(&manifests, &site)?;
@@ -116,6 +117,7 @@ fn start_plain(bench: &Bench, cutwater: &Cutwater) -> Result<Instance> {
 }
 
 fn start(bench: &Bench, cutwater: &Cutwater, form: Form) -> Result<Instance> {
+    bench.effort.goes_on()?;
     let site = bench.site("other-form")?;
     let manifests = site.folder.join(if form == Form::ManyRoutes { "many" } else { "few" });
     match form {

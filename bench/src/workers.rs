@@ -36,6 +36,7 @@ pub fn rows(
     eprintln!("measuring {CASE}");
     let mut figures = Vec::new();
     let result = (0..DEALS).try_for_each(|_| {
+        bench.effort.goes_on()?;
         figures.push(one_deal(bench, cutwater)?);
         anyhow::Ok(())
     });

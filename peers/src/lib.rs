@@ -1,7 +1,10 @@
-//! Programs that others made (nginx, HAProxy and the like), as the bench and the abuses start them: found or installed,
-//! with their messages in a file, waited for until they accept, and ended with whoever started them. Their
-//! configuration is not here: each user has another site.
+//! Programs that others made (nginx, HAProxy and the like), as the bench and the abuses start them: found,
+//! with their messages in a file, waited for until they accept, ended with whoever started them; and what they use. Of
+//! their configuration only what no site changes is here. `cargo xtask` installs them.
 #![forbid(unsafe_code)]
+
+pub mod servers;
+pub mod usage;
 
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpStream};
@@ -11,7 +14,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, Signal, getuid, kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 
 const STOP: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(5);
@@ -138,25 +141,6 @@ pub fn ends_with_us(file: &Path) -> Command {
         }
         None => Command::new(file),
     }
-}
-
-/// Installs a Debian package when this process may; an error says what to do instead.
-pub fn install(package: &str) -> Result<()> {
-    if !getuid().is_root() || program("apt-get").is_none() {
-        bail!("install it with `apt-get install {package}` (needs root and Debian)");
-    }
-    for arguments in [&["-qq", "update"][..], &["-qq", "-y", "install", package]] {
-        let status = Command::new("apt-get")
-            .args(arguments)
-            .env("DEBIAN_FRONTEND", "noninteractive")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .status()?;
-        if !status.success() {
-            bail!("`apt-get {}` failed ({status})", arguments.join(" "));
-        }
-    }
-    Ok(())
 }
 
 pub fn accepts(address: SocketAddr) -> bool {

@@ -1,5 +1,6 @@
 //! What runs before anything lands.
 
+use crate::conformance::Length;
 use crate::setup::{cargo, debian, in_ci, run};
 use crate::{conformance, forward, fuzz, tidy};
 use anyhow::Result;
@@ -13,9 +14,6 @@ const TEST_PROGRAMS: &[(&str, &str)] = &[
     ("python3", "python3"),
     ("cc", "build-essential"),
 ];
-
-/// The suite of clients takes a browser and ten minutes: `xtask full` plays it.
-const SUITES_OF_EVERY_RUN: &[&str] = &["http", "dns", "http2", "grpc"];
 
 /// Any number: it only has to stay.
 const PROPTEST_SEED: &str = "20261121";
@@ -34,34 +32,47 @@ pub fn test() -> Result<()> {
     })
 }
 
-pub fn ci() -> Result<()> {
-    step("format", || run(cargo().args(["fmt", "--all", "--check"])))?;
-    step("clippy", || {
-        run(cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
-    })?;
-    step("tidy", tidy::run)?;
-    test()?;
-    step("docs", || {
-        run(cargo().env("RUSTDOCFLAGS", "-D warnings").args([
-            "doc",
-            "--workspace",
-            "--no-deps",
-            "--quiet",
-        ]))
-    })?;
-    for suite in SUITES_OF_EVERY_RUN {
-        step(&format!("conformance {suite}"), || conformance::run(&[(*suite).to_owned()]))?;
-    }
-    step("fuzz", || fuzz::run(&["--seconds".to_owned(), "10".to_owned()]))
+/// A part of `ci` or `full`, as `help` names it.
+pub struct Step {
+    pub name: &'static str,
+    run: fn() -> Result<()>,
 }
 
-pub fn full() -> Result<()> {
-    ci()?;
-    step("cost", || forward::cost(&[]))?;
-    step("abuse, the short form", || forward::abuse(&["--short".to_owned()]))?;
-    step("conformance clients", || conformance::run(&["clients".to_owned()]))?;
-    step("fuzz for longer", || fuzz::run(&["--seconds".to_owned(), "300".to_owned()]))?;
-    step("bench", || forward::bench(&[]))
+pub const CI: &[Step] = &[
+    Step { name: "format", run: || run(cargo().args(["fmt", "--all", "--check"])) },
+    Step { name: "clippy", run: clippy },
+    Step { name: "tidy", run: tidy::run },
+    Step { name: "tests", run: test },
+    Step { name: "docs", run: docs },
+    Step { name: "conformance but for long suites", run: || conformance::all(Length::Short) },
+    Step { name: "10 s of fuzzing a target", run: || fuzz_for("10") },
+];
+
+/// After those of `ci`.
+pub const FULL: &[Step] = &[
+    Step { name: "cost", run: || forward::cost(&[]) },
+    Step { name: "short abuse", run: || forward::abuse(&["--short".to_owned()]) },
+    Step { name: "long suites of conformance", run: || conformance::all(Length::Long) },
+    Step { name: "300 s of fuzzing a target", run: || fuzz_for("300") },
+    Step { name: "bench", run: || forward::bench(&[]) },
+];
+
+pub fn all(steps: &[Step]) -> Result<()> {
+    steps.iter().try_for_each(|named| step(named.name, named.run))
+}
+
+fn clippy() -> Result<()> {
+    run(cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+}
+
+fn docs() -> Result<()> {
+    let mut command = cargo();
+    command.env("RUSTDOCFLAGS", "-D warnings");
+    run(command.args(["doc", "--workspace", "--no-deps", "--quiet"]))
+}
+
+fn fuzz_for(seconds: &str) -> Result<()> {
+    fuzz::run(&["--seconds".to_owned(), seconds.to_owned()])
 }
 
 fn step(name: &str, action: impl FnOnce() -> Result<()>) -> Result<()> {

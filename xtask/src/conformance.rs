@@ -7,11 +7,19 @@ use std::path::{Path, PathBuf};
 
 struct Suite {
     name: &'static str,
+    length: Length,
     package: &'static str,
     example: &'static str,
     needs: Needs,
     /// What must be there first.
     prepare: fn() -> Result<()>,
+}
+
+/// A long one takes a browser and ten minutes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Length {
+    Short,
+    Long,
 }
 
 /// What the program of a suite is given as DIR.
@@ -29,6 +37,7 @@ enum Needs {
 const SUITES: &[Suite] = &[
     Suite {
         name: "http",
+        length: Length::Short,
         package: "h1",
         example: "llhttp",
         needs: Needs::Data("llhttp"),
@@ -36,6 +45,7 @@ const SUITES: &[Suite] = &[
     },
     Suite {
         name: "dns",
+        length: Length::Short,
         package: "testkit",
         example: "rfc8906",
         needs: Needs::Data("rfc8906"),
@@ -43,6 +53,7 @@ const SUITES: &[Suite] = &[
     },
     Suite {
         name: "clients",
+        length: Length::Long,
         package: "testkit",
         example: "clients",
         needs: Needs::Own("crates/testkit/clients"),
@@ -50,6 +61,7 @@ const SUITES: &[Suite] = &[
     },
     Suite {
         name: "http2",
+        length: Length::Short,
         package: "testkit",
         example: "h2spec",
         needs: Needs::Go(H2SPEC),
@@ -57,6 +69,7 @@ const SUITES: &[Suite] = &[
     },
     Suite {
         name: "grpc",
+        length: Length::Short,
         package: "testkit",
         example: "grpc",
         needs: Needs::Go(GRPC),
@@ -103,11 +116,19 @@ fn build_cutwater() -> Result<()> {
     crate::setup::run(cargo().args(["build", "--quiet", "-p", "cutwater"]))
 }
 
-/// Plays every chosen suite, whatever became of the one before; the file is written in any case.
+/// Every name that `run` knows.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    SUITES.iter().map(|suite| suite.name)
+}
+
+pub fn all(length: Length) -> Result<()> {
+    play_all(SUITES.iter().filter(|suite| suite.length == length)).verdict(in_ci())
+}
+
+/// Plays every chosen suite; the file is written in any case.
 pub fn run(arguments: &[String]) -> Result<()> {
     let request = Request::parse(arguments)?;
-    let tallies: Vec<Tally> = request.suites.iter().map(|suite| play(suite)).collect();
-    let sum = Tally::sum(tallies);
+    let sum = play_all(request.suites.iter().copied());
     if let Some(file) = &request.json {
         let text = format!("{:#}\n", sum.to_json(request.name));
         std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
@@ -144,7 +165,7 @@ impl Request {
 
 fn find(name: &str) -> Result<&'static Suite> {
     SUITES.iter().find(|suite| suite.name == name).with_context(|| {
-        let known: Vec<&str> = SUITES.iter().map(|suite| suite.name).collect();
+        let known: Vec<&str> = names().collect();
         format!("no suite `{name}`; known: {}", known.join(", "))
     })
 }
@@ -209,6 +230,11 @@ impl Tally {
         }
         if faults.is_empty() { Ok(()) } else { bail!("conformance: {}", faults.join("; ")) }
     }
+}
+
+/// Whatever became of the one before.
+fn play_all(suites: impl Iterator<Item = &'static Suite>) -> Tally {
+    Tally::sum(suites.map(play).collect())
 }
 
 fn play(suite: &Suite) -> Tally {

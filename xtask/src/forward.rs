@@ -4,8 +4,12 @@ use crate::setup::{cargo, debian, root, run};
 use anyhow::Result;
 use std::path::PathBuf;
 
+/// Servers that Cutwater is compared with, by the package that brings each.
+const PEERS: [(&str, &str); 2] = [("nginx", "nginx-light"), ("haproxy", "haproxy")];
+
 /// The bench kit measures the release build. It runs where we were called, so that `--json FILE` is written there.
 pub fn bench(arguments: &[String]) -> Result<()> {
+    debian(&PEERS)?;
     run(cargo().args(["build", "--release", "-p", "cutwater"]))?;
     let mut command = cargo();
     command
@@ -29,8 +33,8 @@ const E2E: &str = "e2e";
 
 /// Programs that the abuses are run on too, or with.
 const ABUSE_PROGRAMS: &[(&str, &str)] = &[
-    ("nginx", "nginx-light"),
-    ("haproxy", "haproxy"),
+    PEERS[0],
+    PEERS[1],
     ("node", "nodejs"),
     ("python3", "python3"),
     ("slowhttptest", "slowhttptest"),

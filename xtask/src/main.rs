@@ -11,23 +11,50 @@ mod tidy;
 use anyhow::{Result, bail};
 use std::process::ExitCode;
 
-const HELP: &str = "\
+/// Its lists are those that run.
+fn help() -> String {
+    let names = |steps: &[ci::Step]| listed(steps.iter().map(|step| step.name));
+    format!(
+        "\
 usage: cargo xtask VERB
 
   test                              set up what the tests need, build, run every test
-  ci                                format, clippy, tidy, tests, docs, cost, short abuse, conformance,
-                                    short fuzzing
+  ci                                {ci}
   tidy                              the floors, purity, forbidden crates, file sizes
   bench [NAME] [--json FILE]        measure beside peers (edge)
   cost [--accept REASON]            instructions a request, against bench/results/instructions.json
   abuse [NAME] [--short] [--json FILE]
                                     faults and abuses, beside peers (default: all, 15 minutes at most)
-  conformance [NAME] [--json FILE]  suites and clients of others (http, dns, clients;
-                                    default: all)
+  conformance [NAME] [--json FILE]  suites and clients of others (default: all), of:
+                                    {suites}
   fuzz [NAME] [--seconds N]         run fuzz targets (default: all, 10 s each)
        [--minutes N]                the same for N minutes each
-  full                              everything, for an evening
-";
+  full                              everything, for an evening: ci, then
+                                    {full}
+",
+        ci = names(ci::CI),
+        suites = listed(conformance::names()),
+        full = names(ci::FULL),
+    )
+}
+
+/// Beside the verbs, in lines that fit.
+fn listed(names: impl Iterator<Item = &'static str>) -> String {
+    const INDENT: &str = "\n                                    ";
+    const WIDTH: usize = 64;
+    let (mut text, mut width) = (String::new(), 0);
+    for name in names {
+        if width > 0 {
+            text += ",";
+            let fits = width + name.len() + 2 <= WIDTH;
+            text += if fits { " " } else { INDENT };
+            width = if fits { width + 2 } else { 0 };
+        }
+        text += name;
+        width += name.len();
+    }
+    text
+}
 
 fn main() -> ExitCode {
     match run() {
@@ -44,18 +71,33 @@ fn run() -> Result<()> {
     let rest = arguments.get(1..).unwrap_or_default();
     match arguments.first().map(String::as_str) {
         Some("test") => ci::test(),
-        Some("ci") => ci::ci(),
+        Some("ci") => ci::all(ci::CI),
         Some("tidy") => tidy::run(),
         Some("abuse") => forward::abuse(rest),
         Some("bench") => forward::bench(rest),
         Some("cost") => forward::cost(rest),
         Some("conformance") => conformance::run(rest),
         Some("fuzz") => fuzz::run(rest),
-        Some("full") => ci::full(),
+        Some("full") => ci::all(ci::CI).and_then(|()| ci::all(ci::FULL)),
         Some("help") | None => {
-            print!("{HELP}");
+            print!("{}", help());
             Ok(())
         }
-        Some(other) => bail!("unknown verb `{other}`\n\n{HELP}"),
+        Some(other) => bail!("unknown verb `{other}`\n\n{}", help()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn help_names_every_step_and_suite_in_lines_that_fit() {
+        let text = help();
+        let steps = ci::CI.iter().chain(ci::FULL).map(|step| step.name);
+        for name in steps.chain(conformance::names()) {
+            assert!(text.contains(name), "{name} in\n{text}");
+        }
+        assert!(text.lines().all(|line| line.len() <= 110), "{text}");
     }
 }

@@ -37,10 +37,11 @@ pub fn in_ci() -> bool {
     std::env::var_os("CI").is_some()
 }
 
-/// True when a program of that name is on the path.
+/// True when a program of that name is on the path, or where Debian keeps daemons.
 pub fn has(program: &str) -> bool {
-    std::env::var_os("PATH")
-        .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).is_file()))
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let daemons = PathBuf::from("/usr/sbin");
+    std::env::split_paths(&path).chain([daemons]).any(|folder| folder.join(program).is_file())
 }
 
 /// Debian packages by the program that each brings. What cannot be had is said, and fails in CI.

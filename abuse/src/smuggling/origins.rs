@@ -37,62 +37,38 @@ impl Make {
     }
 
     fn command(self, folder: &Path, address: SocketAddr) -> Result<Command> {
-        let (file, text) = match self {
-            Make::Nginx => ("nginx.conf", nginx(folder, address)),
-            Make::Haproxy => ("haproxy.cfg", haproxy(address)),
-            Make::Node => ("origin.js", NODE.replace("PORT", &address.port().to_string())),
-            Make::Python => ("origin.py", PYTHON.replace("PORT", &address.port().to_string())),
-        };
-        let file = folder.join(file);
-        fs::write(&file, text)?;
-        let mut command = match self {
-            Make::Nginx => peers::command("nginx")?,
-            Make::Haproxy => peers::command("haproxy")?,
-            Make::Node => peers::command("node")?,
-            Make::Python => peers::command("python3")?,
-        };
         match self {
-            Make::Nginx => command.arg("-p").arg(folder).arg("-c").arg(file).args(["-e", "stderr"]),
-            Make::Haproxy => command.arg("-db").arg("-f").arg(file),
-            Make::Node | Make::Python => command.arg(file),
-        };
-        Ok(command)
+            Make::Nginx => peers::servers::nginx(folder, &nginx(address)),
+            Make::Haproxy => peers::servers::haproxy(folder, &haproxy(address)),
+            Make::Node => script("node", &folder.join("origin.js"), NODE, address),
+            Make::Python => script("python3", &folder.join("origin.py"), PYTHON, address),
+        }
     }
 }
 
-fn nginx(folder: &Path, address: SocketAddr) -> String {
-    let folder = folder.display();
+fn script(program: &str, file: &Path, text: &str, address: SocketAddr) -> Result<Command> {
+    fs::write(file, text.replace("PORT", &address.port().to_string()))?;
+    let mut command = peers::command(program)?;
+    command.arg(file);
+    Ok(command)
+}
+
+fn nginx(address: SocketAddr) -> String {
     format!(
-        "daemon off;
-worker_processes 1;
-pid {folder}/nginx.pid;
-error_log stderr crit;
-events {{ worker_connections 1024; }}
-http {{
-    access_log off;
-    keepalive_requests 1000000000;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-    server {{
+        "    server {{
         listen {address};
         location / {{
             add_header x-seen $request_uri always;
             return 200 ok;
         }}
     }}
-}}
 "
     )
 }
 
 fn haproxy(address: SocketAddr) -> String {
     format!(
-        "global
-    nbthread 1
-defaults
+        "defaults
     mode http
     timeout client 60s
     timeout http-request 10s

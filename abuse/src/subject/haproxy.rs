@@ -1,6 +1,5 @@
 //! HAProxy as a peer: one thread, keep-alive on both sides, the same times as Cutwater where it needs some.
 
-use std::fs;
 use std::path::Path;
 use std::process::Command;
 
@@ -9,13 +8,7 @@ use anyhow::Result;
 use super::{Backend, Ports, Site};
 
 pub fn command(folder: &Path, site: &Site, ports: Ports) -> Result<Command> {
-    let both = format!("{}{}", site.certificate.chain_pem, site.certificate.key_pem);
-    fs::write(folder.join("both.pem"), both)?;
-    let file = folder.join("haproxy.cfg");
-    fs::write(&file, configuration(folder, site, ports))?;
-    let mut command = peers::command("haproxy")?;
-    command.arg("-db").arg("-f").arg(&file);
-    Ok(command)
+    peers::servers::haproxy(folder, &configuration(folder, site, ports))
 }
 
 fn configuration(folder: &Path, site: &Site, ports: Ports) -> String {
@@ -29,10 +22,7 @@ fn configuration(folder: &Path, site: &Site, ports: Ports) -> String {
         .collect();
     let backends: String = site.backends.iter().map(backend_section).collect();
     format!(
-        "global
-    nbthread 1
-    maxconn 8192
-defaults
+        "defaults
     mode http
     timeout connect 3s
     timeout client 60s

@@ -1,6 +1,5 @@
 //! nginx as a peer: one worker, keep-alive on both sides, otherwise its defaults.
 
-use std::fs;
 use std::path::Path;
 use std::process::Command;
 
@@ -9,13 +8,7 @@ use anyhow::Result;
 use super::{Backend, Ports, Site};
 
 pub fn command(folder: &Path, site: &Site, ports: Ports) -> Result<Command> {
-    fs::write(folder.join("chain.pem"), &site.certificate.chain_pem)?;
-    fs::write(folder.join("key.pem"), &site.certificate.key_pem)?;
-    let file = folder.join("nginx.conf");
-    fs::write(&file, configuration(folder, site, ports))?;
-    let mut command = peers::command("nginx")?;
-    command.arg("-p").arg(folder).arg("-c").arg(&file).args(["-e", "stderr"]);
-    Ok(command)
+    peers::servers::nginx(folder, &configuration(folder, site, ports))
 }
 
 fn configuration(folder: &Path, site: &Site, ports: Ports) -> String {
@@ -24,26 +17,12 @@ fn configuration(folder: &Path, site: &Site, ports: Ports) -> String {
         servers.map(|(index, backend)| server(backend, ports, index == 0)).collect();
     let folder = folder.display();
     format!(
-        "daemon off;
-worker_processes 1;
-pid {folder}/nginx.pid;
-error_log stderr crit;
-events {{ worker_connections 16384; }}
-http {{
-    access_log off;
-    keepalive_requests 1000000000;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-    ssl_certificate {folder}/chain.pem;
+        "    ssl_certificate {folder}/chain.pem;
     ssl_certificate_key {folder}/key.pem;
     proxy_http_version 1.1;
     proxy_set_header Connection \"\";
     proxy_set_header Host $host;
-{servers}}}
-"
+{servers}"
     )
 }
 

@@ -1,10 +1,8 @@
 //! HAProxy as a peer: one thread, keep-alive on both sides, forwarded headers, no log.
 
-use std::fs;
-
 use anyhow::Result;
 
-use super::{Ports, Running, Server, Site, free_ports};
+use super::{Ports, Running, Server, Site, free_ports, not_installed};
 
 pub struct Haproxy;
 
@@ -14,20 +12,13 @@ impl Server for Haproxy {
     }
 
     fn missing(&self) -> Option<String> {
-        if peers::program("haproxy").is_some() {
-            return None;
-        }
-        peers::install("haproxy").err().map(|error| format!("HAProxy is not installed: {error}"))
+        not_installed("haproxy")
     }
 
     fn start(&self, site: &Site) -> Result<Running> {
         let ports = free_ports()?;
-        let both = format!("{}{}", site.certificate.chain_pem, site.certificate.key_pem);
-        fs::write(site.folder.join("both.pem"), both)?;
-        let file = site.folder.join("haproxy.cfg");
-        fs::write(&file, configuration(site, ports))?;
-        let mut command = peers::command("haproxy")?;
-        command.arg("-db").arg("-f").arg(&file);
+        site.write_certificate()?;
+        let mut command = peers::servers::haproxy(&site.folder, &configuration(site, ports))?;
         let mut running = Running::spawn(&mut command, site, ports)?;
         running.wait_for_ports()?;
         Ok(running)
@@ -37,10 +28,7 @@ impl Server for Haproxy {
 /// `http-reuse always`: any idle connection to the origin serves any client, as in the others.
 fn configuration(site: &Site, ports: Ports) -> String {
     format!(
-        "global
-    nbthread 1
-    maxconn 8192
-defaults
+        "defaults
     mode http
     timeout connect 5s
     timeout client 3600s

@@ -1,10 +1,8 @@
 //! nginx as a peer: one worker, keep-alive on both sides, forwarded headers, no access log.
 
-use std::fs;
-
 use anyhow::Result;
 
-use super::{Ports, Running, Server, Site, free_ports};
+use super::{Ports, Running, Server, Site, free_ports, not_installed};
 
 pub struct Nginx;
 
@@ -14,20 +12,13 @@ impl Server for Nginx {
     }
 
     fn missing(&self) -> Option<String> {
-        if peers::program("nginx").is_some() {
-            return None;
-        }
-        peers::install("nginx-light").err().map(|error| format!("nginx is not installed: {error}"))
+        not_installed("nginx")
     }
 
     fn start(&self, site: &Site) -> Result<Running> {
         let ports = free_ports()?;
-        fs::write(site.folder.join("chain.pem"), &site.certificate.chain_pem)?;
-        fs::write(site.folder.join("key.pem"), &site.certificate.key_pem)?;
-        let file = site.folder.join("nginx.conf");
-        fs::write(&file, configuration(site, ports))?;
-        let mut command = peers::command("nginx")?;
-        command.arg("-p").arg(&site.folder).arg("-c").arg(&file).args(["-e", "stderr"]);
+        site.write_certificate()?;
+        let mut command = peers::servers::nginx(&site.folder, &configuration(site, ports))?;
         let mut running = Running::spawn(&mut command, site, ports)?;
         running.wait_for_ports()?;
         Ok(running)
@@ -39,20 +30,7 @@ impl Server for Nginx {
 fn configuration(site: &Site, ports: Ports) -> String {
     let folder = site.folder.display();
     format!(
-        "daemon off;
-worker_processes 1;
-pid {folder}/nginx.pid;
-error_log stderr error;
-events {{ worker_connections 8192; }}
-http {{
-    access_log off;
-    keepalive_requests 1000000000;
-    keepalive_timeout 3600s;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
+        "    keepalive_timeout 3600s;
     client_max_body_size 0;
     map $http_upgrade $connection_to_origin {{
         default upgrade;
@@ -88,7 +66,6 @@ http {{
             proxy_busy_buffers_size 128k;
         }}
     }}
-}}
 ",
         origin = site.origin,
         http = ports.http,

@@ -1,5 +1,5 @@
-//! The handbook's pages that are made from the program: `UPDATE_EXPECT=1 cargo test -p cutwater --test docs` writes
-//! them anew.
+//! The handbook: pages that are made from the program (`UPDATE_EXPECT=1 cargo test -p cutwater --test docs` writes them
+//! anew), and the manifests of all pages, which the program takes.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -144,4 +144,48 @@ fn the_metrics_page_has_every_metric() {
         let _ = writeln!(page, "| `{name}` | {} | {help} |", kind_of(name));
     }
     check("metrics.md", &page);
+}
+
+/// Manifests of a page that begin with a whole object; the others are parts of one.
+fn examples(page: &str) -> impl Iterator<Item = &str> {
+    let blocks = page.split("\n```yaml\n").skip(1).filter_map(|rest| rest.split("\n```").next());
+    blocks.filter(|block| block.starts_with("apiVersion:"))
+}
+
+/// What `check` has against a manifest, but for objects that an example leaves to its reader.
+fn mistakes(manifest: &str) -> Vec<String> {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("example.yaml"), manifest).expect("it is written");
+    let output = Command::new(env!("CARGO_BIN_EXE_cutwater"))
+        .args(["check", "--format", "json"])
+        .arg(folder.path())
+        .output()
+        .expect("the binary runs");
+    let found: Vec<serde_json::Value> =
+        serde_json::from_slice(&output.stdout).expect("`check` writes a list");
+    let errors = found.iter().filter(|diagnostic| diagnostic["severity"] == "error");
+    let messages = errors.filter_map(|error| Some(error["message"].as_str()?.to_owned()));
+    messages.filter(|message| !message.contains("does not exist")).collect()
+}
+
+#[test]
+fn the_examples_of_the_handbook_are_taken_as_written() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs");
+    let mut count = 0;
+    for entry in std::fs::read_dir(docs).expect("the handbook is there") {
+        let path = entry.expect("a page").path();
+        if path.extension().is_none_or(|extension| extension != "md") {
+            continue;
+        }
+        let page = std::fs::read_to_string(&path).expect("a page is text");
+        for example in examples(&page) {
+            count += 1;
+            let mistakes = mistakes(example);
+            assert!(mistakes.is_empty(), "{}: {mistakes:?}\n{example}", path.display());
+        }
+    }
+    assert!(count >= 20, "{count} examples found");
+    let wrong =
+        "apiVersion: v1\nkind: Service\nmetadata: {name: Web}\nspec: {ports: [{port: 80}]}\n";
+    assert_eq!(mistakes(wrong).len(), 1, "a mistake would be seen");
 }

@@ -174,20 +174,11 @@ fn real() -> PathBuf {
 
 #[test]
 fn no_request_is_lost_by_three_upgrades() {
-    lose_nothing(3);
-}
-
-#[test]
-#[ignore = "the longer form of the test above: half a minute"]
-fn no_request_is_lost_by_ten_upgrades() {
-    lose_nothing(10);
-}
-
-fn lose_nothing(upgrades: usize) {
+    const UPGRADES: usize = 3;
     let mut stage = Stage::start("2");
     let mut processes = vec![stage.instance.process_id()];
     stage.under_load(|instance, load| {
-        for number in 0..upgrades {
+        for number in 0..UPGRADES {
             load.download([OUTSIDE, ECHO][number % 2]);
             std::thread::sleep(Duration::from_millis(400));
             instance.upgrade().unwrap_or_else(|error| panic!("{error}\n{}", instance.printed()));
@@ -196,7 +187,7 @@ fn lose_nothing(upgrades: usize) {
     });
     processes.sort_unstable();
     processes.dedup();
-    assert_eq!(processes.len(), upgrades + 1, "every process is another one");
+    assert_eq!(processes.len(), UPGRADES + 1, "every process is another one");
     stage.instance.await_replaced(PATIENCE).expect("the replaced processes end well");
     let log = stage.instance.access_log();
     for line in log.lines() {

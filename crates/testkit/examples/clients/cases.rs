@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::Command;
+use std::time::Duration;
 
 use tempfile::TempDir;
 use testkit::Instance;
 use testkit::instance::Plan;
+use testkit::suite;
 
 use crate::origin::{CHUNKED_BYTES, LARGE_BYTES, Origin};
 
@@ -132,28 +134,31 @@ endpoints: [{{ addresses: [127.0.0.1], conditions: {{ ready: true }} }}]
     )
 }
 
-/// A client that is not here, or what it printed.
-fn output(name: &str, command: &mut Command) -> Result<Output, Outcome> {
-    command.stdin(Stdio::null());
-    match command.output() {
-        Ok(output) => Ok(output),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            Err(Outcome::Skipped(format!("{name} is not installed")))
-        }
-        Err(error) => Err(Outcome::Failed(format!("{name}: {error}"))),
+/// More than any of them needs, but for testssl.sh.
+const LIMIT: Duration = Duration::from_secs(60);
+const TESTSSL_LIMIT: Duration = Duration::from_secs(300);
+
+/// A client that is here ends well and in time, and what it printed holds.
+fn judge(command: &mut Command, holds: impl FnOnce(&str) -> bool) -> Outcome {
+    match run(command, LIMIT) {
+        Ok((true, text)) if holds(&text) => Outcome::Passed,
+        Ok((is_well, text)) => Outcome::Failed(format!("ended well: {is_well}: {text}")),
+        Err(outcome) => outcome,
     }
 }
 
-fn judge(output: &Output, holds: impl FnOnce(&str) -> bool) -> Outcome {
-    let (text, errors) = (said(&output.stdout), said(&output.stderr));
-    match output.status.success() && holds(&text) {
-        true => Outcome::Passed,
-        false => Outcome::Failed(format!("{}: {text}\n{errors}", output.status)),
+/// Whether it ended well, and what it printed.
+fn run(command: &mut Command, limit: Duration) -> Result<(bool, String), Outcome> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    if !is_here(&program) {
+        return Err(Outcome::Skipped(format!("{program} is not installed")));
     }
+    suite::run(command, limit).map_err(Outcome::Failed)
 }
 
-fn said(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
+fn is_here(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }
 
 /// One request of curl: its path, its flags, and the status and size of the answer.
@@ -214,10 +219,7 @@ fn curl_some(
             format!("{code} {version} {size}\n")
         })
         .collect();
-    match output("curl", &mut command) {
-        Ok(output) => judge(&output, |text| is_like(text, &expected)),
-        Err(outcome) => outcome,
-    }
+    judge(&mut command, |text| is_like(text, &expected))
 }
 
 /// Word by word; `*` stands for any.
@@ -241,26 +243,16 @@ fn load(site: &Site, scheme: &str) -> Outcome {
     command.arg(format!("--connect-to=127.0.0.1:{}", site.port(scheme)));
     command.args([site.url(scheme, "/data.json"), site.url(scheme, "/chunked")]);
     let expected = "2000 succeeded, 0 failed, 0 errored, 0 timeout";
-    match output("h2load", &mut command) {
-        Ok(output) => judge(&output, |text| {
-            text.contains(expected) && text.contains("status codes: 2000 2xx")
-        }),
-        Err(outcome) => outcome,
-    }
+    judge(&mut command, |text| text.contains(expected) && text.contains("status codes: 2000 2xx"))
 }
 
 fn wrk(site: &Site) -> Outcome {
     let mut command = Command::new("wrk");
     command.args(["-t1", "-c10", "-d1s", "-H", &format!("Host: {HOST}")]);
     command.arg(format!("http://127.0.0.1:{}/data.json", site.port("http")));
-    match output("wrk", &mut command) {
-        Ok(output) => judge(&output, |text| {
-            text.contains("requests in")
-                && !text.contains("Non-2xx")
-                && !text.contains("Socket errors")
-        }),
-        Err(outcome) => outcome,
-    }
+    judge(&mut command, |text| {
+        text.contains("requests in") && !text.contains("Non-2xx") && !text.contains("Socket errors")
+    })
 }
 
 /// A program of the folder: it gets the ports and the CA, judges what it sees, and prints `all is well` at its end.
@@ -270,46 +262,32 @@ fn program(site: &Site, interpreter: &str, arguments: &[&str]) -> Outcome {
     command.args([site.port("http").to_string(), site.port("https").to_string()]).arg(site.ca());
     // Node takes a further authority from here only; Go is to look for no module.
     command.env("NODE_EXTRA_CA_CERTS", site.ca()).env("GO111MODULE", "off");
-    match output(interpreter, &mut command) {
-        Ok(output) => judge(&output, |text| text.trim_end().ends_with("all is well")),
-        Err(outcome) => outcome,
-    }
+    // What it warns of may come behind.
+    judge(&mut command, |text| text.lines().any(|line| line == "all is well"))
 }
 
 fn httpx(site: &Site) -> Outcome {
-    let import = Command::new("python3").args(["-c", "import httpx, h2"]).output();
-    match import {
-        Ok(output) if output.status.success() => program(site, "python3", &["client_httpx.py"]),
+    match run(Command::new("python3").args(["-c", "import httpx, h2"]), LIMIT) {
+        Ok((true, _)) => program(site, "python3", &["client_httpx.py"]),
         _ => Outcome::Skipped("Python has no modules httpx and h2".to_owned()),
     }
 }
 
-/// The page with its style, its script, and what that fetches; twice as long as it needs is an error.
+/// The page with its style, its script, and what that fetches.
 fn chromium(site: &Site, scheme: &str) -> Outcome {
     let before = site.origin.asked("/style.css");
     let profile = site.scratch.path().join(format!("chromium-{scheme}"));
-    let mut command = Command::new("timeout");
-    command.args(["--kill-after=5", "60", "chromium", "--headless", "--no-sandbox"]);
+    let mut command = Command::new("chromium");
+    command.args(["--headless", "--no-sandbox"]);
     command.args(["--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--dump-dom"]);
     command.args(["--virtual-time-budget=10000", "--disable-background-networking"]);
     command.arg(format!("--user-data-dir={}", profile.display()));
     command.arg(format!("--host-resolver-rules=MAP {HOST} 127.0.0.1"));
     // Its list of authorities is a database of its own; the other clients verify the chain.
     command.arg("--ignore-certificate-errors").arg(site.url(scheme, "/"));
-    if !is_here("chromium") {
-        return Outcome::Skipped("chromium is not installed".to_owned());
-    }
-    match output("chromium", &mut command) {
-        Ok(output) => judge(&output, |text| {
-            text.contains("answer 42, POST 5000") && site.origin.asked("/style.css") > before
-        }),
-        Err(outcome) => outcome,
-    }
-}
-
-fn is_here(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+    judge(&mut command, |text| {
+        text.contains("answer 42, POST 5000") && site.origin.asked("/style.css") > before
+    })
 }
 
 /// Findings of testssl.sh above LOW that are about the local CA's own certificate: a CA that browsers do not know, and
@@ -318,26 +296,20 @@ const ABOUT_THE_LOCAL_CA: &[&str] = &["cert_chain_of_trust", "cert_revocation", 
 
 fn testssl(site: &Site) -> Outcome {
     let report = site.scratch.path().join("testssl.json");
-    let mut command = Command::new("timeout");
-    command.args(["--kill-after=5", "300", "testssl", "--quiet", "--warnings", "off"]);
+    let mut command = Command::new("testssl");
+    command.args(["--quiet", "--warnings", "off"]);
     command.args(["--color", "0", "--ip", "127.0.0.1", "--nodns", "none", "--sneaky", "--fast"]);
     command.args(["--protocols", "--std", "--fs", "--server-defaults", "--headers"]);
     command.args(["--vulnerable", "--jsonfile"]).arg(&report);
     command.arg(format!("{HOST}:{}", site.port("https")));
-    if !is_here("testssl") {
-        return Outcome::Skipped("testssl.sh is not installed".to_owned());
-    }
-    let output = match output("testssl", &mut command) {
-        Ok(output) => output,
+    let said = match run(&mut command, TESTSSL_LIMIT) {
+        Ok((_, said)) => said,
         Err(outcome) => return outcome,
     };
     let text = fs::read_to_string(&report).unwrap_or_default();
     let findings: Vec<serde_json::Value> = match serde_json::from_str(&text) {
         Ok(findings) => findings,
-        Err(error) => {
-            let (out, errors) = (said(&output.stdout), said(&output.stderr));
-            return Outcome::Failed(format!("no report ({error}): {out}\n{errors}"));
-        }
+        Err(error) => return Outcome::Failed(format!("no report ({error}): {said}")),
     };
     let is_bad = |finding: &&serde_json::Value| {
         let severity = finding["severity"].as_str().unwrap_or_default();

@@ -1,15 +1,18 @@
 //! Certificates of one root, each with a key and an intermediate CA of its own: a leaf of one with the intermediate of
-//! another does not verify.
+//! another does not verify. And the client that shakes hands with them.
 
+use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
     PKCS_ECDSA_P256_SHA256,
 };
 use rustls::crypto::aws_lc_rs;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, ClientConnection, RootCertStore};
+use rustls_pki_types::ServerName;
 
 use crate::origin::lock;
 use crate::subject::{ABUSED, Certificate, GOOD};
@@ -39,9 +42,20 @@ impl Chains {
         Ok(Chains { issuer, client: Arc::new(client), made: Mutex::default() })
     }
 
-    /// Trusts the root, and does not resume.
-    pub fn client(&self) -> Arc<ClientConfig> {
-        Arc::clone(&self.client)
+    /// A session that has not begun. It trusts the root, and does not resume.
+    pub fn session(&self) -> Result<ClientConnection> {
+        Ok(ClientConnection::new(Arc::clone(&self.client), ServerName::try_from(ABUSED)?)?)
+    }
+
+    /// The chain that the server showed, verified with its signature against the root.
+    pub fn handshake(&self, address: SocketAddr) -> Result<Vec<Vec<u8>>> {
+        let mut stream = connect(address)?;
+        let mut session = self.session()?;
+        while session.is_handshaking() {
+            session.complete_io(&mut stream)?;
+        }
+        let chain = session.peer_certificates().context("no certificate")?;
+        Ok(chain.iter().map(|certificate| certificate.to_vec()).collect())
     }
 
     pub fn make(&self) -> Result<Certificate> {
@@ -66,9 +80,33 @@ impl Chains {
         }
     }
 
-    pub fn last(&self) -> Vec<Vec<u8>> {
+    /// Whether a handshake shows the chain that was made last, before this time is over.
+    pub fn serves_last(&self, address: SocketAddr, within: Duration) -> bool {
+        let (last, end) = (self.last(), Instant::now() + within);
+        loop {
+            if self.handshake(address).is_ok_and(|chain| chain == last) {
+                return true;
+            }
+            if Instant::now() > end {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn last(&self) -> Vec<Vec<u8>> {
         lock(&self.made).last().cloned().unwrap_or_default()
     }
+}
+
+/// What either side of a handshake has for one read or write.
+pub const PATIENCE: Duration = Duration::from_secs(3);
+
+pub fn connect(address: SocketAddr) -> Result<TcpStream> {
+    let stream = TcpStream::connect(address).context("connecting")?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    Ok(stream)
 }
 
 fn authority(name: &str) -> CertificateParams {
