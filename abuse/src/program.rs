@@ -84,6 +84,8 @@ const RIGHT_SHARE: f64 = 0.999;
 const P99_RATIO: f64 = 3.0;
 /// What may be left of descriptors and memory afterwards.
 const BACK_RATIO: f64 = 1.10;
+/// What a server keeps for a while after a rush is let go by then.
+const BACK_PATIENCE: Duration = Duration::from_secs(10);
 
 impl Context {
     /// The first where it is short, else the second.
@@ -160,7 +162,7 @@ impl Context {
         report: &mut Report,
         before: Vitals,
     ) -> Result<()> {
-        let end = Instant::now() + self.pick(Duration::from_secs(2), Duration::from_secs(10));
+        let end = Instant::now() + BACK_PATIENCE;
         let back = |now: u64, then: u64| now as f64 <= then as f64 * BACK_RATIO;
         let after = loop {
             close_idle();
