@@ -12,7 +12,7 @@ use crate::client::Client;
 use crate::connection::Connection;
 use crate::deadline::Deadline;
 use crate::decide::{Decided, Head, decide};
-use crate::fallback;
+use crate::fallback::{self, Way};
 use crate::forward::{Call, Route, Run};
 use crate::grpc;
 use crate::grpc_web::{self, Form, GrpcWeb};
@@ -288,19 +288,23 @@ fn route<'v>(
     let (Site { worker, connection, .. }, rule) = (received.site, decided.rule);
     let mut visit =
         rule.sticky.as_deref().map(|sticky| Box::new(Visit::new(sticky, request, lines)));
-    let held = visit.as_ref().and_then(|visit| held(visit, view, backends));
     let pick = || pick(&worker.rotation, rule.number, backends, |at| view.backend(at));
-    let (picked, held) = held.map_or_else(|| (pick(), None), |(to, at)| (to, Some(at)));
-    let picked = match backends.have_fallbacks() {
-        true => fallback::instead((worker, view), backends, picked),
-        false => picked,
+    let way = match visit.as_ref().and_then(|visit| held(visit, view, backends)) {
+        Some(held) => held,
+        None if backends.have_fallbacks() => fallback::instead((worker, view), backends, pick()),
+        None => Way::Picked(pick()),
     };
-    let (backend, share) = match picked {
-        Picked::Backend { backend, share } => (backend, share),
-        Picked::Answer(answer) => return Ok(Step::Answer(rule, answer)),
-        Picked::NoEndpoint { .. } => return Err(Cause::NoEndpoint),
-        Picked::InvalidBackend => return Err(Cause::InvalidBackend),
-        Picked::NoWeight => return Err(Cause::NoWeight),
+    let (backend, share, held) = match way {
+        Way::Held { backend, share, at } => (backend, share, Some(at)),
+        Way::Picked(Picked::Backend { backend, share }) => (backend, share, None),
+        Way::StandIn { backend, share } => {
+            visit = None;
+            (backend, share, None)
+        }
+        Way::Answer(answer) => return Ok(Step::Answer(rule, answer)),
+        Way::Picked(Picked::NoEndpoint { .. }) => return Err(Cause::NoEndpoint),
+        Way::Picked(Picked::InvalidBackend) => return Err(Cause::InvalidBackend),
+        Way::Picked(Picked::NoWeight) => return Err(Cause::NoWeight),
     };
     upload.clear();
     let changes = backends.changes(share).unwrap_or(&rule.changes);
@@ -379,19 +383,15 @@ fn shorter(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
     }
 }
 
-/// Where the session of a request is, if it is anywhere: the backend, and the endpoint's place in it.
-fn held<'v>(
-    visit: &Visit<'_>,
-    view: &'v EdgeView,
-    backends: &Backends,
-) -> Option<(Picked<'v>, usize)> {
+/// Where the session of a request is, if it is anywhere.
+fn held<'v>(visit: &Visit<'_>, view: &'v EdgeView, backends: &Backends) -> Option<Way<'v>> {
     let position = |share, address| {
         let members = view.backend_of(backends, share)?.members;
         members.iter().position(|member| member.address() == address && member.is_in())
     };
     let (share, at) = visit.wanted(position)?;
     let backend = view.backend_of(backends, share)?;
-    Some((Picked::Backend { backend, share }, at))
+    Some(Way::Held { backend, share, at })
 }
 
 /// Without what changes the response: that is settled with each attempt.

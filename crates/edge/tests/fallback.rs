@@ -4,9 +4,9 @@
 mod common;
 
 use common::*;
-use model::edge::{Action, Backend, Listener, Protocol, Target};
+use model::edge::{Action, Backend, Listener, Protocol, Rule, Target};
 use model::fallback::{Fallback, StaticResponse, Tier};
-use model::traffic::{BackendPolicy, Ejection};
+use model::traffic::{BackendPolicy, Carrier, Ejection, Persistence};
 use model::{Facts, Node};
 use std::net::SocketAddr;
 
@@ -22,6 +22,10 @@ fn policy() -> Option<Node<BackendPolicy>> {
 
 /// `first`, then the Services of `tiers`, then the answer.
 fn listeners(port: u16, tiers: &[&str], answers: bool) -> Vec<Listener> {
+    vec![listener(port, Protocol::Http, "", vec![all(tiers, answers)])]
+}
+
+fn all(tiers: &[&str], answers: bool) -> Rule {
     let response = answers.then(|| StaticResponse {
         status: 503,
         content_type: "text/html".into(),
@@ -34,8 +38,7 @@ fn listeners(port: u16, tiers: &[&str], answers: bool) -> Vec<Listener> {
         fallback: Some(Node::new(fallback)),
         ..Backend::plain(1, Target::Service(service("first")))
     };
-    let rule = rule("all", "/", Action::Forward(vec![backend]));
-    vec![listener(port, Protocol::Http, "", vec![rule])]
+    rule("all", "/", Action::Forward(vec![backend]))
 }
 
 fn nobody() -> SocketAddr {
@@ -117,4 +120,36 @@ fn the_declared_answer_comes_last() {
     let (status, body) = answer(port);
     assert_eq!(status, 503);
     assert!(!body.contains("later"), "{body}");
+}
+
+/// A session is at an endpoint, not at a place in a list: whichever Service takes the other requests.
+#[test]
+fn a_session_stays_at_its_endpoint_while_another_service_stands_in_and_none_begins_there() {
+    let (alive, second) = (named("alive"), named("second"));
+    let mut rule = all(&["second"], false);
+    rule.persistence = Some(Box::new(Persistence {
+        carrier: Carrier::Header,
+        name: "session".into(),
+        absolute_timeout: None,
+        idle_timeout: None,
+    }));
+    let port = free_port();
+    let listeners = vec![listener(port, Protocol::Http, "", vec![rule])];
+    let first = [nobody(), nobody(), nobody(), alive];
+    let running = run(port, listeners, &[("first", &first), ("second", &[second])]);
+    let mut peer = Peer::connect(port);
+    let (head, body) = peer.get("/", "a");
+    assert_eq!(body, "alive");
+    let session = header(&head, "session").unwrap().to_owned();
+    eventually(|| {
+        answer(port);
+        running.views.current().live().out().len() == 3
+    });
+    for _ in 0..4 {
+        let (head, body) = peer.get("/", "a");
+        assert_eq!((body.as_str(), header(&head, "session")), ("second", None));
+        peer.send(format!("GET / HTTP/1.1\r\nHost: a\r\nSession: {session}\r\n\r\n"));
+        let (head, body) = peer.response();
+        assert_eq!((body.as_str(), header(&head, "session")), ("alive", None));
+    }
 }
