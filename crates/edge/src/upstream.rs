@@ -12,6 +12,7 @@ use crate::metrics::UpstreamFailure;
 use crate::proxy_protocol;
 use crate::pump::{Aftermath, Fault, Pump, Terms};
 use crate::refusal::Cause;
+use crate::request_head;
 use crate::timers::Timers;
 use crate::tls_client::TlsFault;
 use crate::transport::{Counted, UpstreamIo};
@@ -95,6 +96,10 @@ impl Upstream {
         (request, list): (&mut Vec<u8>, &mut HeaderList),
     ) -> (Result<(), Fault>, Aftermath) {
         match self {
+            Upstream::Http1(_) if !request_head::announces(request, terms.framing) => {
+                debug_assert!(false, "a head that does not announce the body behind it");
+                (Err(Fault::NotProcessed), Aftermath::default())
+            }
             Upstream::Http1(io) => {
                 let mut pump = Pump::new(client, io, place, terms, trace, (request, list));
                 let result = poll_fn(|cx| pump.poll(cx)).await;
