@@ -13,9 +13,8 @@ use crate::connection::Connection;
 use crate::deadline::Deadline;
 use crate::decide::{Decided, Head, decide};
 use crate::fallback::{self, Way};
-use crate::forward::{Call, Route, Run};
-use crate::grpc;
-use crate::grpc_web::{self, Form, GrpcWeb};
+use crate::forward::{Route, Run};
+use crate::grpc::{self, Call};
 use crate::ids::RequestId;
 use crate::mirror::{Draft, Tee};
 use crate::page::{self, Scene, Turned};
@@ -137,14 +136,10 @@ async fn forward<C: Client>(
     let lines = additions.len();
     let drafts = std::mem::take(&mut scratch.drafts);
     let memory = (&mut *scratch, &mut *additions);
-    let result = match (drafts.is_empty(), run.call()) {
-        // Boxed, as what follows: few requests need the room.
-        (_, Call::Web(form)) => {
-            let mut web = GrpcWeb::new(client, form);
-            Box::pin(run.forward(&mut web, memory, trace)).await
-        }
-        (true, _) => run.forward(client, memory, trace).await,
-        (false, _) => {
+    let result = match drafts.is_empty() {
+        true => run.forward(client, memory, trace).await,
+        // Boxed: few requests need the room.
+        false => {
             let mut tee = Tee::new(client, worker, drafts, run.terms());
             Box::pin(run.forward(&mut tee, memory, trace)).await
         }
@@ -322,20 +317,17 @@ fn route<'v>(
     }
     let algorithm = &backend.policy.balance.algorithm;
     let key = balance::key(algorithm, request, decided.path.query, caller);
-    // gRPC is not spoken to others.
-    let call = match backend.dial().protocol {
-        BackendProtocol::Http2 => call(request),
-        BackendProtocol::Http1 | BackendProtocol::Opaque => Call::No,
-    };
+    let instead = backends.fallback(share).map(|_| (backends, share));
+    // gRPC is not spoken to others. What stands in for a backend may speak anything.
+    let speaks_grpc = backend.dial().protocol == BackendProtocol::Http2 || instead.is_some();
+    let call = if speaks_grpc { Call::of(request) } else { Call::No };
     if matches!(call, Call::Web(_)) {
-        grpc_web::translate_head(upload);
         drafts.clear();
     }
     let own_limit = if call == Call::No { None } else { grpc::limit(request) };
     let limit = shorter(rule.timeouts.request, own_limit);
-    let instead = backends.fallback(share).map(|_| (backends, share));
-    let route = Route { rule, changes, backend, held, visit, key, limit, call, instead };
-    Ok(Step::Forward(route, terms(received, request, id)))
+    let route = Route { rule, changes, backend, held, visit, key, limit, instead };
+    Ok(Step::Forward(route, terms(received, (request, call), id)))
 }
 
 /// Maintenance comes before everything else that a rule says.
@@ -368,14 +360,6 @@ fn is_too_long(head: &RequestHead, answers: Option<&Answers>) -> bool {
     matches!(head.framing, Framing::Length(length) if length > limit.unwrap_or(REQUEST_BODY_BYTES))
 }
 
-pub(crate) fn call(request: Head<'_>) -> Call {
-    match Form::of(request) {
-        Some(form) => Call::Web(form),
-        None if grpc::is_request(request) => Call::Grpc,
-        None => Call::No,
-    }
-}
-
 fn shorter(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
     match (one, other) {
         (Some(one), Some(other)) => Some(one.min(other)),
@@ -395,11 +379,16 @@ fn held<'v>(visit: &Visit<'_>, view: &'v EdgeView, backends: &Backends) -> Optio
 }
 
 /// Without what changes the response: that is settled with each attempt.
-fn terms<'v>(received: Received<'_>, request: Head<'_>, id: &'v RequestId) -> Terms<'v> {
+fn terms<'v>(
+    received: Received<'_>,
+    (request, call): (Head<'_>, Call),
+    id: &'v RequestId,
+) -> Terms<'v> {
     let asks_upgrade = request_head::upgrade(request).is_some();
     Terms {
         method: request.head.method,
         framing: request.head.framing,
+        call,
         asks_upgrade,
         needs_upgrade: asks_upgrade && received.site.protocol == HTTP2,
         response_edits: None,

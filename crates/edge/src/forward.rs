@@ -9,8 +9,6 @@ use crate::client::{Client, ClientFault};
 use crate::deadline::Passed;
 use crate::exchange::{Received, Scratch, Site};
 use crate::fallback;
-use crate::grpc;
-use crate::grpc_web::Form;
 use crate::metrics::{RouteCounters, UpstreamFailure};
 use crate::pump::{Aftermath, Fault, Terms};
 use crate::refusal::{Cause, Refusal};
@@ -22,7 +20,6 @@ use h1::Method;
 use model::edge::Protocol;
 use model::fallback::StaticResponse;
 use std::cell::Cell;
-use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 use traffic::{Attempt, Choice, Endpoint, Failure, Outcome, Random, Repeat};
 
@@ -42,15 +39,6 @@ pub(crate) struct Route<'v> {
     pub limit: Option<Duration>,
     /// Where something stands in for the backend: those of the rule, and the place of this one among them.
     pub instead: Option<(&'v Backends, usize)>,
-    pub call: Call,
-}
-
-/// Whether a request calls something of gRPC.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Call {
-    No,
-    Grpc,
-    Web(Form),
 }
 
 pub(crate) struct Run<'a> {
@@ -104,10 +92,6 @@ enum Ended {
 }
 
 impl<'a> Run<'a> {
-    pub fn call(&self) -> Call {
-        self.route.call
-    }
-
     pub fn terms(&self) -> &Terms<'a> {
         &self.terms
     }
@@ -131,7 +115,7 @@ impl<'a> Run<'a> {
         let place = (&**self.received.site.worker, self.view);
         let instead = self.route.instead.filter(|_| self.goes_on.get())?;
         let backend = fallback::next(place, instead, self.route.backend)?;
-        let Route { rule, changes, key, limit, call, .. } = self.route;
+        let Route { rule, changes, key, limit, .. } = self.route;
         let route = Route {
             rule,
             changes,
@@ -140,7 +124,6 @@ impl<'a> Run<'a> {
             visit: None,
             key,
             limit,
-            call,
             instead: self.route.instead,
         };
         Some(Run::new(self.received, self.view, route, self.terms))
@@ -343,10 +326,7 @@ impl<'a> Run<'a> {
                 }
                 _ => failure.map_or("client-gone", UpstreamFailure::slug),
             });
-            if !(fault == Fault::Timeout(Passed::Cap)
-                && self.route.call != Call::No
-                && end_call(client))
-            {
+            if !aftermath.is_told {
                 client.abort();
             }
             return Ok(Ended::Cut);
@@ -589,13 +569,6 @@ impl Drop for Place<'_> {
 fn is_idempotent(method: Method) -> bool {
     use Method::{Delete, Get, Head, Options, Put, Trace};
     matches!(method, Get | Head | Options | Put | Delete | Trace)
-}
-
-/// Ends the response of a call whose time is over, where that needs no waiting.
-fn end_call<C: Client>(client: &mut C) -> bool {
-    let section = grpc::deadline_trailers();
-    let mut cx = Context::from_waker(Waker::noop());
-    matches!(client.poll_finish(&mut cx, section.trailers()), Poll::Ready(Ok(())))
 }
 
 fn blames_endpoint(fault: Fault) -> bool {

@@ -12,6 +12,7 @@ use crate::buffers::Buffer;
 use crate::care::{Care, Slow};
 use crate::client::{Body, Client, ClientFault, Fields, Follow, Response};
 use crate::deadline::{Deadline, Passed};
+use crate::grpc::Call;
 use crate::ids::RequestId;
 use crate::transport::{UpstreamIo, poll_fill, poll_write_all};
 use crate::worker::{LIMITS, Worker};
@@ -54,6 +55,7 @@ pub(crate) enum Fault {
 pub(crate) struct Terms<'a> {
     pub method: Method,
     pub framing: Framing,
+    pub call: Call,
     pub asks_upgrade: bool,
     /// Asked for by extended CONNECT: a response of success that is no 101 would be taken for a tunnel.
     pub needs_upgrade: bool,
@@ -164,6 +166,8 @@ pub(crate) struct Aftermath {
     pub reusable: bool,
     pub head_sent: bool,
     pub took_body: bool,
+    /// Of a response that ends early, the client was told in its own words.
+    pub is_told: bool,
 }
 
 impl<'a, C: Client> Pump<'a, C> {
@@ -254,6 +258,7 @@ impl<'a, C: Client> Pump<'a, C> {
                 && !leftover,
             head_sent: self.down.head_sent,
             took_body: self.up.took_body,
+            is_told: false,
         }
     }
 

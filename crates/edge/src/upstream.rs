@@ -6,6 +6,8 @@ use crate::client::Client;
 use crate::deadline::{Deadline, Deadlines, Passed};
 use crate::dial::{Dial, Security};
 use crate::eyeballs::connect_either;
+use crate::grpc::Call;
+use crate::grpc_web::GrpcWeb;
 use crate::http2_pump;
 use crate::http2_upstream::{Joined, Lease, Sessions};
 use crate::metrics::UpstreamFailure;
@@ -107,8 +109,20 @@ impl Upstream {
             }
             // Boxed: what it needs would lie in the memory of every request.
             Upstream::Http2(lease) => {
-                Box::pin(http2_pump::attempt(client, lease, place, terms, trace, (request, list)))
-                    .await
+                let request = (request.as_slice(), list);
+                match terms.call {
+                    Call::Web(form) => {
+                        let mut web = Box::new(GrpcWeb::new(client, form));
+                        Box::pin(http2_pump::attempt(
+                            &mut *web, lease, place, terms, trace, request,
+                        ))
+                        .await
+                    }
+                    Call::No | Call::Grpc => {
+                        Box::pin(http2_pump::attempt(client, lease, place, terms, trace, request))
+                            .await
+                    }
+                }
             }
         }
     }

@@ -2,11 +2,14 @@
 #![allow(clippy::unwrap_used, reason = "a test panics where something is not so")]
 
 mod common;
+#[path = "common/http2_origin.rs"]
+mod http2_origin;
 
 use common::*;
+use http2_origin::{Http2Origin, Manner};
 use model::edge::{Action, Backend, Listener, Protocol, Rule, Target};
 use model::fallback::{Fallback, StaticResponse, Tier};
-use model::traffic::{BackendPolicy, Carrier, Ejection, Persistence};
+use model::traffic::{BackendPolicy, BackendProtocol, Carrier, Ejection, Persistence};
 use model::{Facts, Node};
 use std::net::SocketAddr;
 
@@ -151,5 +154,85 @@ fn a_session_stays_at_its_endpoint_while_another_service_stands_in_and_none_begi
         peer.send(format!("GET / HTTP/1.1\r\nHost: a\r\nSession: {session}\r\n\r\n"));
         let (head, body) = peer.response();
         assert_eq!((body.as_str(), header(&head, "session")), ("alive", None));
+    }
+}
+
+const HTTP1: BackendProtocol = BackendProtocol::Http1;
+const HTTP2: BackendProtocol = BackendProtocol::Http2;
+
+/// A rule whose Service speaks the first of these, and what stands in for it the second.
+fn speaking(own: BackendProtocol, other: BackendProtocol) -> Rule {
+    let policy = |protocol| {
+        let policy = policy().unwrap();
+        Some(Node::new(BackendPolicy { protocol, ..(*policy).clone() }))
+    };
+    let tier = Tier { port: service("second"), policy: policy(other) };
+    let fallback = Fallback { tiers: [tier].into_iter().collect(), response: None };
+    let backend = Backend {
+        policy: policy(own),
+        fallback: Some(Node::new(fallback)),
+        ..Backend::plain(1, Target::Service(service("first")))
+    };
+    rule("all", "/", Action::Forward(vec![backend]))
+}
+
+/// Answers every request with its body, whose length is announced.
+fn echo_bodies(peer: &mut Peer) {
+    loop {
+        let head = peer.head();
+        if head.is_empty() {
+            return;
+        }
+        let length = header(&head, "content-length").map_or(0, |text| text.parse().unwrap());
+        let body = text(peer.count(length));
+        peer.send(ok(if length == 0 { &head } else { &body }));
+    }
+}
+
+fn grpc_web(path: &str, content_type: &str, body: &str) -> String {
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: a\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+#[test]
+fn grpc_web_passes_as_it_came_to_a_service_of_http1_behind_one_of_http2() {
+    let second = Origin::start(echo_bodies).address;
+    for first in [&[] as &[SocketAddr], &[nobody()]] {
+        let port = free_port();
+        let rule = speaking(HTTP2, HTTP1);
+        let listeners = vec![listener(port, Protocol::Http, "", vec![rule])];
+        let _running = run(port, listeners, &[("first", first), ("second", &[second])]);
+        let mut peer = Peer::connect(port);
+        let sent = "GET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n";
+        for content_type in ["application/grpc-web", "application/grpc-web-text"] {
+            peer.send(grpc_web("/a.B/C", content_type, sent));
+            assert_eq!(peer.response().1, sent);
+            let (_, head) = peer.get("/next", "a");
+            assert!(head.starts_with("GET /next HTTP/1.1\r\n"), "{head}");
+        }
+    }
+}
+
+#[test]
+fn grpc_web_becomes_grpc_wherever_that_is_spoken() {
+    for (own, others) in [(HTTP2, HTTP2), (HTTP1, HTTP2)] {
+        let second = Http2Origin::start(Manner::default());
+        let port = free_port();
+        let listeners = vec![listener(port, Protocol::Http, "", vec![speaking(own, others)])];
+        let endpoints: &[(&str, &[SocketAddr])] =
+            &[("first", &[nobody()]), ("second", &[second.address])];
+        let _running = run(port, listeners, endpoints);
+        for _ in 0..4 {
+            let mut peer = Peer::connect(port);
+            // A frame of no bytes.
+            peer.send(grpc_web("/echo", "application/grpc-web-text", "AAAAAAA="));
+            let head = peer.head();
+            assert_eq!(header(&head, "content-type"), Some("application/grpc-web-text"), "{head}");
+            let body = peer.until("0\r\n\r\n");
+            // The frame, and that of the trailers.
+            assert!(body.contains("AAAAAAA=") && body.contains("\r\ngAAAA"), "{body}");
+        }
     }
 }
