@@ -13,7 +13,7 @@ use crate::connection::Connection;
 use crate::deadline::Deadline;
 use crate::decide::{Decided, Head, decide};
 use crate::fallback::{self, Way};
-use crate::forward::{Route, Run};
+use crate::forward::{Route, Run, Unanswered};
 use crate::grpc::{self, Call};
 use crate::ids::RequestId;
 use crate::mirror::{Draft, Tee};
@@ -144,19 +144,7 @@ async fn forward<C: Client>(
             Box::pin(run.forward(&mut tee, memory, trace)).await
         }
     };
-    let (refusal, declared) = match result {
-        Ok(()) => return,
-        Err(refusal) if run.stands_behind() => {
-            additions.truncate(lines);
-            let memory = (&mut *scratch, &mut *additions);
-            // Only where all of a backend's endpoints fail.
-            match Box::pin(fallback::go_on(run, client, memory, trace, refusal)).await {
-                Ok(()) => return,
-                Err(failed) => failed,
-            }
-        }
-        Err(refusal) => (refusal, None),
-    };
+    let Err(Unanswered { refusal, declared }) = result else { return };
     additions.truncate(lines);
     strict_transport::add(connection, view, (Some(rule), &scratch.host), additions);
     for (name, value) in care.iter().flat_map(|care| care.kept()) {

@@ -1,13 +1,7 @@
 //! What stands in for a backend that has too few endpoints: other backends, then a declared answer. Which of them takes
 //! a request, `traffic` decides.
 
-use crate::access::Trace;
-use crate::additions::Additions;
 use crate::balance::Picked;
-use crate::client::Client;
-use crate::exchange::Scratch;
-use crate::forward::Run;
-use crate::refusal::Refusal;
 use crate::view::{Backend, Backends, EdgeView};
 use crate::worker::Worker;
 use model::fallback::StaticResponse;
@@ -64,26 +58,6 @@ pub(crate) fn instead<'v>(
         }
         Takes::Nobody => fallback.response.as_deref().map_or(as_picked, Way::Answer),
     }
-}
-
-/// A request that failed at its backend: at those that stand in for it. What is declared instead of the refusal comes
-/// with it.
-pub(crate) async fn go_on<'v, C: Client>(
-    mut run: Run<'v>,
-    client: &mut C,
-    (scratch, additions): (&mut Scratch, &mut Additions),
-    trace: &mut Trace,
-    mut refusal: Refusal,
-) -> Result<(), (Refusal, Option<&'v StaticResponse>)> {
-    while let Some(further) = run.at_next_backend() {
-        match further.forward(client, (&mut *scratch, &mut *additions), trace).await {
-            Ok(()) => return Ok(()),
-            Err(error) => refusal = error,
-        }
-        run = further;
-    }
-    let declared = run.declared(refusal);
-    Err((refusal, declared))
 }
 
 /// The backend that is asked after one that could not be reached.

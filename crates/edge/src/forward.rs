@@ -54,9 +54,7 @@ pub(crate) struct Run<'a> {
 
 impl Drop for Run<'_> {
     fn drop(&mut self) {
-        if self.retries.get() {
-            self.route.backend.shared().retries.leave();
-        }
+        self.leave_retries();
     }
 }
 
@@ -79,6 +77,12 @@ struct Failed {
     refusal: Refusal,
     took_body: bool,
     was_reused: bool,
+}
+
+/// A request that has no response, and what its rule declares instead of the edge's own answer.
+pub(crate) struct Unanswered<'v> {
+    pub refusal: Refusal,
+    pub declared: Option<&'v StaticResponse>,
 }
 
 /// How an attempt that needs no other one ended.
@@ -106,15 +110,12 @@ impl<'a> Run<'a> {
         Run { received, view, route, terms, retries, goes_on }
     }
 
-    pub fn stands_behind(&self) -> bool {
-        self.route.instead.is_some()
-    }
-
     /// After a failure that is sound to try again: the same request, at the backend that stands in for this one.
-    pub fn at_next_backend(&self) -> Option<Run<'a>> {
+    fn at_next_backend(&self) -> Option<Run<'a>> {
         let place = (&**self.received.site.worker, self.view);
         let instead = self.route.instead.filter(|_| self.goes_on.get())?;
         let backend = fallback::next(place, instead, self.route.backend)?;
+        self.leave_retries();
         let Route { rule, changes, key, limit, .. } = self.route;
         let route = Route {
             rule,
@@ -129,27 +130,33 @@ impl<'a> Run<'a> {
         Some(Run::new(self.received, self.view, route, self.terms))
     }
 
-    /// The answer that the rule declares instead of this one of the edge's own.
-    pub fn declared(&self, refusal: Refusal) -> Option<&'a StaticResponse> {
+    fn unanswered(&self, refusal: Refusal) -> Unanswered<'a> {
+        Unanswered { refusal, declared: self.declared(refusal) }
+    }
+
+    fn declared(&self, refusal: Refusal) -> Option<&'a StaticResponse> {
         let (backends, share) = self.route.instead?;
         let fails = matches!(refusal, Refusal::Edge(_)) && matches!(refusal.status(), 502..=504);
         backends.fallback(share).filter(|_| fails)?.response.as_deref()
     }
 
-    /// An error is still to be answered.
+    /// At the backend and, where that fails, at those that stand in for it.
     pub async fn forward<C: Client>(
         &self,
         client: &mut C,
         (scratch, additions): (&mut Scratch, &mut Additions),
         trace: &mut Trace,
-    ) -> Result<(), Refusal> {
-        let _place = match self.route.backend.policy.limits.requests {
-            None => None,
-            Some(limit) => Some(Place::take(&self.route.backend.shared().requests, limit)?),
-        };
+    ) -> Result<(), Unanswered<'a>> {
+        let mut place = None;
+        if let Some(limit) = self.route.backend.policy.limits.requests {
+            match Place::take(&self.route.backend.shared().requests, limit) {
+                Ok(taken) => place = Some(taken),
+                Err(refusal) => return Err(self.unanswered(refusal)),
+            }
+        }
         let mut tried = Tried::default();
-        loop {
-            let Some(at) = self.pick(&tried) else { return Err(Refusal::Edge(Cause::NoEndpoint)) };
+        let refusal = loop {
+            let Some(at) = self.pick(&tried) else { break Refusal::Edge(Cause::NoEndpoint) };
             tried.note(at);
             trace.attempts = tried.attempts;
             let endpoint = &*self.route.backend.members[at];
@@ -163,14 +170,23 @@ impl<'a> Run<'a> {
             let failed = match self.attempt(endpoint, &mut tried, client, memory, trace).await {
                 Err(failed) => failed,
                 Ok(Ended::Whole | Ended::Cut) => return Ok(()),
-                Ok(Ended::Refused(refusal)) => return Err(refusal),
+                Ok(Ended::Refused(refusal)) => break refusal,
             };
             if !self.may_repeat(&failed, &mut tried) {
-                return Err(failed.refusal);
+                break failed.refusal;
             }
             self.received.site.worker.counters().retries.add(1);
-            self.pause(&failed, &tried, trace).await?;
+            if let Err(refusal) = self.pause(&failed, &tried, trace).await {
+                break refusal;
+            }
+        };
+        drop(place);
+        let Some(next) = self.at_next_backend() else { return Err(self.unanswered(refusal)) };
+        if let Some(visit) = &self.route.visit {
+            visit.forget(additions);
         }
+        // Boxed: only where all of a backend's endpoints fail.
+        Box::pin(next.forward(client, (scratch, additions), trace)).await
     }
 
     fn pick(&self, tried: &Tried) -> Option<usize> {
@@ -396,6 +412,12 @@ impl<'a> Run<'a> {
         let has_place = self.route.backend.shared().retries.enter(limit);
         self.retries.set(has_place);
         has_place
+    }
+
+    fn leave_retries(&self) {
+        if self.retries.take() {
+            self.route.backend.shared().retries.leave();
+        }
     }
 
     /// Before a further attempt, where the route asks for it: longer each time, and spread.

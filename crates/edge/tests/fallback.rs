@@ -9,7 +9,7 @@ use common::*;
 use http2_origin::{Http2Origin, Manner};
 use model::edge::{Action, Backend, Listener, Protocol, Rule, Target};
 use model::fallback::{Fallback, StaticResponse, Tier};
-use model::traffic::{BackendPolicy, BackendProtocol, Carrier, Ejection, Persistence};
+use model::traffic::{BackendPolicy, BackendProtocol, Carrier, Ejection, Mirror, Persistence};
 use model::{Facts, Node};
 use std::net::SocketAddr;
 
@@ -235,4 +235,27 @@ fn grpc_web_becomes_grpc_wherever_that_is_spoken() {
             assert!(body.contains("AAAAAAA=") && body.contains("\r\ngAAAA"), "{body}");
         }
     }
+}
+
+#[test]
+fn a_request_that_goes_on_is_mirrored_whole() {
+    let second = Origin::start(echo_bodies).address;
+    let (tell, told) = channel();
+    let copy = Origin::start(move |peer: &mut Peer| {
+        let head = peer.head();
+        let length = header(&head, "content-length").unwrap().parse().unwrap();
+        tell(text(peer.count(length)));
+        peer.send(ok(""));
+    });
+    let mut rule = all(&["second"], false);
+    rule.mirrors = vec![Mirror { backend: to("copy", 1), numerator: 1, denominator: 1 }];
+    let port = free_port();
+    let listeners = vec![listener(port, Protocol::Http, "", vec![rule])];
+    let endpoints: &[(&str, &[SocketAddr])] =
+        &[("first", &[nobody()]), ("second", &[second]), ("copy", &[copy.address])];
+    let _running = run(port, listeners, endpoints);
+    let mut peer = Peer::connect(port);
+    peer.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nwhole");
+    assert_eq!(peer.response().1, "whole");
+    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), "whole");
 }
