@@ -102,7 +102,9 @@ pub(crate) async fn serve<C: Client>(
             reply.redirect(client, (rule, status, &location), &mut trace).await;
         }
         Step::Answer(rule, answer) => {
-            reply(received, &id, &additions).declared(client, (rule, answer), &mut trace).await;
+            let refusal = Refusal::Edge(Cause::FallbackResponse);
+            let reply = reply(received, &id, &additions);
+            reply.declared(client, (rule, answer, refusal), &mut trace).await;
         }
         Step::Refuse(_, turned) => {
             strict_transport::add(connection, &view, (rule, &scratch.host), &mut additions);
@@ -147,12 +149,13 @@ async fn forward<C: Client>(
     let Err(Unanswered { refusal, declared }) = result else { return };
     additions.truncate(lines);
     strict_transport::add(connection, view, (Some(rule), &scratch.host), additions);
-    for (name, value) in care.iter().flat_map(|care| care.kept()) {
-        additions.set(name, &[&value]);
+    if let Some(care) = care.as_deref() {
+        care.add_kept(additions);
     }
     match declared {
         Some(answer) => {
-            reply(received, id, additions).declared(client, (rule, answer), trace).await
+            let reply = reply(received, id, additions);
+            reply.declared(client, (rule, answer, refusal), trace).await;
         }
         None => {
             let turned = (Turned { refusal, answers }, scene);

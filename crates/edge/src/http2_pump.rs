@@ -403,12 +403,7 @@ impl<C: Client> Http2Pump<'_, C> {
         self.down.list.clear();
         let parsed = h1::parse_response(bytes, self.down.list, self.terms.method, &LIMITS);
         let head = parsed.ok().flatten().ok_or(Fault::Malformed)?;
-        if let Err(fault) = self.terms.pass(head.status, self.up.took_body) {
-            if let Some(care) = self.terms.care {
-                care.keep(bytes, self.down.list);
-            }
-            return Err(fault);
-        }
+        self.terms.pass(head.status, (bytes, self.down.list), self.up.took_body)?;
         let response = Response {
             status: head.status,
             reason: encode::reason_phrase(head.status).as_bytes(),

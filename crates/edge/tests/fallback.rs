@@ -103,6 +103,12 @@ fn a_service_that_was_ejected_whole_is_not_asked_any_more() {
     assert_eq!(out.iter().map(|out| out.address).collect::<Vec<_>>(), [dead]);
 }
 
+fn refused(running: &Running, reason: &str) -> u64 {
+    let metrics = edge::render_metrics(&running.registry);
+    let name = format!("cutwater_refusals_total{{reason=\"{reason}\"}} ");
+    metrics.lines().find_map(|line| line.strip_prefix(&name)).unwrap().parse().unwrap()
+}
+
 #[test]
 fn the_declared_answer_comes_last() {
     let dead = [nobody()];
@@ -112,10 +118,15 @@ fn the_declared_answer_comes_last() {
         &[("first", &[]), ("second", &dead[..])],
     ] {
         let port = free_port();
-        let _running = run(port, listeners(port, &["second"], true), endpoints);
+        let running = run(port, listeners(port, &["second"], true), endpoints);
         for _ in 0..4 {
             assert_eq!(answer(port), (503, "<p>later</p>".to_owned()), "{endpoints:?}");
         }
+        // Each is counted once: by the reason that led to it, where there was an attempt.
+        let counts =
+            ["fallback-response", "connect-failed"].map(|reason| refused(&running, reason));
+        assert_eq!(counts.iter().sum::<u64>(), 4, "{counts:?}");
+        assert_eq!(counts[1] > 0, endpoints.iter().any(|(_, found)| !found.is_empty()));
     }
     let port = free_port();
     let _running =
