@@ -3,7 +3,6 @@
 use crate::caller::Caller;
 use crate::decide::Head;
 use crate::view::{Backend, Backends, Share};
-use model::fallback::StaticResponse;
 use model::traffic::{Algorithm, HashKey};
 use routing::Headers as _;
 use std::cell::RefCell;
@@ -25,7 +24,7 @@ impl Rotation {
     }
 }
 
-/// Where a request goes.
+/// Where a request goes by weight.
 #[derive(Clone, Copy)]
 pub(crate) enum Picked<'v> {
     Backend {
@@ -39,8 +38,6 @@ pub(crate) enum Picked<'v> {
     InvalidBackend,
     /// All weights are zero.
     NoWeight,
-    /// What the rule declares for when no backend has an endpoint.
-    Answer(&'v StaticResponse),
 }
 
 /// Weighted over backends by a low-discrepancy sequence (multiples of the golden ratio), so that any run of requests
@@ -165,7 +162,6 @@ mod tests {
                 Picked::NoEndpoint { .. } => "no endpoint",
                 Picked::InvalidBackend => "invalid",
                 Picked::NoWeight => "no weight",
-                Picked::Answer(_) => "answer",
             };
             assert_eq!(picked, expected);
         }

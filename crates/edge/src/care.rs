@@ -1,6 +1,7 @@
 //! What an attempt minds beside the edge's own limits, where a policy says so: responses that give way to a page, how
 //! long a body may rest, and how slow a client may be. A request that no such policy is for has none of this.
 
+use crate::additions::Additions;
 use crate::answers::Answers;
 use crate::refusal::Cause;
 use h1::HeaderList;
@@ -87,17 +88,25 @@ impl<'v> Care<'v> {
         }
     }
 
-    /// Notes what still holds of a response that gives way.
+    /// Notes what still holds of a response that gives way to a page; nothing does of those before it.
     pub fn keep(&self, bytes: &[u8], list: &HeaderList) {
-        for name in KEPT {
-            if let Some(line) = list.find_name(bytes, name) {
-                self.kept.borrow_mut().push((name, line.value(bytes).to_vec()));
-            }
-        }
+        let lines = list.iter().filter_map(|header| {
+            let name = header.name(bytes);
+            let name = KEPT.into_iter().find(|kept| kept.eq_ignore_ascii_case(name))?;
+            Some((name, header.value(bytes).to_vec()))
+        });
+        self.kept.replace(lines.collect());
     }
 
-    pub fn kept(&self) -> Vec<(&'static [u8], Vec<u8>)> {
-        self.kept.take()
+    /// Has the page carry that: all lines of a name, and nobody else's.
+    pub fn add_kept(&self, page: &mut Additions) {
+        let lines = self.kept.take();
+        for (at, (name, value)) in lines.iter().enumerate() {
+            match lines[..at].iter().any(|(before, _)| before == name) {
+                true => page.add(name, &[value]),
+                false => page.set(name, &[value]),
+            }
+        }
     }
 
     /// Notes how far both bodies are, and whether the client is waited for. Tells when it has been too slow.

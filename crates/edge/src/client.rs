@@ -50,6 +50,11 @@ pub(crate) trait Client {
 
     fn consume(&mut self, count: usize);
 
+    /// Bytes of the request's body were taken to be rewritten, and no other attempt gets them as they came.
+    fn holds_body(&self) -> bool {
+        false
+    }
+
     /// Appends the request's trailer fields that may be forwarded, as field lines. Says whether there were any.
     fn write_trailers(&self, out: &mut Vec<u8>) -> bool;
 

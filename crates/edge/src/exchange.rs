@@ -12,10 +12,9 @@ use crate::client::Client;
 use crate::connection::Connection;
 use crate::deadline::Deadline;
 use crate::decide::{Decided, Head, decide};
-use crate::fallback;
-use crate::forward::{Call, Route, Run};
-use crate::grpc;
-use crate::grpc_web::{self, Form, GrpcWeb};
+use crate::fallback::{self, Way};
+use crate::forward::{Route, Run, Unanswered};
+use crate::grpc::{self, Call};
 use crate::ids::RequestId;
 use crate::mirror::{Draft, Tee};
 use crate::page::{self, Scene, Turned};
@@ -103,7 +102,9 @@ pub(crate) async fn serve<C: Client>(
             reply.redirect(client, (rule, status, &location), &mut trace).await;
         }
         Step::Answer(rule, answer) => {
-            reply(received, &id, &additions).declared(client, (rule, answer), &mut trace).await;
+            let refusal = Refusal::Edge(Cause::FallbackResponse);
+            let reply = reply(received, &id, &additions);
+            reply.declared(client, (rule, answer, refusal), &mut trace).await;
         }
         Step::Refuse(_, turned) => {
             strict_transport::add(connection, &view, (rule, &scratch.host), &mut additions);
@@ -137,39 +138,24 @@ async fn forward<C: Client>(
     let lines = additions.len();
     let drafts = std::mem::take(&mut scratch.drafts);
     let memory = (&mut *scratch, &mut *additions);
-    let result = match (drafts.is_empty(), run.call()) {
-        // Boxed, as what follows: few requests need the room.
-        (_, Call::Web(form)) => {
-            let mut web = GrpcWeb::new(client, form);
-            Box::pin(run.forward(&mut web, memory, trace)).await
-        }
-        (true, _) => run.forward(client, memory, trace).await,
-        (false, _) => {
+    let result = match drafts.is_empty() {
+        true => run.forward(client, memory, trace).await,
+        // Boxed: few requests need the room.
+        false => {
             let mut tee = Tee::new(client, worker, drafts, run.terms());
             Box::pin(run.forward(&mut tee, memory, trace)).await
         }
     };
-    let (refusal, declared) = match result {
-        Ok(()) => return,
-        Err(refusal) if run.stands_behind() => {
-            additions.truncate(lines);
-            let memory = (&mut *scratch, &mut *additions);
-            // Only where all of a backend's endpoints fail.
-            match Box::pin(fallback::go_on(run, client, memory, trace, refusal)).await {
-                Ok(()) => return,
-                Err(failed) => failed,
-            }
-        }
-        Err(refusal) => (refusal, None),
-    };
+    let Err(Unanswered { refusal, declared }) = result else { return };
     additions.truncate(lines);
     strict_transport::add(connection, view, (Some(rule), &scratch.host), additions);
-    for (name, value) in care.iter().flat_map(|care| care.kept()) {
-        additions.set(name, &[&value]);
+    if let Some(care) = care.as_deref() {
+        care.add_kept(additions);
     }
     match declared {
         Some(answer) => {
-            reply(received, id, additions).declared(client, (rule, answer), trace).await
+            let reply = reply(received, id, additions);
+            reply.declared(client, (rule, answer, refusal), trace).await;
         }
         None => {
             let turned = (Turned { refusal, answers }, scene);
@@ -288,19 +274,23 @@ fn route<'v>(
     let (Site { worker, connection, .. }, rule) = (received.site, decided.rule);
     let mut visit =
         rule.sticky.as_deref().map(|sticky| Box::new(Visit::new(sticky, request, lines)));
-    let held = visit.as_ref().and_then(|visit| held(visit, view, backends));
     let pick = || pick(&worker.rotation, rule.number, backends, |at| view.backend(at));
-    let (picked, held) = held.map_or_else(|| (pick(), None), |(to, at)| (to, Some(at)));
-    let picked = match backends.have_fallbacks() {
-        true => fallback::instead((worker, view), backends, picked),
-        false => picked,
+    let way = match visit.as_ref().and_then(|visit| held(visit, view, backends)) {
+        Some(held) => held,
+        None if backends.have_fallbacks() => fallback::instead((worker, view), backends, pick()),
+        None => Way::Picked(pick()),
     };
-    let (backend, share) = match picked {
-        Picked::Backend { backend, share } => (backend, share),
-        Picked::Answer(answer) => return Ok(Step::Answer(rule, answer)),
-        Picked::NoEndpoint { .. } => return Err(Cause::NoEndpoint),
-        Picked::InvalidBackend => return Err(Cause::InvalidBackend),
-        Picked::NoWeight => return Err(Cause::NoWeight),
+    let (backend, share, held) = match way {
+        Way::Held { backend, share, at } => (backend, share, Some(at)),
+        Way::Picked(Picked::Backend { backend, share }) => (backend, share, None),
+        Way::StandIn { backend, share } => {
+            visit = None;
+            (backend, share, None)
+        }
+        Way::Answer(answer) => return Ok(Step::Answer(rule, answer)),
+        Way::Picked(Picked::NoEndpoint { .. }) => return Err(Cause::NoEndpoint),
+        Way::Picked(Picked::InvalidBackend) => return Err(Cause::InvalidBackend),
+        Way::Picked(Picked::NoWeight) => return Err(Cause::NoWeight),
     };
     upload.clear();
     let changes = backends.changes(share).unwrap_or(&rule.changes);
@@ -318,20 +308,17 @@ fn route<'v>(
     }
     let algorithm = &backend.policy.balance.algorithm;
     let key = balance::key(algorithm, request, decided.path.query, caller);
-    // gRPC is not spoken to others.
-    let call = match backend.dial().protocol {
-        BackendProtocol::Http2 => call(request),
-        BackendProtocol::Http1 | BackendProtocol::Opaque => Call::No,
-    };
+    let instead = backends.fallback(share).map(|_| (backends, share));
+    // gRPC is not spoken to others. What stands in for a backend may speak anything.
+    let speaks_grpc = backend.dial().protocol == BackendProtocol::Http2 || instead.is_some();
+    let call = if speaks_grpc { Call::of(request) } else { Call::No };
     if matches!(call, Call::Web(_)) {
-        grpc_web::translate_head(upload);
         drafts.clear();
     }
     let own_limit = if call == Call::No { None } else { grpc::limit(request) };
     let limit = shorter(rule.timeouts.request, own_limit);
-    let instead = backends.fallback(share).map(|_| (backends, share));
-    let route = Route { rule, changes, backend, held, visit, key, limit, call, instead };
-    Ok(Step::Forward(route, terms(received, request, id)))
+    let route = Route { rule, changes, backend, held, visit, key, limit, instead };
+    Ok(Step::Forward(route, terms(received, (request, call), id)))
 }
 
 /// Maintenance comes before everything else that a rule says.
@@ -364,14 +351,6 @@ fn is_too_long(head: &RequestHead, answers: Option<&Answers>) -> bool {
     matches!(head.framing, Framing::Length(length) if length > limit.unwrap_or(REQUEST_BODY_BYTES))
 }
 
-pub(crate) fn call(request: Head<'_>) -> Call {
-    match Form::of(request) {
-        Some(form) => Call::Web(form),
-        None if grpc::is_request(request) => Call::Grpc,
-        None => Call::No,
-    }
-}
-
 fn shorter(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
     match (one, other) {
         (Some(one), Some(other)) => Some(one.min(other)),
@@ -379,27 +358,28 @@ fn shorter(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
     }
 }
 
-/// Where the session of a request is, if it is anywhere: the backend, and the endpoint's place in it.
-fn held<'v>(
-    visit: &Visit<'_>,
-    view: &'v EdgeView,
-    backends: &Backends,
-) -> Option<(Picked<'v>, usize)> {
+/// Where the session of a request is, if it is anywhere.
+fn held<'v>(visit: &Visit<'_>, view: &'v EdgeView, backends: &Backends) -> Option<Way<'v>> {
     let position = |share, address| {
         let members = view.backend_of(backends, share)?.members;
         members.iter().position(|member| member.address() == address && member.is_in())
     };
     let (share, at) = visit.wanted(position)?;
     let backend = view.backend_of(backends, share)?;
-    Some((Picked::Backend { backend, share }, at))
+    Some(Way::Held { backend, share, at })
 }
 
 /// Without what changes the response: that is settled with each attempt.
-fn terms<'v>(received: Received<'_>, request: Head<'_>, id: &'v RequestId) -> Terms<'v> {
+fn terms<'v>(
+    received: Received<'_>,
+    (request, call): (Head<'_>, Call),
+    id: &'v RequestId,
+) -> Terms<'v> {
     let asks_upgrade = request_head::upgrade(request).is_some();
     Terms {
         method: request.head.method,
         framing: request.head.framing,
+        call,
         asks_upgrade,
         needs_upgrade: asks_upgrade && received.site.protocol == HTTP2,
         response_edits: None,

@@ -1,13 +1,7 @@
 //! What stands in for a backend that has too few endpoints: other backends, then a declared answer. Which of them takes
 //! a request, `traffic` decides.
 
-use crate::access::Trace;
-use crate::additions::Additions;
 use crate::balance::Picked;
-use crate::client::Client;
-use crate::exchange::Scratch;
-use crate::forward::Run;
-use crate::refusal::Refusal;
 use crate::view::{Backend, Backends, EdgeView};
 use crate::worker::Worker;
 use model::fallback::StaticResponse;
@@ -21,49 +15,49 @@ pub(crate) struct Fallback {
     pub response: Option<Box<StaticResponse>>,
 }
 
-/// Where a request goes instead that was to go to this share of a rule; the same where nothing is amiss with that.
+/// Where a request goes. The place of an endpoint is among those of the backend beside it, and of no other.
+#[derive(Clone, Copy)]
+pub(crate) enum Way<'v> {
+    /// Its session is there, and stays while that endpoint is in.
+    Held {
+        backend: Backend<'v>,
+        share: usize,
+        at: usize,
+    },
+    Picked(Picked<'v>),
+    /// Another Service for the one at this place of the rule. It holds no sessions.
+    StandIn {
+        backend: Backend<'v>,
+        share: usize,
+    },
+    /// What the rule declares for when no backend has an endpoint.
+    Answer(&'v StaticResponse),
+}
+
+/// Of a request that was to go to this share of a rule; as picked where nothing is amiss with that.
 pub(crate) fn instead<'v>(
     (worker, view): (&Worker, &'v EdgeView),
     backends: &'v Backends,
     picked: Picked<'v>,
-) -> Picked<'v> {
+) -> Way<'v> {
+    let as_picked = Way::Picked(picked);
     let share = match picked {
         Picked::Backend { share, .. } | Picked::NoEndpoint { share } => share,
-        Picked::InvalidBackend | Picked::NoWeight | Picked::Answer(_) => return picked,
+        Picked::InvalidBackend | Picked::NoWeight => return as_picked,
     };
-    let Some(fallback) = backends.fallback(share) else { return picked };
+    let Some(fallback) = backends.fallback(share) else { return as_picked };
     let own = backends.shares().get(share).and_then(|share| share.backend);
     let tiers = own.iter().chain(&*fallback.tiers);
     let standings = tiers.clone().map(|number| standing(worker, view, *number));
     match takes(standings) {
         // The backend itself.
-        Takes::Enough(0) | Takes::Panic(0) => picked,
+        Takes::Enough(0) | Takes::Panic(0) => as_picked,
         Takes::Enough(at) | Takes::Panic(at) => {
             let backend = tiers.clone().nth(at).and_then(|number| view.backend(*number));
-            backend.map_or(picked, |backend| Picked::Backend { backend, share })
+            backend.map_or(as_picked, |backend| Way::StandIn { backend, share })
         }
-        Takes::Nobody => fallback.response.as_deref().map_or(picked, Picked::Answer),
+        Takes::Nobody => fallback.response.as_deref().map_or(as_picked, Way::Answer),
     }
-}
-
-/// A request that failed at its backend: at those that stand in for it. What is declared instead of the refusal comes
-/// with it.
-pub(crate) async fn go_on<'v, C: Client>(
-    mut run: Run<'v>,
-    client: &mut C,
-    (scratch, additions): (&mut Scratch, &mut Additions),
-    trace: &mut Trace,
-    mut refusal: Refusal,
-) -> Result<(), (Refusal, Option<&'v StaticResponse>)> {
-    while let Some(further) = run.at_next_backend() {
-        match further.forward(client, (&mut *scratch, &mut *additions), trace).await {
-            Ok(()) => return Ok(()),
-            Err(error) => refusal = error,
-        }
-        run = further;
-    }
-    let declared = run.declared(refusal);
-    Err((refusal, declared))
 }
 
 /// The backend that is asked after one that could not be reached.

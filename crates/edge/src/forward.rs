@@ -9,8 +9,6 @@ use crate::client::{Client, ClientFault};
 use crate::deadline::Passed;
 use crate::exchange::{Received, Scratch, Site};
 use crate::fallback;
-use crate::grpc;
-use crate::grpc_web::Form;
 use crate::metrics::{RouteCounters, UpstreamFailure};
 use crate::pump::{Aftermath, Fault, Terms};
 use crate::refusal::{Cause, Refusal};
@@ -22,7 +20,6 @@ use h1::Method;
 use model::edge::Protocol;
 use model::fallback::StaticResponse;
 use std::cell::Cell;
-use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 use traffic::{Attempt, Choice, Endpoint, Failure, Outcome, Random, Repeat};
 
@@ -42,15 +39,6 @@ pub(crate) struct Route<'v> {
     pub limit: Option<Duration>,
     /// Where something stands in for the backend: those of the rule, and the place of this one among them.
     pub instead: Option<(&'v Backends, usize)>,
-    pub call: Call,
-}
-
-/// Whether a request calls something of gRPC.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Call {
-    No,
-    Grpc,
-    Web(Form),
 }
 
 pub(crate) struct Run<'a> {
@@ -66,9 +54,7 @@ pub(crate) struct Run<'a> {
 
 impl Drop for Run<'_> {
     fn drop(&mut self) {
-        if self.retries.get() {
-            self.route.backend.shared().retries.leave();
-        }
+        self.leave_retries();
     }
 }
 
@@ -93,6 +79,12 @@ struct Failed {
     was_reused: bool,
 }
 
+/// A request that has no response, and what its rule declares instead of the edge's own answer.
+pub(crate) struct Unanswered<'v> {
+    pub refusal: Refusal,
+    pub declared: Option<&'v StaticResponse>,
+}
+
 /// How an attempt that needs no other one ended.
 enum Ended {
     /// The response was passed on.
@@ -104,10 +96,6 @@ enum Ended {
 }
 
 impl<'a> Run<'a> {
-    pub fn call(&self) -> Call {
-        self.route.call
-    }
-
     pub fn terms(&self) -> &Terms<'a> {
         &self.terms
     }
@@ -122,16 +110,13 @@ impl<'a> Run<'a> {
         Run { received, view, route, terms, retries, goes_on }
     }
 
-    pub fn stands_behind(&self) -> bool {
-        self.route.instead.is_some()
-    }
-
     /// After a failure that is sound to try again: the same request, at the backend that stands in for this one.
-    pub fn at_next_backend(&self) -> Option<Run<'a>> {
+    fn at_next_backend(&self) -> Option<Run<'a>> {
         let place = (&**self.received.site.worker, self.view);
         let instead = self.route.instead.filter(|_| self.goes_on.get())?;
         let backend = fallback::next(place, instead, self.route.backend)?;
-        let Route { rule, changes, key, limit, call, .. } = self.route;
+        self.leave_retries();
+        let Route { rule, changes, key, limit, .. } = self.route;
         let route = Route {
             rule,
             changes,
@@ -140,33 +125,38 @@ impl<'a> Run<'a> {
             visit: None,
             key,
             limit,
-            call,
             instead: self.route.instead,
         };
         Some(Run::new(self.received, self.view, route, self.terms))
     }
 
-    /// The answer that the rule declares instead of this one of the edge's own.
-    pub fn declared(&self, refusal: Refusal) -> Option<&'a StaticResponse> {
+    fn unanswered(&self, refusal: Refusal) -> Unanswered<'a> {
+        Unanswered { refusal, declared: self.declared(refusal) }
+    }
+
+    fn declared(&self, refusal: Refusal) -> Option<&'a StaticResponse> {
         let (backends, share) = self.route.instead?;
         let fails = matches!(refusal, Refusal::Edge(_)) && matches!(refusal.status(), 502..=504);
         backends.fallback(share).filter(|_| fails)?.response.as_deref()
     }
 
-    /// An error is still to be answered.
+    /// At the backend and, where that fails, at those that stand in for it.
     pub async fn forward<C: Client>(
         &self,
         client: &mut C,
         (scratch, additions): (&mut Scratch, &mut Additions),
         trace: &mut Trace,
-    ) -> Result<(), Refusal> {
-        let _place = match self.route.backend.policy.limits.requests {
-            None => None,
-            Some(limit) => Some(Place::take(&self.route.backend.shared().requests, limit)?),
-        };
+    ) -> Result<(), Unanswered<'a>> {
+        let mut place = None;
+        if let Some(limit) = self.route.backend.policy.limits.requests {
+            match Place::take(&self.route.backend.shared().requests, limit) {
+                Ok(taken) => place = Some(taken),
+                Err(refusal) => return Err(self.unanswered(refusal)),
+            }
+        }
         let mut tried = Tried::default();
-        loop {
-            let Some(at) = self.pick(&tried) else { return Err(Refusal::Edge(Cause::NoEndpoint)) };
+        let refusal = loop {
+            let Some(at) = self.pick(&tried) else { break Refusal::Edge(Cause::NoEndpoint) };
             tried.note(at);
             trace.attempts = tried.attempts;
             let endpoint = &*self.route.backend.members[at];
@@ -180,14 +170,23 @@ impl<'a> Run<'a> {
             let failed = match self.attempt(endpoint, &mut tried, client, memory, trace).await {
                 Err(failed) => failed,
                 Ok(Ended::Whole | Ended::Cut) => return Ok(()),
-                Ok(Ended::Refused(refusal)) => return Err(refusal),
+                Ok(Ended::Refused(refusal)) => break refusal,
             };
             if !self.may_repeat(&failed, &mut tried) {
-                return Err(failed.refusal);
+                break failed.refusal;
             }
             self.received.site.worker.counters().retries.add(1);
-            self.pause(&failed, &tried, trace).await?;
+            if let Err(refusal) = self.pause(&failed, &tried, trace).await {
+                break refusal;
+            }
+        };
+        drop(place);
+        let Some(next) = self.at_next_backend() else { return Err(self.unanswered(refusal)) };
+        if let Some(visit) = &self.route.visit {
+            visit.forget(additions);
         }
+        // Boxed: only where all of a backend's endpoints fail.
+        Box::pin(next.forward(client, (scratch, additions), trace)).await
     }
 
     fn pick(&self, tried: &Tried) -> Option<usize> {
@@ -343,10 +342,7 @@ impl<'a> Run<'a> {
                 }
                 _ => failure.map_or("client-gone", UpstreamFailure::slug),
             });
-            if !(fault == Fault::Timeout(Passed::Cap)
-                && self.route.call != Call::No
-                && end_call(client))
-            {
+            if !aftermath.is_told {
                 client.abort();
             }
             return Ok(Ended::Cut);
@@ -416,6 +412,12 @@ impl<'a> Run<'a> {
         let has_place = self.route.backend.shared().retries.enter(limit);
         self.retries.set(has_place);
         has_place
+    }
+
+    fn leave_retries(&self) {
+        if self.retries.take() {
+            self.route.backend.shared().retries.leave();
+        }
     }
 
     /// Before a further attempt, where the route asks for it: longer each time, and spread.
@@ -589,13 +591,6 @@ impl Drop for Place<'_> {
 fn is_idempotent(method: Method) -> bool {
     use Method::{Delete, Get, Head, Options, Put, Trace};
     matches!(method, Get | Head | Options | Put | Delete | Trace)
-}
-
-/// Ends the response of a call whose time is over, where that needs no waiting.
-fn end_call<C: Client>(client: &mut C) -> bool {
-    let section = grpc::deadline_trailers();
-    let mut cx = Context::from_waker(Waker::noop());
-    matches!(client.poll_finish(&mut cx, section.trailers()), Poll::Ready(Ok(())))
 }
 
 fn blames_endpoint(fault: Fault) -> bool {

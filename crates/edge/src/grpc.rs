@@ -2,6 +2,7 @@
 //! clients. Nothing is read of their messages. (gRPC over HTTP/2; gRPC's HTTP to status mapping)
 
 use crate::decide::Head;
+use crate::grpc_web::Form;
 use crate::refusal::{Cause, Refusal};
 use h1::{BodyDecoder, Event, Framing, Known};
 use routing::Headers;
@@ -17,6 +18,25 @@ const UNIMPLEMENTED: u8 = 12;
 const INTERNAL: u8 = 13;
 const UNAVAILABLE: u8 = 14;
 const UNAUTHENTICATED: u8 = 16;
+
+/// Whether a request calls something of gRPC. What becomes of it is settled with each connection: gRPC is spoken over
+/// HTTP/2 only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Call {
+    No,
+    Grpc,
+    Web(Form),
+}
+
+impl Call {
+    pub fn of(request: Head<'_>) -> Call {
+        match request.find(Known::ContentType) {
+            Some(content_type) if is_call(content_type) => Call::Grpc,
+            Some(content_type) => Form::of(content_type).map_or(Call::No, Call::Web),
+            None => Call::No,
+        }
+    }
+}
 
 /// Digits of `grpc-timeout`.
 const DIGITS: usize = 8;
@@ -36,10 +56,6 @@ pub(crate) fn after<'a>(text: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
 /// How long the client of a call waits for it; none for what is no call, and for a call that does not say.
 pub(crate) fn limit(request: Head<'_>) -> Option<Duration> {
     timeout(request.values("grpc-timeout").next()?)
-}
-
-pub(crate) fn is_request(request: Head<'_>) -> bool {
-    request.find(Known::ContentType).is_some_and(is_call)
 }
 
 /// The value of `grpc-timeout`: up to eight digits and a unit. What is written in another way says nothing to the edge;

@@ -8,11 +8,13 @@
 use crate::client::{
     Body, Client, ClientFault, Fields, Follow, Response, forwarded_trailers, left_to_client,
 };
-use crate::decide::Head;
 use crate::grpc::{CONTENT_TYPE, after, is_call};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use h1::{Framing, HeaderList, Known, Trailers, encode};
+use http::header::{
+    CONTENT_LENGTH, CONTENT_TYPE as CONTENT_TYPE_FIELD, HeaderMap, HeaderValue, TE,
+};
 use std::task::{Context, Poll, ready};
 
 /// Bytes of a response that are encoded at once.
@@ -29,8 +31,8 @@ pub(crate) enum Form {
 
 impl Form {
     /// None for what is no grpc-web.
-    pub fn of(request: Head<'_>) -> Option<Form> {
-        request.find(Known::ContentType).and_then(form).map(|(form, _)| form)
+    pub fn of(content_type: &[u8]) -> Option<Form> {
+        form(content_type).map(|(form, _)| form)
     }
 
     fn content_type(self) -> &'static [u8] {
@@ -49,30 +51,20 @@ fn form(content_type: &[u8]) -> Option<(Form, &[u8])> {
     })
 }
 
-/// Makes the head for the origin, as it was written, one of gRPC.
-pub(crate) fn translate_head(head: &mut Vec<u8>) {
-    let Some(body) = head.strip_suffix(b"\r\n") else { return };
-    let mut translated = Vec::with_capacity(head.len() + 32);
-    for line in body.split_inclusive(|&b| b == b'\n') {
-        let named = |name: &[u8]| after(line, name);
-        match named(b"content-type: ").map(|value| form(value.trim_ascii_end())) {
-            Some(Some((_, messages))) => {
-                encode::header(
-                    &mut translated,
-                    b"content-type",
-                    &[CONTENT_TYPE, messages].concat(),
-                );
-            }
-            // Without the length, which the text form changes; HTTP/2 frames the body.
-            _ if named(b"content-length: ").is_some() || named(b"te: ").is_some() => {}
-            _ => translated.extend_from_slice(line),
-        }
+/// Makes the field lines of a request those of gRPC.
+pub(crate) fn translate_fields(fields: &mut HeaderMap) {
+    let messages = fields.get(CONTENT_TYPE_FIELD).and_then(|value| form(value.as_bytes()));
+    let translated = messages.map(|(_, messages)| [CONTENT_TYPE, messages].concat());
+    if let Some(Ok(value)) = translated.map(|value| HeaderValue::from_bytes(&value)) {
+        fields.insert(CONTENT_TYPE_FIELD, value);
     }
-    encode::header(&mut translated, b"te", b"trailers");
-    encode::end(&mut translated);
-    *head = translated;
+    // The text form changes it; HTTP/2 frames the body.
+    fields.remove(CONTENT_LENGTH);
+    fields.insert(TE, HeaderValue::from_static("trailers"));
 }
 
+/// The client during one attempt at an origin of gRPC. Nothing of it outlasts the attempt: the next one may be at an
+/// origin that speaks something else, and has an answer of its own.
 pub(crate) struct GrpcWeb<'c, C> {
     client: &'c mut C,
     form: Form,
@@ -88,6 +80,7 @@ pub(crate) struct GrpcWeb<'c, C> {
 /// The text form of a request's body on its way out of base64.
 #[derive(Default)]
 struct Decoded {
+    has_begun: bool,
     /// Fewer than four characters.
     rest: Vec<u8>,
     bytes: Vec<u8>,
@@ -97,6 +90,7 @@ struct Decoded {
 impl Decoded {
     /// Each four characters stand for themselves, so that pieces that were padded one by one may follow each other.
     fn add(&mut self, text: &[u8]) -> Result<(), ClientFault> {
+        self.has_begun = true;
         self.bytes.clear();
         self.taken = 0;
         self.rest.extend(text.iter().filter(|b| !b.is_ascii_whitespace()));
@@ -182,7 +176,7 @@ fn translated(response: &Response<'_>, form: Form) -> Option<Vec<u8>> {
 }
 
 impl<C: Client> Client for GrpcWeb<'_, C> {
-    left_to_client!(request, limit_body, want_body, interim, close_after, watch, retract, abort);
+    left_to_client!(request, limit_body, want_body, interim, close_after, watch, abort);
 
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Body, ClientFault>> {
         if self.form == Form::Binary {
@@ -215,6 +209,10 @@ impl<C: Client> Client for GrpcWeb<'_, C> {
             Form::Binary => self.client.consume(count),
             Form::Text => self.request.taken += count,
         }
+    }
+
+    fn holds_body(&self) -> bool {
+        self.request.has_begun
     }
 
     /// Clients of grpc-web have none.
@@ -305,14 +303,27 @@ mod tests {
     }
 
     #[test]
-    fn a_head_becomes_one_of_grpc() {
-        let mut head = b"POST /a.B/C HTTP/1.1\r\nhost: a.test\r\ncontent-type: application/grpc-web-text+proto\r\n\
-            content-length: 12\r\nx-grpc-web: 1\r\n\r\n"
-            .to_vec();
-        translate_head(&mut head);
-        let expected = "POST /a.B/C HTTP/1.1\r\nhost: a.test\r\ncontent-type: application/grpc+proto\r\n\
-            x-grpc-web: 1\r\nte: trailers\r\n\r\n";
-        assert_eq!(String::from_utf8(head).expect("ASCII"), expected);
+    fn the_fields_become_those_of_grpc() {
+        for (content_type, expected) in [
+            ("application/grpc-web-text+proto", "application/grpc+proto"),
+            ("application/grpc-web", "application/grpc"),
+            // A rule set another one.
+            ("application/x", "application/x"),
+        ] {
+            let mut fields = HeaderMap::new();
+            for (name, value) in
+                [("content-type", content_type), ("content-length", "12"), ("x-grpc-web", "1")]
+            {
+                fields.insert(name, HeaderValue::from_static(value));
+            }
+            translate_fields(&mut fields);
+            let mut lines: Vec<_> =
+                fields.iter().map(|(n, v)| (n.as_str(), v.as_bytes())).collect();
+            lines.sort_unstable();
+            let expected: [(&str, &[u8]); 3] =
+                [("content-type", expected.as_bytes()), ("te", b"trailers"), ("x-grpc-web", b"1")];
+            assert_eq!(lines, expected);
+        }
     }
 
     #[test]

@@ -13,6 +13,8 @@
 use crate::access::Trace;
 use crate::client::{Body, Client, ClientFault, Fields, Follow, Response};
 use crate::deadline::{Deadline, Passed};
+use crate::grpc::{self, Call};
+use crate::grpc_web;
 use crate::http2_stream::write_field;
 use crate::http2_upstream::Lease;
 use crate::pump::{Aftermath, Fault, Interims, Terms};
@@ -30,7 +32,7 @@ use model::limits::{
 };
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 /// Bytes of a request that one frame carries at most.
 const FRAME_BYTES: usize = 16 << 10;
@@ -57,11 +59,15 @@ pub(crate) async fn attempt<C: Client>(
         return (Err(fault), Aftermath::default());
     }
     let takes_sockets = terms.asks_upgrade && lease.takes_sockets();
-    let Some(Message { message, socket }) = message(request, list, lease.scheme(), takes_sockets)
+    let Some(Message { mut message, socket }) =
+        message(request, list, lease.scheme(), takes_sockets)
     else {
         let fault = Fault::Client(ClientFault::Message(h1::Reason::TargetBytes));
         return (Err(fault), Aftermath::default());
     };
+    if let Call::Web(_) = terms.call {
+        grpc_web::translate_fields(message.headers_mut());
+    }
     let has_body = !matches!(terms.framing, Framing::None | Framing::Length(0));
     let is_whole = !has_body && socket.is_none();
     let Ok((response, send)) = lease.send().send_request(message, is_whole) else {
@@ -105,10 +111,9 @@ pub(crate) async fn attempt<C: Client>(
         pump.client.want_body();
     }
     let result = poll_fn(|cx| pump.poll(cx)).await;
-    let Http2Pump { up, down, .. } = pump;
-    let aftermath =
-        Aftermath { reusable: false, head_sent: down.head_sent, took_body: up.took_body };
-    (result, aftermath)
+    let is_told = result == Err(Fault::Timeout(Passed::Cap)) && pump.end_call();
+    let (head_sent, took_body) = (pump.down.head_sent, pump.up.took_body);
+    (result, Aftermath { reusable: false, head_sent, took_body, is_told })
 }
 
 struct Http2Pump<'a, C> {
@@ -246,6 +251,16 @@ impl<C: Client> Http2Pump<'_, C> {
         }
     }
 
+    /// Of a call whose time is over: the end of a response that has begun, where that needs no waiting.
+    fn end_call(&mut self) -> bool {
+        if self.terms.call == Call::No || !self.down.head_sent {
+            return false;
+        }
+        let section = grpc::deadline_trailers();
+        let mut cx = Context::from_waker(Waker::noop());
+        matches!(self.client.poll_finish(&mut cx, section.trailers()), Poll::Ready(Ok(())))
+    }
+
     fn progress(&self) {
         self.deadline.stall_after(match self.tunnel {
             Tunnel::Draining => TUNNEL_DRAIN_IDLE_MS,
@@ -263,6 +278,7 @@ impl<C: Client> Http2Pump<'_, C> {
         while self.up.state == UpState::Read {
             let polled = self.client.poll_body(cx).map_err(Fault::Client)?;
             self.up.waits_for_client = polled.is_pending();
+            self.up.took_body |= self.client.holds_body();
             match polled {
                 Poll::Pending => {
                     // 100 (Continue) may have to go out. A client that went away is found when the response is sent.
@@ -387,12 +403,7 @@ impl<C: Client> Http2Pump<'_, C> {
         self.down.list.clear();
         let parsed = h1::parse_response(bytes, self.down.list, self.terms.method, &LIMITS);
         let head = parsed.ok().flatten().ok_or(Fault::Malformed)?;
-        if let Err(fault) = self.terms.pass(head.status, self.up.took_body) {
-            if let Some(care) = self.terms.care {
-                care.keep(bytes, self.down.list);
-            }
-            return Err(fault);
-        }
+        self.terms.pass(head.status, (bytes, self.down.list), self.up.took_body)?;
         let response = Response {
             status: head.status,
             reason: encode::reason_phrase(head.status).as_bytes(),

@@ -11,6 +11,7 @@ use crate::access::Trace;
 use crate::changes::Changes;
 use crate::client::{Body, Client, ClientFault, Follow, Response, left_to_client};
 use crate::dial::Dial;
+use crate::grpc::Call;
 use crate::ids::RequestId;
 use crate::pump::Terms;
 use crate::upstream::{Ends, Peer};
@@ -315,6 +316,7 @@ async fn send(
     let terms = Terms {
         method: whole.method,
         framing: whole.framing,
+        call: Call::No,
         asks_upgrade: false,
         needs_upgrade: false,
         response_edits: None,

@@ -11,8 +11,9 @@ use crate::answers::{Answers, Asked, Content};
 use crate::care::Care;
 use crate::client::{Body, Client, ClientFault, Response, left_to_client};
 use crate::decide::Head;
-use crate::exchange::{Received, Scratch, call, reply};
-use crate::forward::{Call, Route, Run};
+use crate::exchange::{Received, Scratch, reply};
+use crate::forward::{Route, Run};
+use crate::grpc::Call;
 use crate::ids::RequestId;
 use crate::pump::Terms;
 use crate::refusal::{Media, Refusal};
@@ -47,7 +48,7 @@ pub(crate) async fn refuse<C: Client>(
 ) {
     let request = Head { bytes: client.request(), head: received.head, list: &scratch.request };
     let accept = request.find(Known::Accept).unwrap_or_default();
-    let call = call(request);
+    let call = Call::of(request);
     let media = match call {
         Call::Grpc => Media::Grpc,
         Call::Web(_) => Media::GrpcWeb,
@@ -83,7 +84,7 @@ pub(crate) async fn refuse<C: Client>(
 
 /// Callers of gRPC read statuses and trailers.
 pub(crate) fn takes_pages(request: Head<'_>) -> bool {
-    call(request) == Call::No
+    Call::of(request) == Call::No
 }
 
 /// None when there is no page, and the client still has no answer.
@@ -105,12 +106,12 @@ async fn ask<C: Client>(
         key: None,
         limit: None,
         instead: None,
-        call: Call::No,
     };
     let care = Care::for_page(status);
     let terms = Terms {
         method: method(received),
         framing: Framing::None,
+        call: Call::No,
         asks_upgrade: false,
         needs_upgrade: false,
         response_edits: None,

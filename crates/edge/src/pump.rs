@@ -12,6 +12,7 @@ use crate::buffers::Buffer;
 use crate::care::{Care, Slow};
 use crate::client::{Body, Client, ClientFault, Fields, Follow, Response};
 use crate::deadline::{Deadline, Passed};
+use crate::grpc::Call;
 use crate::ids::RequestId;
 use crate::transport::{UpstreamIo, poll_fill, poll_write_all};
 use crate::worker::{LIMITS, Worker};
@@ -54,6 +55,7 @@ pub(crate) enum Fault {
 pub(crate) struct Terms<'a> {
     pub method: Method,
     pub framing: Framing,
+    pub call: Call,
     pub asks_upgrade: bool,
     /// Asked for by extended CONNECT: a response of success that is no 101 would be taken for a tunnel.
     pub needs_upgrade: bool,
@@ -66,17 +68,26 @@ pub(crate) struct Terms<'a> {
 }
 
 impl Terms<'_> {
-    /// An error for a response that gives way to another attempt; one whose request cannot be sent again does not.
-    pub fn pass(&self, status: u16, took_body: bool) -> Result<(), Fault> {
+    /// An error for a response that gives way: to another attempt, unless its request cannot be sent again; or to a
+    /// page, which keeps some of its lines.
+    pub fn pass(
+        &self,
+        status: u16,
+        (bytes, list): (&[u8], &HeaderList),
+        took_body: bool,
+    ) -> Result<(), Fault> {
         if self.needs_upgrade && matches!(status, 200..=299) {
             return Err(Fault::Malformed);
         }
         match self.again_on.filter(|_| !took_body) {
             Some(again_on) if again_on(status) => Err(Fault::Status(status)),
-            _ if self.care.is_some_and(|care| care.gives_way(status)) => {
-                Err(Fault::Replaced(status))
-            }
-            _ => Ok(()),
+            _ => match self.care.filter(|care| care.gives_way(status)) {
+                Some(care) => {
+                    care.keep(bytes, list);
+                    Err(Fault::Replaced(status))
+                }
+                None => Ok(()),
+            },
         }
     }
 }
@@ -164,6 +175,8 @@ pub(crate) struct Aftermath {
     pub reusable: bool,
     pub head_sent: bool,
     pub took_body: bool,
+    /// Of a response that ends early, the client was told in its own words.
+    pub is_told: bool,
 }
 
 impl<'a, C: Client> Pump<'a, C> {
@@ -254,6 +267,7 @@ impl<'a, C: Client> Pump<'a, C> {
                 && !leftover,
             head_sent: self.down.head_sent,
             took_body: self.up.took_body,
+            is_told: false,
         }
     }
 
@@ -472,7 +486,8 @@ impl<'a, C: Client> Pump<'a, C> {
         };
         let parsed = h1::parse_response(input.data(), self.down.list, self.terms.method, &LIMITS);
         let Some(head) = parsed.map_err(|_| Fault::Malformed)? else { return Ok(false) };
-        if let Err(fault) = self.terms.pass(head.status, self.up.took_body) {
+        let lines = (input.data(), &*self.down.list);
+        if let Err(fault) = self.terms.pass(head.status, lines, self.up.took_body) {
             self.give_way(&head);
             return Err(fault);
         }
@@ -510,8 +525,7 @@ impl<'a, C: Client> Pump<'a, C> {
 
     /// A response that is not passed on. One whose body has come with its head leaves the connection as it should be.
     fn give_way(&mut self, head: &ResponseHead) {
-        let (Some(care), Some(input)) = (self.terms.care, &mut self.down.input) else { return };
-        care.keep(input.data(), self.down.list);
+        let Some(input) = &mut self.down.input else { return };
         let rest = input.data().len() - head.len;
         let is_whole = match head.framing {
             Framing::None => rest == 0,

@@ -37,6 +37,7 @@ causes! {
     InvalidBackend 500 "invalid-backend" "The backend of this route is not valid.",
     NoWeight 500 "no-weight" "Every backend of this route has weight zero.",
     NoEndpoint 503 "no-endpoint" "No endpoint of the backend is ready.",
+    FallbackResponse 503 "fallback-response" "No endpoint of the backend, or of what stands in for it, is ready.",
     CircuitOpen 503 "circuit-open" "The backend has as many requests as it may have.",
     ConnectFailed 502 "connect-failed" "The backend could not be reached.",
     UpstreamTls 502 "upstream-tls" "The connection to the backend could not be secured.",

@@ -110,19 +110,19 @@ impl Reply<'_> {
         self.answer(client, (Some(rule), status), &[(b"location", location)], b"", trace).await;
     }
 
-    /// What the rule declares for when no backend can answer.
+    /// What the rule declares for when no backend can answer, instead of the edge's own answer to the refusal.
     pub async fn declared<C: Client>(
         &self,
         client: &mut C,
-        (rule, answer): (&RulePlan, &StaticResponse),
+        (rule, answer, refusal): (&RulePlan, &StaticResponse, Refusal),
         trace: &mut Trace,
     ) {
+        self.note(client, refusal, trace);
         let StaticResponse { status, content_type, body } = answer;
         let has_body = !matches!(status, 204 | 205 | 304);
         let body = if has_body { body.as_bytes() } else { b"" };
         let own: [(&[u8], &[u8]); 2] =
             [(b"content-type", content_type.as_bytes()), (b"cache-control", b"no-store")];
-        trace.refusal.get_or_insert("fallback-response");
         self.answer(client, (Some(rule), *status), &own, body, trace).await;
     }
 

@@ -30,14 +30,6 @@ pub(crate) fn write(
             && !is_claimed(name, decided, caller)
             && edits.is_none_or(|edits| !edits.drops(name))
     });
-    match (request.head.framing, request.head.method) {
-        (Framing::Chunked, _) => encode::transfer_encoding_chunked(out),
-        // Without a body is not without a length where a body is usual (RFC 9110 section 8.6).
-        (Framing::None, Method::Post | Method::Put | Method::Patch) => {
-            encode::content_length(out, 0)
-        }
-        _ => {}
-    }
     connection_lines(out, request);
     match decided.trust.filter(|_| caller.told.is_believed()) {
         None => forwarded_lines(out, request, caller.connection, edits),
@@ -50,7 +42,39 @@ pub(crate) fn write(
         encode::header(out, name, value);
     }
     encode::header(out, b"x-request-id", id.as_bytes());
+    framing_line(out, request.head.framing, request.head.method);
     encode::end(out);
+}
+
+/// Says where the body ends: the last line of a head, and the only one of its kind. It comes from the framing by which
+/// the body is sent, not from what the client wrote.
+fn framing_line(out: &mut Vec<u8>, framing: Framing, method: Method) {
+    match (framing, method) {
+        (Framing::Chunked, _) => encode::transfer_encoding_chunked(out),
+        (Framing::Length(length), _) => encode::content_length(out, length),
+        // Without a body is not without a length where a body is usual (RFC 9110 section 8.6).
+        (Framing::None, Method::Post | Method::Put | Method::Patch) => {
+            encode::content_length(out, 0)
+        }
+        (Framing::None | Framing::UntilClose, _) => {}
+    }
+}
+
+/// Whether a whole head announces the body that is to follow it. To an origin that is told otherwise, a body is another
+/// request (RFC 9112 section 11.2).
+pub(crate) fn announces(head: &[u8], framing: Framing) -> bool {
+    let Some(lines) = head.strip_suffix(b"\r\n\r\n") else { return false };
+    match framing {
+        Framing::None | Framing::Length(0) => true,
+        Framing::Chunked => lines.ends_with(b"\r\ntransfer-encoding: chunked"),
+        Framing::Length(length) => {
+            let mut digits = itoa::Buffer::new();
+            let line = lines.strip_suffix(digits.format(length).as_bytes());
+            line.is_some_and(|line| line.ends_with(b"\r\ncontent-length: "))
+        }
+        // Requests have no such bodies (RFC 9112 section 6.3).
+        Framing::UntilClose => false,
+    }
 }
 
 /// The origin gets the normal form that was matched, or what the rule makes of it.
@@ -97,6 +121,7 @@ fn is_claimed(name: &[u8], decided: &Decided<'_, '_>, caller: Caller<'_>) -> boo
 fn is_forwarded(request: Head<'_>, header: h1::Header, name: &[u8]) -> bool {
     match header.known {
         Known::Host
+        | Known::ContentLength
         | Known::Expect
         | Known::Forwarded
         | Known::XForwardedFor
@@ -189,4 +214,33 @@ fn forwarded_lines(
             .for_each(|part| out.extend_from_slice(part));
     }
     out.extend_from_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use h1::HeaderList;
+
+    #[test]
+    fn a_head_announces_the_body_that_it_was_written_for_and_no_other() {
+        const BODIES: [Framing; 4] =
+            [Framing::Chunked, Framing::Length(1), Framing::Length(11), Framing::Length(100_000)];
+        for written in BODIES.into_iter().chain([Framing::None, Framing::Length(0)]) {
+            for claimed in ["", "x-content-length: 1\r\n", "x: transfer-encoding: chunked\r\n"] {
+                let mut head = format!("PUT / HTTP/1.1\r\nhost: a\r\n{claimed}").into_bytes();
+                framing_line(&mut head, written, Method::Put);
+                assert!(!announces(&head, written), "it is not whole");
+                encode::end(&mut head);
+                assert!(announces(&head, written), "{written:?}");
+                for other in BODIES.into_iter().filter(|other| *other != written) {
+                    assert!(!announces(&head, other), "{written:?} {other:?}");
+                }
+                let limits = &crate::worker::LIMITS;
+                let parsed = h1::parse_request(&head, &mut HeaderList::new(), limits);
+                let parsed = parsed.expect("accepted").expect("whole").framing;
+                let is_bodiless = written == Framing::None;
+                assert_eq!(parsed, if is_bodiless { Framing::Length(0) } else { written });
+            }
+        }
+    }
 }

@@ -156,9 +156,14 @@ impl<'v> Visit<'v> {
         self.sticky.wanted(self.session.as_ref()?, position)
     }
 
+    /// No endpoint of the session's Service answers.
+    pub fn forget(&self, answer: &mut Additions) {
+        answer.truncate(self.lines);
+    }
+
     /// To be called with each endpoint that is tried: the last one's line is replaced.
     pub fn keep(&self, endpoint: SocketAddr, is_secure: bool, answer: &mut Additions) {
-        answer.truncate(self.lines);
+        self.forget(answer);
         let (session, to) = (self.session.as_ref(), (self.share, endpoint));
         self.sticky.keep(session, to, (self.now, is_secure), answer);
     }

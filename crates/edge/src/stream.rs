@@ -373,7 +373,7 @@ pub(crate) fn choose<'v>(
 ) -> Result<Backend<'v>, &'static str> {
     match pick(&worker.rotation, plan.number, &plan.backends, |number| view.backend(number)) {
         Picked::Backend { backend, .. } => Ok(backend),
-        Picked::NoEndpoint { .. } | Picked::Answer(_) => Err("no-endpoint"),
+        Picked::NoEndpoint { .. } => Err("no-endpoint"),
         Picked::InvalidBackend => Err("invalid-backend"),
         Picked::NoWeight => Err("no-weight"),
     }

@@ -6,12 +6,15 @@ use crate::client::Client;
 use crate::deadline::{Deadline, Deadlines, Passed};
 use crate::dial::{Dial, Security};
 use crate::eyeballs::connect_either;
+use crate::grpc::Call;
+use crate::grpc_web::GrpcWeb;
 use crate::http2_pump;
 use crate::http2_upstream::{Joined, Lease, Sessions};
 use crate::metrics::UpstreamFailure;
 use crate::proxy_protocol;
 use crate::pump::{Aftermath, Fault, Pump, Terms};
 use crate::refusal::Cause;
+use crate::request_head;
 use crate::timers::Timers;
 use crate::tls_client::TlsFault;
 use crate::transport::{Counted, UpstreamIo};
@@ -95,6 +98,10 @@ impl Upstream {
         (request, list): (&mut Vec<u8>, &mut HeaderList),
     ) -> (Result<(), Fault>, Aftermath) {
         match self {
+            Upstream::Http1(_) if !request_head::announces(request, terms.framing) => {
+                debug_assert!(false, "a head that does not announce the body behind it");
+                (Err(Fault::NotProcessed), Aftermath::default())
+            }
             Upstream::Http1(io) => {
                 let mut pump = Pump::new(client, io, place, terms, trace, (request, list));
                 let result = poll_fn(|cx| pump.poll(cx)).await;
@@ -102,8 +109,20 @@ impl Upstream {
             }
             // Boxed: what it needs would lie in the memory of every request.
             Upstream::Http2(lease) => {
-                Box::pin(http2_pump::attempt(client, lease, place, terms, trace, (request, list)))
-                    .await
+                let request = (request.as_slice(), list);
+                match terms.call {
+                    Call::Web(form) => {
+                        let mut web = Box::new(GrpcWeb::new(client, form));
+                        Box::pin(http2_pump::attempt(
+                            &mut *web, lease, place, terms, trace, request,
+                        ))
+                        .await
+                    }
+                    Call::No | Call::Grpc => {
+                        Box::pin(http2_pump::attempt(client, lease, place, terms, trace, request))
+                            .await
+                    }
+                }
             }
         }
     }

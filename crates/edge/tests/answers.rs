@@ -9,9 +9,11 @@ use model::answers::*;
 use model::edge::{Action, Listener, Protocol, Rule};
 use model::front::{ListenerPolicy, RulePolicy};
 use model::network::Network;
+use model::traffic::Retry;
 use model::{Kind, Node, ObjectId};
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -244,6 +246,48 @@ fn responses_give_way_to_pages_where_that_is_asked_for() {
     client.send("POST /404 HTTP/1.1\r\nHost: h\r\nContent-Type: application/grpc\r\n\r\n");
     assert_eq!(client.response().1, "own");
     assert_eq!(connections.load(std::sync::atomic::Ordering::Relaxed), 1, "kept all the while");
+}
+
+#[test]
+fn a_page_has_every_line_that_still_holds_and_none_of_an_attempt_before() {
+    let count = AtomicUsize::new(0);
+    let origin = Origin::start(move |peer| {
+        while !peer.head().is_empty() {
+            let lines = match count.fetch_add(1, SeqCst) {
+                0 => "503 X\r\nretry-after: 9\r\nwww-authenticate: Old",
+                1 => "401 X\r\nWWW-Authenticate: Basic\r\nallow: GET\r\nwww-authenticate: Bearer",
+                2 => "503 X\r\nretry-after: 9",
+                // No response.
+                _ => return,
+            };
+            peer.send(format!("HTTP/1.1 {lines}\r\ncontent-length: 3\r\n\r\nown"));
+        }
+    });
+    let port = free_port();
+    let answers = pages(vec![intercepting(page(400..=599, "text/plain", "page {status}"))]);
+    let mut rule = answering("/", answers);
+    rule.retry = Some(Box::new(Retry {
+        attempts: 1,
+        codes: vec![503],
+        backoff: None,
+        per_try_timeout: None,
+        hedge_after: None,
+    }));
+    let _running =
+        Running::start(vec![plain(port, vec![rule])], &facts(&[("a", &[origin.address])]));
+    let mut client = Peer::connect(port);
+    let held = |head: &str| {
+        let names = ["allow", "retry-after", "www-authenticate"];
+        let is_held = |line: &&str| {
+            line.split_once(':').is_some_and(|(name, _)| names.contains(&&*name.to_lowercase()))
+        };
+        head.lines().filter(is_held).map(str::to_lowercase).collect::<Vec<_>>()
+    };
+    let (head, body) = client.get("/", "h");
+    assert_eq!(body, "page 401");
+    assert_eq!(held(&head), ["www-authenticate: basic", "allow: get", "www-authenticate: bearer"]);
+    let (head, body) = client.get("/", "h");
+    assert_eq!((body.as_str(), held(&head)), ("page 502", vec![]));
 }
 
 #[test]

@@ -2,11 +2,14 @@
 #![allow(clippy::unwrap_used, reason = "a test panics where something is not so")]
 
 mod common;
+#[path = "common/http2_origin.rs"]
+mod http2_origin;
 
 use common::*;
-use model::edge::{Action, Backend, Listener, Protocol, Target};
+use http2_origin::{Http2Origin, Manner};
+use model::edge::{Action, Backend, Listener, Protocol, Rule, Target};
 use model::fallback::{Fallback, StaticResponse, Tier};
-use model::traffic::{BackendPolicy, Ejection};
+use model::traffic::{BackendPolicy, BackendProtocol, Carrier, Ejection, Mirror, Persistence};
 use model::{Facts, Node};
 use std::net::SocketAddr;
 
@@ -22,6 +25,10 @@ fn policy() -> Option<Node<BackendPolicy>> {
 
 /// `first`, then the Services of `tiers`, then the answer.
 fn listeners(port: u16, tiers: &[&str], answers: bool) -> Vec<Listener> {
+    vec![listener(port, Protocol::Http, "", vec![all(tiers, answers)])]
+}
+
+fn all(tiers: &[&str], answers: bool) -> Rule {
     let response = answers.then(|| StaticResponse {
         status: 503,
         content_type: "text/html".into(),
@@ -34,8 +41,7 @@ fn listeners(port: u16, tiers: &[&str], answers: bool) -> Vec<Listener> {
         fallback: Some(Node::new(fallback)),
         ..Backend::plain(1, Target::Service(service("first")))
     };
-    let rule = rule("all", "/", Action::Forward(vec![backend]));
-    vec![listener(port, Protocol::Http, "", vec![rule])]
+    rule("all", "/", Action::Forward(vec![backend]))
 }
 
 fn nobody() -> SocketAddr {
@@ -97,6 +103,12 @@ fn a_service_that_was_ejected_whole_is_not_asked_any_more() {
     assert_eq!(out.iter().map(|out| out.address).collect::<Vec<_>>(), [dead]);
 }
 
+fn refused(running: &Running, reason: &str) -> u64 {
+    let metrics = edge::render_metrics(&running.registry);
+    let name = format!("cutwater_refusals_total{{reason=\"{reason}\"}} ");
+    metrics.lines().find_map(|line| line.strip_prefix(&name)).unwrap().parse().unwrap()
+}
+
 #[test]
 fn the_declared_answer_comes_last() {
     let dead = [nobody()];
@@ -106,10 +118,15 @@ fn the_declared_answer_comes_last() {
         &[("first", &[]), ("second", &dead[..])],
     ] {
         let port = free_port();
-        let _running = run(port, listeners(port, &["second"], true), endpoints);
+        let running = run(port, listeners(port, &["second"], true), endpoints);
         for _ in 0..4 {
             assert_eq!(answer(port), (503, "<p>later</p>".to_owned()), "{endpoints:?}");
         }
+        // Each is counted once: by the reason that led to it, where there was an attempt.
+        let counts =
+            ["fallback-response", "connect-failed"].map(|reason| refused(&running, reason));
+        assert_eq!(counts.iter().sum::<u64>(), 4, "{counts:?}");
+        assert_eq!(counts[1] > 0, endpoints.iter().any(|(_, found)| !found.is_empty()));
     }
     let port = free_port();
     let _running =
@@ -117,4 +134,139 @@ fn the_declared_answer_comes_last() {
     let (status, body) = answer(port);
     assert_eq!(status, 503);
     assert!(!body.contains("later"), "{body}");
+}
+
+/// A session is at an endpoint, not at a place in a list: whichever Service takes the other requests.
+#[test]
+fn a_session_stays_at_its_endpoint_while_another_service_stands_in_and_none_begins_there() {
+    let (alive, second) = (named("alive"), named("second"));
+    let mut rule = all(&["second"], false);
+    rule.persistence = Some(Box::new(Persistence {
+        carrier: Carrier::Header,
+        name: "session".into(),
+        absolute_timeout: None,
+        idle_timeout: None,
+    }));
+    let port = free_port();
+    let listeners = vec![listener(port, Protocol::Http, "", vec![rule])];
+    let first = [nobody(), nobody(), nobody(), alive];
+    let running = run(port, listeners, &[("first", &first), ("second", &[second])]);
+    let mut peer = Peer::connect(port);
+    let (head, body) = peer.get("/", "a");
+    assert_eq!(body, "alive");
+    let session = header(&head, "session").unwrap().to_owned();
+    eventually(|| {
+        answer(port);
+        running.views.current().live().out().len() == 3
+    });
+    for _ in 0..4 {
+        let (head, body) = peer.get("/", "a");
+        assert_eq!((body.as_str(), header(&head, "session")), ("second", None));
+        peer.send(format!("GET / HTTP/1.1\r\nHost: a\r\nSession: {session}\r\n\r\n"));
+        let (head, body) = peer.response();
+        assert_eq!((body.as_str(), header(&head, "session")), ("alive", None));
+    }
+}
+
+const HTTP1: BackendProtocol = BackendProtocol::Http1;
+const HTTP2: BackendProtocol = BackendProtocol::Http2;
+
+/// A rule whose Service speaks the first of these, and what stands in for it the second.
+fn speaking(own: BackendProtocol, other: BackendProtocol) -> Rule {
+    let policy = |protocol| {
+        let policy = policy().unwrap();
+        Some(Node::new(BackendPolicy { protocol, ..(*policy).clone() }))
+    };
+    let tier = Tier { port: service("second"), policy: policy(other) };
+    let fallback = Fallback { tiers: [tier].into_iter().collect(), response: None };
+    let backend = Backend {
+        policy: policy(own),
+        fallback: Some(Node::new(fallback)),
+        ..Backend::plain(1, Target::Service(service("first")))
+    };
+    rule("all", "/", Action::Forward(vec![backend]))
+}
+
+/// Answers every request with its body, whose length is announced.
+fn echo_bodies(peer: &mut Peer) {
+    loop {
+        let head = peer.head();
+        if head.is_empty() {
+            return;
+        }
+        let length = header(&head, "content-length").map_or(0, |text| text.parse().unwrap());
+        let body = text(peer.count(length));
+        peer.send(ok(if length == 0 { &head } else { &body }));
+    }
+}
+
+fn grpc_web(path: &str, content_type: &str, body: &str) -> String {
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: a\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+#[test]
+fn grpc_web_passes_as_it_came_to_a_service_of_http1_behind_one_of_http2() {
+    let second = Origin::start(echo_bodies).address;
+    for first in [&[] as &[SocketAddr], &[nobody()]] {
+        let port = free_port();
+        let rule = speaking(HTTP2, HTTP1);
+        let listeners = vec![listener(port, Protocol::Http, "", vec![rule])];
+        let _running = run(port, listeners, &[("first", first), ("second", &[second])]);
+        let mut peer = Peer::connect(port);
+        let sent = "GET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n";
+        for content_type in ["application/grpc-web", "application/grpc-web-text"] {
+            peer.send(grpc_web("/a.B/C", content_type, sent));
+            assert_eq!(peer.response().1, sent);
+            let (_, head) = peer.get("/next", "a");
+            assert!(head.starts_with("GET /next HTTP/1.1\r\n"), "{head}");
+        }
+    }
+}
+
+#[test]
+fn grpc_web_becomes_grpc_wherever_that_is_spoken() {
+    for (own, others) in [(HTTP2, HTTP2), (HTTP1, HTTP2)] {
+        let second = Http2Origin::start(Manner::default());
+        let port = free_port();
+        let listeners = vec![listener(port, Protocol::Http, "", vec![speaking(own, others)])];
+        let endpoints: &[(&str, &[SocketAddr])] =
+            &[("first", &[nobody()]), ("second", &[second.address])];
+        let _running = run(port, listeners, endpoints);
+        for _ in 0..4 {
+            let mut peer = Peer::connect(port);
+            // A frame of no bytes.
+            peer.send(grpc_web("/echo", "application/grpc-web-text", "AAAAAAA="));
+            let head = peer.head();
+            assert_eq!(header(&head, "content-type"), Some("application/grpc-web-text"), "{head}");
+            let body = peer.until("0\r\n\r\n");
+            // The frame, and that of the trailers.
+            assert!(body.contains("AAAAAAA=") && body.contains("\r\ngAAAA"), "{body}");
+        }
+    }
+}
+
+#[test]
+fn a_request_that_goes_on_is_mirrored_whole() {
+    let second = Origin::start(echo_bodies).address;
+    let (tell, told) = channel();
+    let copy = Origin::start(move |peer: &mut Peer| {
+        let head = peer.head();
+        let length = header(&head, "content-length").unwrap().parse().unwrap();
+        tell(text(peer.count(length)));
+        peer.send(ok(""));
+    });
+    let mut rule = all(&["second"], false);
+    rule.mirrors = vec![Mirror { backend: to("copy", 1), numerator: 1, denominator: 1 }];
+    let port = free_port();
+    let listeners = vec![listener(port, Protocol::Http, "", vec![rule])];
+    let endpoints: &[(&str, &[SocketAddr])] =
+        &[("first", &[nobody()]), ("second", &[second]), ("copy", &[copy.address])];
+    let _running = run(port, listeners, endpoints);
+    let mut peer = Peer::connect(port);
+    peer.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nwhole");
+    assert_eq!(peer.response().1, "whole");
+    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), "whole");
 }

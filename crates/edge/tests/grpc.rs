@@ -7,12 +7,14 @@ mod http2_origin;
 
 use bytes::Bytes;
 use common::*;
-use http::{HeaderMap, Request};
+use http::{HeaderMap, Request, Response};
 use http2_origin::*;
 use model::Node;
 use model::edge::*;
 use model::traffic::{BackendPolicy, BackendProtocol};
-use std::sync::atomic::Ordering::SeqCst;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 /// An edge whose rule for `/` leads to an origin of HTTP/2, and that for `/nowhere` to a Service without endpoints.
@@ -228,4 +230,71 @@ fn grpc_web_that_is_refused_malformed_or_out_of_time() {
         "POST /never HTTP/1.1\r\nHost: a.test\r\nContent-Type: application/grpc-web-text\r\nContent-Length: 8\r\n\r\n!!!!!!!!",
     );
     assert_eq!(header(&peer.head(), "grpc-status"), Some("13"));
+}
+
+fn to_http2() -> Rule {
+    let policy = BackendPolicy { protocol: BackendProtocol::Http2, ..BackendPolicy::default() };
+    let backend = Backend { policy: Some(Node::new(policy)), ..to("a", 1) };
+    rule("all", "/", Action::Forward(vec![backend]))
+}
+
+/// Breaks its first answer off behind the head, and has plain words for every other request.
+fn breaks_off_once(seen: Arc<AtomicUsize>) -> SocketAddr {
+    listen(move |io| {
+        let seen = Arc::clone(&seen);
+        async move {
+            let Ok(mut http2) = h2::server::handshake(io).await else { return };
+            while let Some(Ok((_, mut respond))) = http2.accept().await {
+                let is_first = seen.fetch_add(1, SeqCst) == 0;
+                let (content_type, length, data) = match is_first {
+                    true => ("application/grpc", 10, ""),
+                    false => ("text/plain", 5, "plain"),
+                };
+                let response = Response::builder()
+                    .header("content-type", content_type)
+                    .header("content-length", length);
+                let mut send = respond.send_response(response.body(()).unwrap(), false).unwrap();
+                send.send_data(Bytes::from_static(data.as_bytes()), true).unwrap();
+            }
+        }
+    })
+}
+
+#[test]
+fn an_answer_that_was_taken_back_leaves_nothing_to_the_next_one() {
+    for content_type in ["application/grpc-web", "application/grpc-web-text"] {
+        let seen = Arc::new(AtomicUsize::new(0));
+        let origins = [0, 1].map(|_| breaks_off_once(Arc::clone(&seen)));
+        let port = free_port();
+        let listeners = vec![listener(port, Protocol::Http, "", vec![to_http2()])];
+        let _running = Running::start(listeners, &facts(&[("a", &origins)]));
+        let mut peer = Peer::connect(port);
+        peer.send(format!(
+            "GET / HTTP/1.1\r\nHost: a.test\r\nContent-Type: {content_type}\r\nConnection: close\r\n\r\n"
+        ));
+        let head = peer.head();
+        assert_eq!(header(&head, "content-type"), Some("text/plain"));
+        assert_eq!((peer.rest().as_str(), seen.load(SeqCst)), ("plain", 2));
+    }
+}
+
+/// Characters that are no whole piece of base64 yet are taken from the client all the same.
+#[test]
+fn a_call_whose_text_was_begun_is_not_tried_again_without_its_beginning() {
+    let origins = [0, 1].map(|_| Http2Origin::start(Manner::default()));
+    let port = free_port();
+    let listeners = vec![listener(port, Protocol::Http, "", vec![to_http2()])];
+    let addresses = [0, 1].map(|at: usize| origins[at].address);
+    let _running = Running::start(listeners, &facts(&[("a", &addresses)]));
+    for (begun, is_once) in [("", false), ("3\r\nAAA\r\n", true)] {
+        let requests = || origins.iter().map(Http2Origin::requests).sum::<usize>();
+        let before = requests();
+        let mut peer = Peer::connect(port);
+        peer.send(format!(
+            "POST /refuse HTTP/1.1\r\nHost: a.test\r\nContent-Type: application/grpc-web-text\r\n\
+             Transfer-Encoding: chunked\r\n\r\n{begun}"
+        ));
+        assert_eq!(header(&peer.head(), "grpc-status"), Some("14"));
+        assert_eq!(requests() == before + 1, is_once);
+    }
 }

@@ -315,6 +315,29 @@ fn connections_are_used_again_and_sessions_resumed() {
     assert_eq!((seen.connections.load(SeqCst), handshakes.resumed.load(SeqCst)), (2, 1));
 }
 
+/// What a backend speaks is known when the connection is there, not before: with HTTP/1.1 the body is announced as it
+/// came, and no part of it is another request.
+#[test]
+fn grpc_web_to_a_port_that_settles_on_http1_passes_as_it_came() {
+    let authority = Authority::new();
+    let (address, seen, _) = tls_origin(authority.server("a.test", 2999, &[b"http/1.1"], false));
+    let mut policy = policy("a.test", authority.trust());
+    policy.protocol = BackendProtocol::Http2;
+    let fixture = start(address, policy);
+    let sent = "GET /smuggled HTTP/1.1\r\nhost: a.test\r\n\r\n";
+    let mut peer = Peer::connect(fixture.port);
+    for content_type in ["application/grpc-web", "application/grpc-web-text+proto"] {
+        peer.send(format!(
+            "POST /a.B/C HTTP/1.1\r\nHost: a.test\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\r\n{sent}",
+            sent.len()
+        ));
+        assert_eq!(peer.response().1, sent);
+        let (_, head) = peer.get("/next", "a.test");
+        assert!(head.starts_with("GET /next HTTP/1.1\r\n"), "{head}");
+    }
+    assert_eq!((seen.connections.load(SeqCst), seen.requests.load(SeqCst)), (1, 4));
+}
+
 #[test]
 fn bodies_pass_over_tls() {
     const LENGTH: usize = 2 << 20;
