@@ -8,6 +8,7 @@ use crate::random::{Random, mix};
 use crate::tier::Standing;
 use model::traffic::{Algorithm, Balance};
 use std::hash::{Hash, Hasher};
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 /// The endpoints of a backend; the same slice as long as it is the same set.
@@ -24,6 +25,8 @@ pub struct Balancer {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Load {
+    /// Identity of the endpoint that it is of; None before there was one.
+    of: Option<NonZeroU64>,
     active: u32,
     /// What the other workers were told.
     shown: u32,
@@ -164,16 +167,24 @@ impl Balancer {
         }
     }
 
+    /// A number has another endpoint once nobody holds the one before: with it goes what was shown and known of it.
     fn load_mut(&mut self, endpoint: &Endpoint) -> &mut Load {
         let at = endpoint.number() as usize;
         if self.loads.len() <= at {
             self.loads.resize(at + 1, Load::default());
         }
-        &mut self.loads[at]
+        let load = &mut self.loads[at];
+        let of = Some(endpoint.identity());
+        if load.of != of {
+            *load = Load { of, ..Load::default() };
+        }
+        load
     }
 
     fn load(&self, endpoint: &Endpoint) -> Load {
-        self.loads.get(endpoint.number() as usize).copied().unwrap_or_default()
+        let load = self.loads.get(endpoint.number() as usize);
+        let own = load.filter(|load| load.of == Some(endpoint.identity()));
+        own.copied().unwrap_or_default()
     }
 
     /// Where several levels take requests, one of them by its share; a key stays with its level.
@@ -462,6 +473,23 @@ mod tests {
         members.iter().for_each(|member| other.exchange(member));
         let counts = counts(&mut other, &members, &Balance::default(), 100);
         assert!(counts.iter().all(|count| *count > 20), "{counts:?}");
+    }
+
+    #[test]
+    fn nothing_is_left_of_an_endpoint_to_the_next_one_of_its_number() {
+        let members = members(2);
+        let (mut one, mut other) = (Balancer::new(1), Balancer::new(2));
+        (0..5).for_each(|_| one.begin(&members[1]));
+        one.exchange(&members[1]);
+        (0..5).for_each(|_| one.end(&members[1], Some(Outcome::Success), Some(50_000), 0));
+        // It left before the sweep; what follows is another endpoint.
+        let next = Arc::new(Endpoint::new(([127, 0, 0, 2], 1).into(), 1, 0));
+        let members: Members = [Arc::clone(&members[0]), next].into();
+        for worker in [&mut one, &mut other] {
+            members.iter().for_each(|member| worker.exchange(member));
+            let counts = counts(worker, &members, &Balance::default(), 1_000);
+            assert!(counts.iter().all(|count| *count > 400), "{counts:?}");
+        }
     }
 
     #[test]

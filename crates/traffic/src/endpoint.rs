@@ -3,6 +3,7 @@
 
 use model::traffic::Ejection;
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -10,8 +11,10 @@ use std::time::Duration;
 pub struct Endpoint {
     address: SocketAddr,
     alternate: Option<SocketAddr>,
-    /// Its place in a balancer's table of loads.
+    /// Its place in a balancer's table of loads; another endpoint's once nobody holds this one.
     number: u32,
+    /// No other endpoint's, ever.
+    identity: NonZeroU64,
     appeared_ms: u64,
     failures: AtomicU32,
     errors: AtomicU32,
@@ -76,6 +79,7 @@ impl Endpoint {
             address,
             alternate: None,
             number,
+            identity: new_identity(),
             appeared_ms: now_ms,
             failures: AtomicU32::new(0),
             errors: AtomicU32::new(0),
@@ -110,6 +114,10 @@ impl Endpoint {
 
     pub fn number(&self) -> u32 {
         self.number
+    }
+
+    pub(crate) fn identity(&self) -> NonZeroU64 {
+        self.identity
     }
 
     pub fn ejections(&self) -> u64 {
@@ -293,6 +301,12 @@ pub(crate) fn compare_rates(endpoints: &[&Endpoint], rules: &Ejection, now_ms: u
         changed |= endpoint.eject(Reason::SuccessRate, rules, now_ms, endpoints.iter().copied());
     }
     changed
+}
+
+/// Told apart, not ordered: what a simulation decides does not depend on it.
+fn new_identity() -> NonZeroU64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    NonZeroU64::MIN.saturating_add(LAST.fetch_add(1, Relaxed))
 }
 
 fn millis(duration: Duration) -> u64 {
