@@ -511,6 +511,30 @@ mod tests {
     }
 
     #[test]
+    fn with_none_left_all_are_used_whatever_the_percentage() {
+        for algorithm in [
+            Algorithm::LeastRequest,
+            Algorithm::RoundRobin,
+            Algorithm::Random,
+            Algorithm::PeakEwma,
+            Algorithm::ConsistentHash(HashKey::SourceAddress),
+        ] {
+            let members = members(4);
+            members.iter().for_each(|member| assert!(member.set_healthy(false, 1)));
+            let policy = Balance { panic_percent: 0, ..with(algorithm.clone()) };
+            let mut balancer = Balancer::new(1);
+            let mut counts = [0; 4];
+            for key in 0..400 {
+                let choice = Choice { changes: 1, levels: &[1, 1, 2, 2], ..FIRST };
+                let choice = Choice { key: Some(mix(key)), ..choice };
+                counts[balancer.pick(&members, &policy, &choice).expect("there are members")] += 1;
+            }
+            assert!(balancer.is_in_panic(3));
+            assert!(counts.iter().all(|count| *count > 50), "{algorithm:?}: {counts:?}");
+        }
+    }
+
+    #[test]
     fn each_member_is_tried_once() {
         let members = members(5);
         members[2].set_healthy(false, 1);

@@ -109,7 +109,8 @@ section! {
         "hash" => hash: HashOn = HashOn(HashKey::SourceAddress),
         /// An endpoint that appears gets its full share after this time. Without it, at once.
         "slowStart" => slow_start: Period,
-        /// Where a smaller share of the endpoints is in use, all are used: few that are left would break down too.
+        /// Where a smaller share of the endpoints is in use, all are used: few that are left would break down too. With 0,
+        /// only where none is left.
         "panicPercent" => panic_percent: Percent = Percent(Balance::default().panic_percent),
     }
     checked by load_balancing
