@@ -32,11 +32,16 @@ struct Load {
     shown: u32,
     /// Active requests of the other workers.
     others: u32,
-    /// Moving average of latency, in microseconds, and when it was last moved.
-    latency_us: f64,
-    moved_ms: u64,
+    latency: Option<Latency>,
     requests: u32,
     successes: u32,
+}
+
+/// Moving average, and when it was last moved.
+#[derive(Clone, Copy, Debug)]
+struct Latency {
+    us: f64,
+    moved_ms: u64,
 }
 
 /// Endpoints in use, made anew when an endpoint comes, goes, or changes its state.
@@ -137,7 +142,7 @@ impl Balancer {
     }
 
     /// The attempt is over: how it went, where that says something about the endpoint (a client that left does not), and
-    /// its latency where a response came.
+    /// its latency where a response came, or how long none came where the time for it ran out.
     pub fn end(
         &mut self,
         endpoint: &Endpoint,
@@ -214,26 +219,29 @@ impl Balancer {
         policy: &Balance,
         now_ms: u64,
     ) -> Option<usize> {
-        let in_use = &self.groups[run.group].in_use[run.start..run.end];
+        let Balancer { random, groups, .. } = self;
+        let in_use = &groups[run.group].in_use[run.start..run.end];
         let (first, second) = match in_use {
             [] => return None,
             [only] => return Some(*only as usize),
             many => {
-                let first = self.random.below(many.len());
-                let second = (first + 1 + self.random.below(many.len() - 1)) % many.len();
+                let first = random.below(many.len());
+                let second = (first + 1 + random.below(many.len() - 1)) % many.len();
                 (many[first] as usize, many[second] as usize)
             }
         };
-        let cost = |at: usize| {
-            let endpoint = &members[at];
-            let load = self.load(endpoint);
-            let cost = match policy.algorithm {
-                Algorithm::PeakEwma => load.expected_us(now_ms),
-                _ => load.queue(),
-            };
-            cost / endpoint.warmth(policy.slow_start, now_ms)
+        let mut takes_turn = |at: usize| takes_turn(&members[at], policy, now_ms, random);
+        match (takes_turn(first), takes_turn(second)) {
+            (true, false) => return Some(first),
+            (false, true) => return Some(second),
+            (true, true) | (false, false) => {}
+        }
+        let (one, other) = (self.load(&members[first]), self.load(&members[second]));
+        let is_second = match policy.algorithm {
+            Algorithm::PeakEwma => other.is_sooner(&one, now_ms),
+            _ => other.queue() < one.queue(),
         };
-        Some(if cost(second) < cost(first) { second } else { first })
+        Some(if is_second { second } else { first })
     }
 
     fn in_turn(
@@ -249,9 +257,7 @@ impl Balancer {
         for _ in 0..in_use.len() {
             *turn = turn.wrapping_add(1);
             let at = in_use[*turn as usize % in_use.len()] as usize;
-            let warmth = members[at].warmth(policy.slow_start, now_ms);
-            // A cold endpoint lets some of its turns pass.
-            if warmth >= 1.0 || random.share() < warmth {
+            if takes_turn(&members[at], policy, now_ms, random) {
                 return Some(at);
             }
         }
@@ -287,6 +293,12 @@ impl Balancer {
         let in_use = level.chain(&self.groups[run.group].in_use).map(|at| *at as usize);
         in_use.chain(0..members.len()).find(|at| is_new(*at))
     }
+}
+
+/// A cold endpoint lets some of its turns pass.
+fn takes_turn(endpoint: &Endpoint, policy: &Balance, now_ms: u64, random: &mut Random) -> bool {
+    let warmth = endpoint.warmth(policy.slow_start, now_ms);
+    warmth >= 1.0 || random.share() < warmth
 }
 
 /// The part of a group that takes one request.
@@ -372,25 +384,48 @@ impl Load {
         f64::from(self.active) + f64::from(self.others) + 1.0
     }
 
-    /// Latency times queue. Without a measurement an endpoint is tried, but not flooded.
-    fn expected_us(&self, now_ms: u64) -> f64 {
-        let quiet_ms = now_ms.saturating_sub(self.moved_ms) as f64;
-        (self.latency_us * (-quiet_ms / DECAY_MS).exp() + 1.0) * self.queue()
+    /// By latency times queue. One of which nothing is known is held for as quick as the other: it gets its share, and
+    /// no more while its answers are awaited.
+    fn is_sooner(&self, other: &Load, now_ms: u64) -> bool {
+        match (self.latency_us(now_ms), other.latency_us(now_ms)) {
+            (Some(own), Some(others)) => own * self.queue() < others * other.queue(),
+            _ => self.queue() < other.queue(),
+        }
+    }
+
+    /// Less by and by while it is idle, so that it is tried again; while requests wait there, silence is no good sign.
+    fn latency_us(&self, now_ms: u64) -> Option<f64> {
+        let latency = self.latency.filter(|latency| latency.age_ms(now_ms) < FORGOTTEN_MS)?;
+        let weight = if self.active > 0 { 1.0 } else { latency.weight(now_ms) };
+        Some(latency.us * weight + 1.0)
     }
 
     /// Up at once, down slowly: a peak is remembered.
-    fn observe(&mut self, latency_us: f64, now_ms: u64) {
-        let weight = (-(now_ms.saturating_sub(self.moved_ms) as f64) / DECAY_MS).exp();
-        self.latency_us = match latency_us > self.latency_us {
-            true => latency_us,
-            false => self.latency_us * weight + latency_us * (1.0 - weight),
-        };
-        self.moved_ms = now_ms;
+    fn observe(&mut self, us: f64, now_ms: u64) {
+        let known =
+            self.latency.filter(|known| us < known.us && known.age_ms(now_ms) < FORGOTTEN_MS);
+        let us = known.map_or(us, |known| {
+            let weight = known.weight(now_ms);
+            known.us * weight + us * (1.0 - weight)
+        });
+        self.latency = Some(Latency { us, moved_ms: now_ms });
+    }
+}
+
+impl Latency {
+    fn age_ms(self, now_ms: u64) -> u64 {
+        now_ms.saturating_sub(self.moved_ms)
+    }
+
+    fn weight(self, now_ms: u64) -> f64 {
+        (-(self.age_ms(now_ms) as f64) / DECAY_MS).exp()
     }
 }
 
 /// After this time a third of a peak is left.
 const DECAY_MS: f64 = 10_000.0;
+/// After this time a latency says nothing any more.
+const FORGOTTEN_MS: u64 = 30_000;
 
 /// By the address, so that every worker and replica has the same table.
 fn identity(endpoint: &Endpoint) -> u64 {
@@ -485,10 +520,12 @@ mod tests {
         // It left before the sweep; what follows is another endpoint.
         let next = Arc::new(Endpoint::new(([127, 0, 0, 2], 1).into(), 1, 0));
         let members: Members = [Arc::clone(&members[0]), next].into();
-        for worker in [&mut one, &mut other] {
-            members.iter().for_each(|member| worker.exchange(member));
-            let counts = counts(worker, &members, &Balance::default(), 1_000);
-            assert!(counts.iter().all(|count| *count > 400), "{counts:?}");
+        for algorithm in [Algorithm::LeastRequest, Algorithm::PeakEwma] {
+            for worker in [&mut one, &mut other] {
+                members.iter().for_each(|member| worker.exchange(member));
+                let counts = counts(worker, &members, &with(algorithm.clone()), 1_000);
+                assert!(counts.iter().all(|count| *count > 400), "{algorithm:?}: {counts:?}");
+            }
         }
     }
 
@@ -596,6 +633,104 @@ mod tests {
         assert!(compare_rates(&peers, &rules, 5));
         let is_in: Vec<bool> = members.iter().map(|member| member.is_in()).collect();
         assert_eq!(is_in, [true, false, true], "half of the second's answers were 5xx");
+    }
+
+    /// Picks of a second member while nothing waits anywhere, of 4,000; answers take a millisecond.
+    fn picks_of_a_cold_one(algorithm: &Algorithm, now_ms: u64) -> usize {
+        let cold = Arc::new(Endpoint::new(([127, 0, 0, 1], 9).into(), 1, 10_000_000));
+        let members: Members = [Arc::clone(&members(1)[0]), cold].into();
+        let slow_start = Some(Duration::from_secs(100));
+        let policy = Balance { slow_start, ..with(algorithm.clone()) };
+        let mut balancer = Balancer::new(1);
+        let mut picked = 0;
+        for _ in 0..4_000 {
+            let choice = Choice { now_ms, ..FIRST };
+            let at = balancer.pick(&members, &policy, &choice).expect("there are members");
+            balancer.begin(&members[at]);
+            balancer.end(&members[at], Some(Outcome::Success), Some(1_000), now_ms);
+            picked += at;
+        }
+        picked
+    }
+
+    #[test]
+    fn a_cold_endpoint_gets_more_and_more() {
+        for algorithm in [Algorithm::LeastRequest, Algorithm::PeakEwma] {
+            let at = |seconds: u64| picks_of_a_cold_one(&algorithm, 10_000_000 + seconds * 1_000);
+            // Half of its turns come to the same, so of 4,000 it gets a half of its warmth.
+            for (seconds, expected) in [(0, 200), (25, 500), (50, 1_000), (75, 1_500), (100, 2_000)]
+            {
+                let picked = at(seconds);
+                let is_near = picked.abs_diff(expected) < 120;
+                assert!(is_near, "{algorithm:?} after {seconds} s: {picked}");
+            }
+        }
+    }
+
+    /// Requests of two seconds, one each 20 ms: how many go to the third of three, which answers nothing, while the others
+    /// take 5 ms. What it took before, if anything is known of it, in microseconds.
+    fn picks_of_a_frozen_one(known_us: Option<u64>, start_ms: u64) -> usize {
+        let members = members(3);
+        let mut balancer = Balancer::new(1);
+        for (at, latency_us) in [(0, Some(5_000)), (1, Some(5_000)), (2, known_us)] {
+            balancer.begin(&members[at]);
+            balancer.end(&members[at], None, latency_us, 0);
+        }
+        let mut picked = 0;
+        for now_ms in (start_ms..start_ms + 2_000).step_by(20) {
+            let choice = Choice { now_ms, ..FIRST };
+            let at = balancer.pick(&members, &with(Algorithm::PeakEwma), &choice);
+            let at = at.expect("there are members");
+            balancer.begin(&members[at]);
+            match at {
+                2 => picked += 1,
+                _ => balancer.end(&members[at], Some(Outcome::Success), Some(5_000), now_ms + 5),
+            }
+        }
+        picked
+    }
+
+    #[test]
+    fn one_that_answers_nothing_is_not_flooded() {
+        for (known_us, start_ms, most) in [
+            (None, 0, 1),
+            (Some(5_000), 0, 2),
+            (Some(5_000), 20_000, 2),
+            (Some(5_000), 29_000, 2),
+            (Some(5_000), 60_000, 1),
+            (Some(50_000), 0, 1),
+        ] {
+            let picked = picks_of_a_frozen_one(known_us, start_ms);
+            assert!(picked <= most, "{known_us:?} from {start_ms} ms on: {picked} of 100");
+        }
+    }
+
+    #[test]
+    fn a_peak_is_forgotten_in_time() {
+        let members = members(2);
+        let mut balancer = Balancer::new(1);
+        for (at, latency_us) in [(0, 1_000), (1, 5_000_000)] {
+            balancer.begin(&members[at]);
+            balancer.end(&members[at], Some(Outcome::Success), Some(latency_us), 0);
+        }
+        // A long connection stays open there.
+        balancer.begin(&members[1]);
+        let mut first = None;
+        for now_ms in (0..60_000).step_by(100) {
+            let choice = Choice { now_ms, ..FIRST };
+            let at = balancer.pick(&members, &with(Algorithm::PeakEwma), &choice);
+            match at.expect("there are members") {
+                0 => {
+                    balancer.begin(&members[0]);
+                    balancer.begin(&members[0]);
+                    balancer.end(&members[0], Some(Outcome::Success), Some(1_000), now_ms);
+                }
+                _ => {
+                    first = first.or(Some(now_ms));
+                }
+            }
+        }
+        assert_eq!(first, Some(30_000));
     }
 
     #[test]
