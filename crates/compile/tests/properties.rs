@@ -260,6 +260,33 @@ proptest! {
         }
     }
 
+    /// What leads to a Service by way of a policy: backends, mirrors, what stands in for them, pages, the default backend.
+    #[test]
+    fn policies_for_tls_of_what_policies_name_reach_kept_drafts(
+        edits in prop::collection::vec((0..SERVICES.len(), 0u8..3), 1..12),
+    ) {
+        let mut folder: Vec<String> = LED.split("\n---\n").map(str::to_owned).collect();
+        let first = folder.len();
+        folder.resize(first + SERVICES.len(), String::new());
+        let mut drafts = Drafts::default();
+        let mut read: Vec<ReadText> = folder.iter().enumerate().map(read_one).collect();
+        let mut previous = compile_with(&assemble(&read).inputs, None, &mut drafts);
+        for (service, how) in edits {
+            let (namespace, name) = SERVICES[service];
+            let validation = match how {
+                0 => "{hostname: good.test, wellKnownCACertificates: System}",
+                _ => "{hostname: bad.test, caCertificateRefs: [{group: '', kind: ConfigMap, name: none}]}",
+            };
+            let policy = format!("apiVersion: gateway.networking.k8s.io/v1\nkind: BackendTLSPolicy\nmetadata: {{name: {name}, namespace: {namespace}}}\nspec: {{targetRefs: [{{group: '', kind: Service, name: {name}}}], validation: {validation}}}");
+            let text = if how == 2 { String::new() } else { policy };
+            read[first + service] = read_one((first + service, &text));
+            let inputs = assemble(&read).inputs;
+            let next = compile_with(&inputs, Some(&previous.snapshot), &mut drafts);
+            prop_assert_eq!(&next, &compile(&inputs, None));
+            previous = next;
+        }
+    }
+
     #[test]
     fn damaged_folders_compile(
         picks in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>()), 1..12),
@@ -283,6 +310,73 @@ proptest! {
         }
     }
 }
+
+const SERVICES: [(&str, &str); 6] = [
+    ("shop", "web"),
+    ("shop", "standby"),
+    ("shop", "pages"),
+    ("shop", "shadow"),
+    ("shop", "rest"),
+    ("far", "pages"),
+];
+
+const LED: &str = "apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: main, namespace: shop}
+spec: {gatewayClassName: cutwater, listeners: [{name: http, port: 80, protocol: HTTP}]}
+---
+{apiVersion: v1, kind: Service, metadata: {name: web, namespace: shop}, spec: {ports: [{port: 80}]}}
+---
+{apiVersion: v1, kind: Service, metadata: {name: standby, namespace: shop}, spec: {ports: [{port: 80}]}}
+---
+{apiVersion: v1, kind: Service, metadata: {name: pages, namespace: shop}, spec: {ports: [{port: 80}]}}
+---
+{apiVersion: v1, kind: Service, metadata: {name: shadow, namespace: shop}, spec: {ports: [{port: 80}]}}
+---
+{apiVersion: v1, kind: Service, metadata: {name: rest, namespace: shop}, spec: {ports: [{port: 80}]}}
+---
+{apiVersion: v1, kind: Service, metadata: {name: pages, namespace: far}, spec: {ports: [{port: 80}]}}
+---
+apiVersion: gateway.networking.k8s.io/v1beta1
+kind: ReferenceGrant
+metadata: {name: pages, namespace: far}
+spec:
+  from: [{group: cutwater.dev, kind: EdgePolicy, namespace: shop}]
+  to: [{group: '', kind: Service}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: a, namespace: shop}
+spec:
+  parentRefs: [{name: main}]
+  hostnames: [a.test]
+  rules:
+  - filters: [{type: RequestMirror, requestMirror: {backendRef: {name: shadow, port: 80}}}]
+    backendRefs: [{name: web, port: 80}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: b, namespace: shop}
+spec: {parentRefs: [{name: main}], hostnames: [b.test], rules: [{backendRefs: [{name: rest, port: 80}]}]}
+---
+apiVersion: cutwater.dev/v1alpha1
+kind: EdgePolicy
+metadata: {name: web, namespace: shop}
+spec: {targetRefs: [{kind: Service, name: web}], fallback: {backendRefs: [{name: standby, port: 80}, {name: rest, port: 80}]}}
+---
+apiVersion: cutwater.dev/v1alpha1
+kind: EdgePolicy
+metadata: {name: route, namespace: shop}
+spec: {targetRefs: [{kind: HTTPRoute, name: b}], errorPages: [{statuses: [404], service: {name: pages, port: 80}}]}
+---
+apiVersion: cutwater.dev/v1alpha1
+kind: EdgePolicy
+metadata: {name: gateway, namespace: shop}
+spec:
+  targetRefs: [{kind: Gateway, name: main}]
+  defaultBackend: {name: rest, port: 80}
+  errorPages: [{statuses: [503], service: {name: pages, namespace: far, port: 80}}]
+";
 
 /// Hosts with what serves them, written out.
 fn hosts(snapshot: &Snapshot) -> BTreeMap<String, String> {
