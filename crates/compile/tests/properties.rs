@@ -108,6 +108,29 @@ fn comments_and_moved_lines_change_no_digest() {
     }
 }
 
+#[test]
+fn what_changes_at_a_listener_below_http_is_told() {
+    for (from, to, expected) in [
+        (
+            "peers: {allow: [192.0.2.0/24]}",
+            "peers: {allow: [192.0.2.0/25]}",
+            "3 listeners changed: ",
+        ),
+        (
+            "{from: [10.0.0.0/8]}",
+            "{from: [10.0.0.0/9]}",
+            "listener Gateway db/main listener tcp changed",
+        ),
+    ] {
+        let before = files("layer4-policies");
+        let edit = |(name, text): &(String, String)| (name.clone(), text.replacen(from, to, 1));
+        let after: Files = before.iter().map(edit).collect();
+        let (before, after) = (compiled(&before, None), compiled(&after, None));
+        let told = compile::difference(&before.snapshot, &after.snapshot).to_string();
+        assert!(told.contains(expected), "{told}");
+    }
+}
+
 /// Drafts of routes know what they depend on beside their own object.
 #[test]
 fn a_change_beside_the_routes_reaches_kept_drafts() {
@@ -251,6 +274,8 @@ proptest! {
             prop_assert_eq!(&difference.hosts, &change);
             let change = plain_change(&ports(&previous.snapshot), &ports(&next.snapshot));
             prop_assert_eq!(&difference.backends, &change);
+            let served = |s: &Snapshot| [s.edge.digest(), s.dns.digest(), s.certificates.digest()];
+            prop_assert!(!difference.is_empty() || served(&previous.snapshot) == served(&next.snapshot));
             let kept = identities(&next.snapshot);
             let lent = identities(&compile(&inputs, Some(&previous.snapshot)).snapshot);
             let old = identities(&previous.snapshot);
@@ -390,7 +415,7 @@ fn hosts(snapshot: &Snapshot) -> BTreeMap<String, String> {
         }
     }
     for listener in snapshot.edge.layer4.iter().filter(|listener| listener.transport.is_tls()) {
-        let own = (listener.port, listener.transport, &listener.certificates);
+        let own = (listener.port, listener.transport, &listener.certificates, &listener.policy);
         for found in &listener.attachments {
             let parts: &mut String = hosts.entry(found.host.to_string()).or_default();
             parts.push_str(&format!("{own:?} {:?}\n", found.route));
