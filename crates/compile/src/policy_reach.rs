@@ -78,10 +78,7 @@ const fn part(path: &'static str, is_said: fn(&EdgePolicy) -> bool, places: Plac
 /// A section before its fields.
 const PARTS: &[Part] = &[
     part("loadBalancing.hash", |policy| balancing(policy, hashes_requests), REQUESTS),
-    Part {
-        of: Some("without `port`"),
-        ..part("healthCheck", |policy| checks_own_port(policy), CONNECTED)
-    },
+    Part { of: Some("without `port`"), ..part("healthCheck", checks_own_port, CONNECTED) },
     part(
         "outlierEjection.consecutive5xx",
         |p| ejection(p, |e| e.consecutive_5xx.is_some()),
