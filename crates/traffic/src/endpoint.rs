@@ -18,7 +18,7 @@ pub struct Endpoint {
     appeared_ms: u64,
     failures: AtomicU32,
     errors: AtomicU32,
-    /// Since its return nothing went well yet: the next failure ejects it again.
+    /// Since its return it answered nothing yet: the next failure ejects it again.
     is_watched: AtomicBool,
     /// 0 while it is not ejected.
     out_until_ms: AtomicU64,
@@ -156,7 +156,10 @@ impl Endpoint {
                 return false;
             }
             Outcome::Failure => (&self.failures, rules.consecutive_failures, Reason::Failures),
-            Outcome::ServerError => (&self.errors, rules.consecutive_5xx, Reason::ServerErrors),
+            Outcome::ServerError => {
+                self.answered();
+                (&self.errors, rules.consecutive_5xx, Reason::ServerErrors)
+            }
         };
         if limit == 0 {
             return false;
@@ -216,13 +219,18 @@ impl Endpoint {
         self.active.load(Relaxed)
     }
 
-    /// Reads first: a line that all workers read is written only where something is to be undone.
     fn went_well(&self) {
-        if self.failures.load(Relaxed) != 0 {
-            self.failures.store(0, Relaxed);
-        }
+        self.answered();
         if self.errors.load(Relaxed) != 0 {
             self.errors.store(0, Relaxed);
+        }
+    }
+
+    /// Whatever it answered, failures are in a row no more. Reads first: a line that all workers read is written only
+    /// where something is to be undone.
+    fn answered(&self) {
+        if self.failures.load(Relaxed) != 0 {
+            self.failures.store(0, Relaxed);
         }
         if self.is_watched.load(Relaxed) {
             self.is_watched.store(false, Relaxed);
@@ -338,6 +346,22 @@ mod tests {
         assert_eq!(all[0].state(), state);
         assert!(!fail(&all, 0, &rules, 7), "it is out already");
         assert_eq!(all[0].ejections(), 1);
+    }
+
+    #[test]
+    fn an_answer_5xx_ends_a_row_of_failures() {
+        for consecutive_5xx in [0, 100] {
+            let rules = Ejection { consecutive_failures: 3, consecutive_5xx, ..Ejection::default() };
+            let all = endpoints(2);
+            for now in 0..20 {
+                assert!(!fail(&all, 0, &rules, now), "{now}");
+                all[0].observe(Outcome::ServerError, &rules, now, all.iter());
+            }
+            assert_eq!([1, 2, 3].map(|now| fail(&all, 0, &rules, now)), [false, false, true]);
+            assert!(all[0].readmit(4));
+            all[0].observe(Outcome::ServerError, &rules, 5, all.iter());
+            assert!(!fail(&all, 0, &rules, 6), "it has answered since its return");
+        }
     }
 
     #[test]
