@@ -448,7 +448,7 @@ fn identity(endpoint: &Endpoint) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::endpoint::compare_rates;
+    use crate::rates::Rates;
     use model::traffic::{Ejection, HashKey};
     use std::time::Duration;
 
@@ -618,6 +618,9 @@ mod tests {
         let members = members(3);
         let rules = Ejection { success_rate_below_mean: 30, ..Ejection::default() };
         let mut balancer = Balancer::new(1);
+        let mut rates = Rates::default();
+        let peers: Vec<&Endpoint> = members.iter().map(|member| &**member).collect();
+        rates.compare(&peers, &rules, 1);
         let outcomes = [None, Some(Outcome::ServerError), Some(Outcome::Success)]
             .map(|outcome| (outcome, Some(9)));
         for (member, (outcome, latency)) in members.iter().zip(outcomes) {
@@ -629,8 +632,7 @@ mod tests {
             }
             balancer.exchange(member);
         }
-        let peers: Vec<&Endpoint> = members.iter().map(|member| &**member).collect();
-        assert!(compare_rates(&peers, &rules, 5));
+        assert!(rates.compare(&peers, &rules, 5));
         let is_in: Vec<bool> = members.iter().map(|member| member.is_in()).collect();
         assert_eq!(is_in, [true, false, true], "half of the second's answers were 5xx");
     }

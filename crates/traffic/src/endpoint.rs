@@ -31,9 +31,15 @@ pub struct Endpoint {
     health_since_ms: AtomicU64,
     /// Active requests of all workers, as of their last sweeps.
     active: AtomicU32,
-    /// Requests and those of them that went well, since the success rates were last compared.
     requests: AtomicU32,
     successes: AtomicU32,
+}
+
+/// Requests and those of them that went well, from its beginning on; both go round.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tally {
+    pub requests: u32,
+    pub successes: u32,
 }
 
 /// How an attempt went, as far as the endpoint is to blame.
@@ -237,7 +243,7 @@ impl Endpoint {
         }
     }
 
-    fn eject<'e>(
+    pub(crate) fn eject<'e>(
         &'e self,
         reason: Reason,
         rules: &Ejection,
@@ -263,10 +269,8 @@ impl Endpoint {
         true
     }
 
-    fn take_rate(&self) -> Option<(f64, u32)> {
-        let (requests, successes) =
-            (self.requests.swap(0, Relaxed), self.successes.swap(0, Relaxed));
-        (requests > 0).then(|| (f64::from(successes) / f64::from(requests), requests))
+    pub(crate) fn tally(&self) -> Tally {
+        Tally { requests: self.requests.load(Relaxed), successes: self.successes.load(Relaxed) }
     }
 }
 
@@ -280,35 +284,6 @@ fn has_room<'e>(rules: &Ejection, endpoints: impl Iterator<Item = &'e Endpoint>)
     let is_last = out + 1 >= all;
     (!is_last || !rules.spares_last)
         && (out == 0 || (out + 1) * 100 <= u64::from(rules.max_percent) * all)
-}
-
-/// Fewer requests say nothing about a rate.
-const REQUESTS_FOR_A_RATE: u32 = 20;
-/// Fewer peers make no mean.
-const PEERS_FOR_A_MEAN: usize = 3;
-
-/// Ejects the endpoints of a backend whose rate of success is too far below that of all of them. True when there was one.
-pub(crate) fn compare_rates(endpoints: &[&Endpoint], rules: &Ejection, now_ms: u64) -> bool {
-    if rules.success_rate_below_mean == 0 {
-        return false;
-    }
-    let rates: Vec<(&Endpoint, f64)> = endpoints
-        .iter()
-        .filter_map(|endpoint| {
-            let (rate, requests) = endpoint.take_rate()?;
-            (requests >= REQUESTS_FOR_A_RATE).then_some((*endpoint, rate))
-        })
-        .collect();
-    if rates.len() < PEERS_FOR_A_MEAN {
-        return false;
-    }
-    let mean = rates.iter().map(|(_, rate)| rate).sum::<f64>() / rates.len() as f64;
-    let least = mean - f64::from(rules.success_rate_below_mean) / 100.0;
-    let mut changed = false;
-    for (endpoint, _) in rates.iter().filter(|(_, rate)| *rate < least) {
-        changed |= endpoint.eject(Reason::SuccessRate, rules, now_ms, endpoints.iter().copied());
-    }
-    changed
 }
 
 /// Told apart, not ordered: what a simulation decides does not depend on it.
@@ -351,7 +326,8 @@ mod tests {
     #[test]
     fn an_answer_5xx_ends_a_row_of_failures() {
         for consecutive_5xx in [0, 100] {
-            let rules = Ejection { consecutive_failures: 3, consecutive_5xx, ..Ejection::default() };
+            let rules =
+                Ejection { consecutive_failures: 3, consecutive_5xx, ..Ejection::default() };
             let all = endpoints(2);
             for now in 0..20 {
                 assert!(!fail(&all, 0, &rules, now), "{now}");
@@ -418,21 +394,6 @@ mod tests {
         };
         let all = endpoints(3);
         assert_eq!((0..3).filter(|at| fail(&all, *at, &rules, 1)).count(), 3);
-    }
-
-    #[test]
-    fn the_one_that_succeeds_less_often_is_found() {
-        let rules = Ejection { success_rate_below_mean: 20, ..Ejection::default() };
-        let all = endpoints(4);
-        for (at, successes) in [100, 99, 98, 40].into_iter().enumerate() {
-            all[at].add_requests(100, successes);
-        }
-        let peers: Vec<&Endpoint> = all.iter().collect();
-        assert!(compare_rates(&peers, &rules, 5));
-        let out: Vec<bool> = all.iter().map(|endpoint| !endpoint.is_in()).collect();
-        assert_eq!(out, [false, false, false, true]);
-        all.iter().for_each(|endpoint| endpoint.add_requests(5, 0));
-        assert!(!compare_rates(&peers, &rules, 6), "too few requests");
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod health;
 mod maglev;
 mod overflow;
 mod random;
+mod rates;
 mod retry;
 mod tier;
 
