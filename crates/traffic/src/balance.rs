@@ -2,13 +2,13 @@
 //! sweep; nothing shared is written when a request is placed.
 
 use crate::endpoint::{Endpoint, Outcome};
+use crate::load::Loads;
 use crate::maglev::Maglev;
 use crate::overflow::{LEVELS, Level, shares};
 use crate::random::{Random, mix};
 use crate::tier::Standing;
 use model::traffic::{Algorithm, Balance};
 use std::hash::{Hash, Hasher};
-use std::num::NonZeroU64;
 use std::sync::Arc;
 
 /// The endpoints of a backend; the same slice as long as it is the same set.
@@ -17,31 +17,9 @@ pub type Members = Arc<[Arc<Endpoint>]>;
 #[derive(Debug)]
 pub struct Balancer {
     random: Random,
-    /// By number of the endpoint.
-    loads: Vec<Load>,
+    loads: Loads,
     /// By number of the backend.
     groups: Vec<Group>,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Load {
-    /// Identity of the endpoint that it is of; None before there was one.
-    of: Option<NonZeroU64>,
-    active: u32,
-    /// What the other workers were told.
-    shown: u32,
-    /// Active requests of the other workers.
-    others: u32,
-    latency: Option<Latency>,
-    requests: u32,
-    successes: u32,
-}
-
-/// Moving average, and when it was last moved.
-#[derive(Clone, Copy, Debug)]
-struct Latency {
-    us: f64,
-    moved_ms: u64,
 }
 
 /// Endpoints in use, made anew when an endpoint comes, goes, or changes its state.
@@ -87,7 +65,7 @@ pub struct Choice<'r> {
 
 impl Balancer {
     pub fn new(seed: u64) -> Balancer {
-        Balancer { random: Random::new(seed), loads: Vec::new(), groups: Vec::new() }
+        Balancer { random: Random::new(seed), loads: Loads::default(), groups: Vec::new() }
     }
 
     /// The position of the member that takes the request; None when all were tried.
@@ -138,7 +116,7 @@ impl Balancer {
     }
 
     pub fn begin(&mut self, endpoint: &Endpoint) {
-        self.load_mut(endpoint).active += 1;
+        self.loads.of_mut(endpoint).begin();
     }
 
     /// The attempt is over: how it went, where that says something about the endpoint (a client that left does not), and
@@ -150,46 +128,12 @@ impl Balancer {
         latency_us: Option<u64>,
         now_ms: u64,
     ) {
-        let load = self.load_mut(endpoint);
-        load.active = load.active.saturating_sub(1);
-        load.requests += u32::from(outcome.is_some());
-        load.successes += u32::from(outcome == Some(Outcome::Success));
-        if let Some(latency_us) = latency_us {
-            load.observe(latency_us as f64, now_ms);
-        }
+        self.loads.of_mut(endpoint).end(outcome, latency_us, now_ms);
     }
 
     /// Shows the other workers what this one has, and takes in what they showed.
     pub fn exchange(&mut self, endpoint: &Endpoint) {
-        let load = self.load_mut(endpoint);
-        let all = endpoint.exchange_active(load.shown, load.active);
-        load.shown = load.active;
-        load.others = all.wrapping_sub(load.active);
-        let (requests, successes) = (load.requests, load.successes);
-        (load.requests, load.successes) = (0, 0);
-        if requests > 0 {
-            endpoint.add_requests(requests, successes);
-        }
-    }
-
-    /// A number has another endpoint once nobody holds the one before: with it goes what was shown and known of it.
-    fn load_mut(&mut self, endpoint: &Endpoint) -> &mut Load {
-        let at = endpoint.number() as usize;
-        if self.loads.len() <= at {
-            self.loads.resize(at + 1, Load::default());
-        }
-        let load = &mut self.loads[at];
-        let of = Some(endpoint.identity());
-        if load.of != of {
-            *load = Load { of, ..Load::default() };
-        }
-        load
-    }
-
-    fn load(&self, endpoint: &Endpoint) -> Load {
-        let load = self.loads.get(endpoint.number() as usize);
-        let own = load.filter(|load| load.of == Some(endpoint.identity()));
-        own.copied().unwrap_or_default()
+        self.loads.of_mut(endpoint).exchange(endpoint);
     }
 
     /// Where several levels take requests, one of them by its share; a key stays with its level.
@@ -236,7 +180,7 @@ impl Balancer {
             (false, true) => return Some(second),
             (true, true) | (false, false) => {}
         }
-        let (one, other) = (self.load(&members[first]), self.load(&members[second]));
+        let (one, other) = (self.loads.of(&members[first]), self.loads.of(&members[second]));
         let is_second = match policy.algorithm {
             Algorithm::PeakEwma => other.is_sooner(&one, now_ms),
             _ => other.queue() < one.queue(),
@@ -378,54 +322,6 @@ impl Segment {
 fn share_of(key: u64) -> f64 {
     (mix(key ^ 0x5EED) >> 11) as f64 / (1u64 << 53) as f64
 }
-
-impl Load {
-    fn queue(&self) -> f64 {
-        f64::from(self.active) + f64::from(self.others) + 1.0
-    }
-
-    /// By latency times queue. One of which nothing is known is held for as quick as the other: it gets its share, and
-    /// no more while its answers are awaited.
-    fn is_sooner(&self, other: &Load, now_ms: u64) -> bool {
-        match (self.latency_us(now_ms), other.latency_us(now_ms)) {
-            (Some(own), Some(others)) => own * self.queue() < others * other.queue(),
-            _ => self.queue() < other.queue(),
-        }
-    }
-
-    /// Less by and by while it is idle, so that it is tried again; while requests wait there, silence is no good sign.
-    fn latency_us(&self, now_ms: u64) -> Option<f64> {
-        let latency = self.latency.filter(|latency| latency.age_ms(now_ms) < FORGOTTEN_MS)?;
-        let weight = if self.active > 0 { 1.0 } else { latency.weight(now_ms) };
-        Some(latency.us * weight + 1.0)
-    }
-
-    /// Up at once, down slowly: a peak is remembered.
-    fn observe(&mut self, us: f64, now_ms: u64) {
-        let known =
-            self.latency.filter(|known| us < known.us && known.age_ms(now_ms) < FORGOTTEN_MS);
-        let us = known.map_or(us, |known| {
-            let weight = known.weight(now_ms);
-            known.us * weight + us * (1.0 - weight)
-        });
-        self.latency = Some(Latency { us, moved_ms: now_ms });
-    }
-}
-
-impl Latency {
-    fn age_ms(self, now_ms: u64) -> u64 {
-        now_ms.saturating_sub(self.moved_ms)
-    }
-
-    fn weight(self, now_ms: u64) -> f64 {
-        (-(self.age_ms(now_ms) as f64) / DECAY_MS).exp()
-    }
-}
-
-/// After this time a third of a peak is left.
-const DECAY_MS: f64 = 10_000.0;
-/// After this time a latency says nothing any more.
-const FORGOTTEN_MS: u64 = 30_000;
 
 /// By the address, so that every worker and replica has the same table.
 fn identity(endpoint: &Endpoint) -> u64 {

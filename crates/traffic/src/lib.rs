@@ -18,6 +18,7 @@ mod connections;
 mod endpoint;
 pub mod external;
 mod health;
+mod load;
 mod maglev;
 mod overflow;
 mod random;
