@@ -11,6 +11,7 @@ use manifest::Inputs;
 use manifest::kinds::edge_policy::{
     CircuitBreaker, EdgePolicy, LoadBalancing, OutlierEjection, PoolSection,
 };
+use manifest::kinds::edge_policy_limits::LimitsSection;
 use manifest::kinds::policy::PolicyTarget;
 use model::answers::ConnectionLimits;
 use model::edge::Protocol;
@@ -113,7 +114,15 @@ const PARTS: &[Part] = &[
 ];
 
 pub(crate) fn check(inputs: &Inputs, report: &mut Report) {
+    let is_rate_said = inputs.edge_policies().any(|(_, policy)| limits(policy, has_rate));
     for (object, policy) in inputs.edge_policies() {
+        // A rate may be said by a policy for another level.
+        if !is_rate_said && limits(policy, |limits| limits.rate_grace.is_some()) {
+            let message = "`limits.rateGrace` has no effect: no policy says a rate";
+            report
+                .add(&codes::SECTION_IDLE, &object.id, "spec.limits.rateGrace", message)
+                .help("add `requestRate` or `responseRate`, or remove it");
+        }
         let namespace = &object.id.namespace;
         let targets = policy.target_refs().iter();
         let reached = targets.fold(0, |all, target| all | places(target, namespace, inputs));
@@ -224,7 +233,14 @@ fn pool(policy: &EdgePolicy, is_said: fn(&PoolSection) -> bool) -> bool {
     policy.connection_pool.as_ref().is_some_and(is_said)
 }
 
+fn limits(policy: &EdgePolicy, is_said: fn(&LimitsSection) -> bool) -> bool {
+    policy.limits.as_ref().is_some_and(is_said)
+}
+
+fn has_rate(section: &LimitsSection) -> bool {
+    section.request_rate.is_some() || section.response_rate.is_some()
+}
+
 fn limits_connections(policy: &EdgePolicy) -> bool {
-    let limits = policy.limits.as_ref().map(answers::connection_limits);
-    limits.is_some_and(|limits| limits != ConnectionLimits::default())
+    limits(policy, |limits| answers::connection_limits(limits) != ConnectionLimits::default())
 }

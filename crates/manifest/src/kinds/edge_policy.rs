@@ -107,7 +107,8 @@ section! {
         /// What ConsistentHash hashes: one of `sourceAddress: {}`, `header: <name>`, `cookie: <name>` and
         /// `queryParameter: <name>`.
         "hash" => hash: HashOn = HashOn(HashKey::SourceAddress),
-        /// An endpoint that appears gets its full share after this time. Without it, at once.
+        /// An endpoint that appears gets its full share after this time. Without it, at once. Not for Random and
+        /// ConsistentHash.
         "slowStart" => slow_start: Period,
         /// Where a smaller share of the endpoints is in use, all are used: few that are left would break down too. With 0,
         /// only where none is left.
@@ -412,7 +413,7 @@ fn edge_policy(policy: &EdgePolicy, node: &Node, decoder: &mut Decoder) {
         let help = "whoever owns the Gateway decides where it may lead: write it in a policy of that namespace for the Gateway";
         decoder.report_field(node, "externalName", &codes::CONTRADICTION, message, help);
     }
-    super::policy::check_count(policy.target_refs(), node, decoder);
+    super::policy::check_targets(policy.target_refs(), node, decoder);
     decoder.field(node, "targetRefs", |list, decoder| {
         let mut targets = policy.target_refs().iter();
         decoder.items(list, |item, decoder| {
@@ -460,6 +461,14 @@ fn load_balancing(section: &LoadBalancing, node: &Node, decoder: &mut Decoder) {
         let message = "`hash` belongs to algorithm ConsistentHash";
         let help = "remove it, or use ConsistentHash";
         decoder.report_field(node, "hash", &codes::CONTRADICTION, message, help);
+    }
+    let is_blind = |name| matches!(name, AlgorithmName::Random | AlgorithmName::ConsistentHash);
+    if let Some(name) =
+        section.algorithm.filter(|name| is_blind(*name) && section.slow_start.is_some())
+    {
+        let message = format!("`slowStart` has no effect with algorithm {}", name.name());
+        let help = "remove it, or use LeastRequest, PeakEwma or RoundRobin";
+        decoder.report_field(node, "slowStart", &codes::CONTRADICTION, message, help);
     }
 }
 
