@@ -58,7 +58,26 @@ fn identities(snapshot: &Snapshot) -> Vec<usize> {
 fn policies(snapshot: &Snapshot) -> impl Iterator<Item = &Node<BackendPolicy>> {
     let attachments = snapshot.edge.listeners.iter().flat_map(|listener| &listener.attachments);
     let backends = attachments.flat_map(|a| &a.route.rules).flat_map(Rule::backends);
-    backends.filter_map(|backend| backend.policy.as_ref())
+    backends.flat_map(|backend| {
+        let tiers = backend.fallback.iter().flat_map(|fallback| &fallback.tiers);
+        tiers.filter_map(|tier| tier.policy.as_ref()).chain(&backend.policy)
+    })
+}
+
+#[test]
+fn what_stands_in_keeps_its_policy_while_the_route_changes() {
+    let before = files("edge-policy-fallback");
+    let edit = |(name, text): &(String, String)| {
+        (name.clone(), text.replacen("value: /web", "value: /new", 1))
+    };
+    let after: Files = before.iter().map(edit).collect();
+    let before = compiled(&before, None).snapshot;
+    let after = compiled(&after, Some(&before)).snapshot;
+    let addresses =
+        |snapshot: &Snapshot| policies(snapshot).map(Node::address).collect::<Vec<usize>>();
+    assert!(!before.edge.is(&after.edge));
+    assert_eq!(addresses(&before).len(), 3, "with that of a tier");
+    assert_eq!(addresses(&before), addresses(&after));
 }
 
 #[test]

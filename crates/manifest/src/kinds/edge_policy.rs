@@ -51,7 +51,7 @@ section! {
         /// Who may connect, by the address at the connection's other end. For Gateways and listeners; all levels hold.
         "peers" => peers: Whole<AddressesSection>,
         /// Whose requests are served, by the client's address (see `clientAddress`). Others get 403. For Gateways,
-        /// listeners, HTTPRoutes and Ingresses; all levels hold.
+        /// listeners, HTTPRoutes, GRPCRoutes and Ingresses; all levels hold.
         "sources" => sources: Whole<AddressesSection>,
         /// TLS with clients; for Gateways and their listeners.
         "tls" => tls: TlsSection,
@@ -59,15 +59,15 @@ section! {
         "clientCertificate" => client_certificate: ClientCertificateSection,
         /// Strict-Transport-Security (RFC 6797) in every response over TLS. Without the section the edge says nothing.
         "strictTransportSecurity" => strict_transport_security: StrictTransportSecurity,
-        /// Answers of one's own to requests that are refused. For Gateways and HTTPRoutes; the nearest list counts as a
-        /// whole, and in it the first page for a status.
+        /// Answers of one's own to requests that are refused. For Gateways, HTTPRoutes, GRPCRoutes and Ingresses; the nearest
+        /// list counts as a whole, and in it the first page for a status.
         "errorPages" => error_pages: ErrorPages,
         /// The Service for requests that no rule takes. For Gateways. Without it, they are answered 404.
         "defaultBackend" => default_backend: DefaultBackendRef,
-        /// Requests are answered 503 for a while. For Gateways and HTTPRoutes.
+        /// Requests are answered 503 for a while. For Gateways, HTTPRoutes, GRPCRoutes and Ingresses.
         "maintenance" => maintenance: MaintenanceSection,
-        /// What is taken of clients. For Gateways; what a body may be for HTTPRoutes too. What has to be known before
-        /// the name is, is of a port: of its listeners the first that says it counts.
+        /// What is taken of clients. For Gateways; what a body may be for HTTPRoutes, GRPCRoutes and Ingresses too. What has to
+        /// be known before the name is, is of a port: of its listeners the first that says it counts.
         "limits" => limits: LimitsSection,
     }
     checked by edge_policy
@@ -166,7 +166,8 @@ section! {
         "baseTime" => base_time: Period = Period(Ejection::default().base_time),
         /// The longest time out.
         "maxTime" => max_time: Period = Period(Ejection::default().max_time),
-        /// At most this share of the endpoints is out. One always may be, where there is another.
+        /// At most this share of the endpoints is out. One always may be, where there is another. With a `fallback` the
+        /// default is 100, and the last may go, too.
         "maxPercent" => max_percent: Percent = Percent(Ejection::default().max_percent),
     }
     checked by outlier_ejection
