@@ -5,6 +5,7 @@ use crate::backends::{Reached, Reference, References};
 use crate::policies::Scope;
 use crate::report::Report;
 use manifest::kinds::fallback::{FallbackRef, ResponseSection};
+use model::answers::PageBody;
 use model::fallback::{Fallback, StaticResponse, Tier};
 use model::{Node, ObjectId};
 
@@ -58,7 +59,6 @@ fn tier(
 fn response(section: &ResponseSection) -> StaticResponse {
     StaticResponse {
         status: section.status().0,
-        content_type: section.content_type(),
-        body: section.body(),
+        page: PageBody { content_type: section.content_type(), text: section.body() },
     }
 }

@@ -4,6 +4,7 @@
 mod common;
 
 use common::*;
+use model::answers::PageBody;
 use model::edge::{Action, Backend, Listener, Protocol, Target};
 use model::fallback::{Fallback, StaticResponse, Tier};
 use model::traffic::{BackendPolicy, Ejection};
@@ -24,8 +25,7 @@ fn policy() -> Option<Node<BackendPolicy>> {
 fn listeners(port: u16, tiers: &[&str], answers: bool) -> Vec<Listener> {
     let response = answers.then(|| StaticResponse {
         status: 503,
-        content_type: "text/html".into(),
-        body: "<p>later</p>".into(),
+        page: PageBody { content_type: "text/html".into(), text: "<p>later</p>".into() },
     });
     let tier = |name: &&str| Tier { port: service(name), policy: policy() };
     let fallback = Fallback { tiers: tiers.iter().map(tier).collect(), response };

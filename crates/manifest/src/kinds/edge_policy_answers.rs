@@ -184,10 +184,16 @@ fn maintenance(section: &MaintenanceSection, node: &Node, decoder: &mut Decoder)
     check_page(section.content_type.as_deref(), section.body.as_deref(), node, decoder);
 }
 
-fn check_page(content_type: Option<&str>, body: Option<&str>, node: &Node, decoder: &mut Decoder) {
+/// What pages of all sections have in common.
+pub(super) fn check_page(
+    content_type: Option<&str>,
+    body: Option<&str>,
+    node: &Node,
+    decoder: &mut Decoder,
+) {
     if let Some(bytes) = body.map(str::len).filter(|bytes| *bytes > PAGE_BYTES) {
         let message = format!("the page has {bytes} bytes, at most {PAGE_BYTES} are taken");
-        let help = "shorten it, load its pictures from elsewhere, or let a `service` give it";
+        let help = "shorten it, load its pictures from elsewhere, or let a Service give it";
         decoder.report_field(node, "body", &codes::OUT_OF_RANGE, message, help);
     }
     if content_type.is_some_and(|written| !is_media_type(written)) {
