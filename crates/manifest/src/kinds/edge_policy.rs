@@ -494,11 +494,7 @@ fn health_check(section: &HealthCheckSection, node: &Node, decoder: &mut Decoder
         let help = "name the statuses of a good answer, or leave the field away";
         decoder.report_field(node, "statuses", &codes::OUT_OF_RANGE, message, help);
     }
-    if section.path.as_ref().is_some_and(|path| !is_target(path)) {
-        let message = "the path is sent as it is written, and this is none";
-        let help = "begin it with `/`, and percent-encode spaces and what is not ASCII";
-        decoder.report_field(node, "path", &codes::BAD_VALUE, message, help);
-    }
+    check_path(section.path.as_deref(), node, decoder);
     if section.host.as_ref().is_some_and(|host| !is_host(host)) {
         let message = "this is no host of a Host header";
         decoder.report_field(
@@ -512,8 +508,15 @@ fn health_check(section: &HealthCheckSection, node: &Node, decoder: &mut Decoder
 }
 
 /// RFC 9112 section 3.2.1, origin-form.
-fn is_target(path: &str) -> bool {
-    path.starts_with('/') && path.bytes().all(|b| b.is_ascii_graphic() && b != b'#')
+pub(super) fn check_path(path: Option<&str>, node: &Node, decoder: &mut Decoder) {
+    let is_target = |path: &str| {
+        path.starts_with('/') && path.bytes().all(|b| b.is_ascii_graphic() && b != b'#')
+    };
+    if path.is_some_and(|path| !is_target(path)) {
+        let message = "the path is sent as it is written, and this is none";
+        let help = "begin it with `/`, and percent-encode spaces and what is not ASCII";
+        decoder.report_field(node, "path", &codes::BAD_VALUE, message, help);
+    }
 }
 
 fn is_host(host: &str) -> bool {
