@@ -1,19 +1,21 @@
 //! Which drafts of routes a change of policies reaches: those of routes that are a target, that name a Gateway that is
-//! one, or that lead to a Service that is one. Everything else about policies leaves a draft as it is.
+//! one, or that lead to a Service that is one. Where a policy leads requests to such a Service itself, what it is for is
+//! reached, too. Everything else about policies leaves a draft as it is.
 
-use crate::routes::RouteDraft;
+use manifest::kinds::edge_policy::EdgePolicy;
 use manifest::kinds::policy::PolicyTarget;
 use manifest::{Object, Spec};
-use model::answers::Answers;
-use model::edge::{Rule, Target};
 use model::hash::{HashMap, HashSet};
 use model::{Kind, ObjectId, Text};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// Targets of the policies that came, went or changed.
+/// Targets of the policies that came, went or changed, and of those that lead to one of these.
 #[derive(Default)]
-pub(crate) struct Affected<'a>(HashSet<(&'a str, &'a str, &'a str)>);
+pub(crate) struct Affected<'a>(HashSet<Id<'a>>);
+
+/// Kind, namespace, name.
+type Id<'a> = (&'a str, &'a str, &'a str);
 
 impl<'a> Affected<'a> {
     /// None where every draft is to be made anew: another object than a policy changed, or the listeners that have
@@ -31,6 +33,14 @@ impl<'a> Affected<'a> {
         for object in new.iter().filter(|object| !is_in(object, &old_by_id)) {
             affected.add(object)?;
         }
+        let leading: Vec<&Object> = new
+            .iter()
+            .map(|object| &**object)
+            .filter(|object| services(object).any(|service| affected.0.contains(&service)))
+            .collect();
+        for object in leading {
+            affected.add(object)?;
+        }
         Some(affected)
     }
 
@@ -42,7 +52,7 @@ impl<'a> Affected<'a> {
     }
 
     /// True for what is no route, too: nothing is known of it.
-    pub fn reach(&self, object: &Object, draft: &RouteDraft) -> bool {
+    pub fn reach(&self, object: &Object) -> bool {
         let Spec::HttpRoute(spec) = &object.spec else { return true };
         let own = &object.id.namespace;
         let is_in = |kind: Kind, namespace: Option<&Text>, name: &Text| {
@@ -60,22 +70,25 @@ impl<'a> Affected<'a> {
                 backends.any(|to| is_in(Kind::SERVICE, to.namespace.as_ref(), &to.name))
                     || mirrors.any(|to| is_in(Kind::SERVICE, to.namespace.as_ref(), &to.name))
             })
-            || draft.rules().any(|rule| {
-                let answers = rule.policy.as_ref().and_then(|policy| policy.answers.as_deref());
-                let mut pages = answers.into_iter().flat_map(Answers::services);
-                pages.any(|page| match &page.backend.target {
-                    Target::Service(port) => {
-                        is_in(Kind::SERVICE, Some(&port.namespace), &port.name)
-                    }
-                    Target::Invalid { .. } => false,
-                })
-            })
-            || draft.rules().flat_map(Rule::backends).any(|backend| {
-                let tiers = backend.fallback.iter().flat_map(|fallback| &fallback.tiers);
-                let mut ports = tiers.map(|tier| &tier.port);
-                ports.any(|port| is_in(Kind::SERVICE, Some(&port.namespace), &port.name))
-            })
     }
+}
+
+/// Services that a policy leads requests of its targets to, whether or not they can be used: what stands in for a
+/// backend, and what gives pages. A default backend is in no draft.
+fn services(object: &Object) -> impl Iterator<Item = Id<'_>> {
+    let own = &object.id.namespace;
+    let policy: Option<&EdgePolicy> = match &object.spec {
+        Spec::EdgePolicy(policy) => Some(policy),
+        _ => None,
+    };
+    let stand_ins = policy.and_then(|policy| policy.fallback.as_ref()?.backends.as_ref());
+    let stand_ins = stand_ins.into_iter().flat_map(|list| &list.0);
+    let pages = policy.and_then(|policy| policy.error_pages.as_ref());
+    let pages =
+        pages.into_iter().flat_map(|pages| &pages.0).filter_map(|page| page.service.as_ref());
+    let stand_ins = stand_ins.map(move |to| (own, &to.name));
+    let pages = pages.map(move |to| (to.namespace.as_ref().unwrap_or(own), &to.name));
+    stand_ins.chain(pages).map(|(namespace, name)| (Kind::SERVICE.0, &**namespace, &**name))
 }
 
 /// None for what is no policy.
@@ -129,6 +142,17 @@ mod tests {
         )
     }
 
+    const LEADS: &str = "---
+{apiVersion: cutwater.dev/v1alpha1, kind: EdgePolicy, metadata: {name: leads, namespace: shop}, spec: {targetRefs: [{kind: HTTPRoute, name: b}],
+  fallback: {backendRefs: [{name: standby, port: 80}]}, errorPages: [{statuses: [503], service: {name: pages, namespace: other, port: 80}}]}}
+";
+
+    fn tls(namespace: &str, service: &str) -> String {
+        format!(
+            "---\n{{apiVersion: gateway.networking.k8s.io/v1, kind: BackendTLSPolicy, metadata: {{name: t, namespace: {namespace}}}, spec: {{targetRefs: [{{group: '', kind: Service, name: {service}}}], validation: {{hostname: a.test, wellKnownCACertificates: System}}}}}}\n"
+        )
+    }
+
     fn read(policies: &str) -> Inputs {
         let (name, text): (Text, Text) =
             ("a.yaml".into(), format!("{ROUTES}{policies}").as_str().into());
@@ -147,8 +171,7 @@ mod tests {
         let (old, new) = (world(&read(old)), read(new));
         let policies = world(&new);
         let affected = Affected::between(&old, &policies)?;
-        let draft = RouteDraft::default();
-        let routes = new.http_routes().filter(|(object, _)| affected.reach(object, &draft));
+        let routes = new.http_routes().filter(|(object, _)| affected.reach(object));
         Some(routes.map(|(object, _)| &*object.id.name).collect())
     }
 
@@ -165,6 +188,10 @@ mod tests {
             (web(1), web(1) + &policy("o", "HTTPRoute", "b", 1), Some("b")),
             (gateway(1), gateway(2), Some("ab")),
             (gateway(1), gateway(1) + &web(1), Some("ac")),
+            (LEADS.into(), LEADS.to_owned() + &tls("shop", "standby"), Some("b")),
+            (LEADS.to_owned() + &tls("other", "pages"), LEADS.into(), Some("b")),
+            (LEADS.into(), LEADS.to_owned() + &tls("shop", "pages"), Some("")),
+            (LEADS.into(), LEADS.to_owned() + &tls("shop", "web"), Some("ac")),
             // The order of listeners with policies is another.
             (web(1), web(1) + &gateway(1), None),
         ] {

@@ -13,7 +13,7 @@ use crate::reuse::Earlier;
 use crate::settings;
 use manifest::Inputs;
 use manifest::kinds::edge_policy::EdgePolicy;
-use manifest::kinds::edge_policy_answers::{ErrorPageSection, MaintenanceSection, PageServiceRef};
+use manifest::kinds::edge_policy_answers::{ErrorPageSection, MaintenanceSection};
 use manifest::kinds::edge_policy_limits::LimitsSection;
 use model::answers::{
     Answers, ConnectionLimits, ErrorPage, Maintenance, PageBody, PageContent, PageService, Rates,
@@ -62,7 +62,7 @@ fn page(
             PageContent::Body(PageBody { content_type: section.content_type(), text: text.clone() })
         }
         (None, Some(service)) => {
-            let resolved = references.of_route(Some(scope), policy, reference(service));
+            let resolved = references.of_route(Some(scope), policy, service.into());
             PageContent::Service(Box::new(PageService {
                 backend: references.backend(1, &resolved, scope),
                 path: service.path.clone().unwrap_or_else(|| "/".into()),
@@ -73,10 +73,6 @@ fn page(
     };
     let statuses = section.statuses.iter().flatten().map(|range| range.statuses()).collect();
     Some(ErrorPage { statuses, intercept: section.intercept().0, content })
-}
-
-fn reference(service: &PageServiceRef) -> Reference<'_> {
-    Reference::to_service(service.namespace.as_ref(), &service.name, service.port)
 }
 
 fn maintenance(section: &MaintenanceSection, policy: &ObjectId) -> Option<Maintenance> {
@@ -129,8 +125,7 @@ pub(crate) fn attach_defaults(
         let levels = references.policies.levels(scope);
         let said = levels.iter().find_map(|(id, spec)| Some((*id, spec.default_backend.as_ref()?)));
         let Some((policy, service)) = said else { continue };
-        let to = Reference::to_service(service.namespace.as_ref(), &service.name, service.port);
-        let resolved = references.of_route(Some(scope), policy, to);
+        let resolved = references.of_route(Some(scope), policy, service.into());
         let retry = references.policies.retry(scope, resolved.iter());
         let action = Action::Forward(vec![references.backend(1, &resolved, scope)]);
         let retry = settings::retry(None, retry.as_ref(), None);
@@ -171,12 +166,11 @@ pub(crate) fn judge(references: References, report: &mut Report) {
         };
         for (index, page) in spec.error_pages.iter().flat_map(|pages| &pages.0).enumerate() {
             if let Some(service) = &page.service {
-                resolve(reference(service), format!("spec.errorPages[{index}].service"));
+                resolve(service.into(), format!("spec.errorPages[{index}].service"));
             }
         }
         if let Some(service) = &spec.default_backend {
-            let to = Reference::to_service(service.namespace.as_ref(), &service.name, service.port);
-            resolve(to, "spec.defaultBackend".to_owned());
+            resolve(service.into(), "spec.defaultBackend".to_owned());
         }
     }
 }

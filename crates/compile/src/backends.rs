@@ -6,6 +6,8 @@ use crate::fallback;
 use crate::grants::{self, Grants};
 use crate::policies::{Policies, Scope};
 use crate::report::Problem;
+use manifest::kinds::edge_policy_answers::{DefaultBackendRef, PageServiceRef};
+use manifest::kinds::fallback::FallbackRef;
 use manifest::kinds::gateway::HttpBackendRef;
 use manifest::kinds::kubernetes::{
     IngressServiceBackend, IpProtocol, Service, ServicePortSpec, ServiceType,
@@ -36,12 +38,6 @@ pub(crate) struct Reference<'a> {
     port: Option<u16>,
 }
 
-impl<'a> Reference<'a> {
-    pub fn to_service(namespace: Option<&'a Text>, name: &'a Text, port: u16) -> Self {
-        Reference { group: "", kind: Kind::SERVICE.0, namespace, name, port: Some(port) }
-    }
-}
-
 macro_rules! reference {
     ($type:ty) => {
         impl<'a> From<&'a $type> for Reference<'a> {
@@ -53,13 +49,27 @@ macro_rules! reference {
     };
 }
 
-impl<'a> Reference<'a> {
-    /// Of an object to a Service of its own namespace.
-    pub fn local((group, kind): (&'a str, &'a str), name: &'a Text, port: u16) -> Self {
-        Reference { group, kind, namespace: None, name, port: Some(port) }
+/// What policies name is a Service without more words.
+macro_rules! service_reference {
+    ($type:ty) => {
+        impl<'a> From<&'a $type> for Reference<'a> {
+            fn from(spec: &'a $type) -> Self {
+                let (group, kind, namespace) = ("", Kind::SERVICE.0, spec.namespace.as_ref());
+                Reference { group, kind, namespace, name: &spec.name, port: Some(spec.port) }
+            }
+        }
+    };
+}
+
+impl<'a> From<&'a FallbackRef> for Reference<'a> {
+    fn from(spec: &'a FallbackRef) -> Self {
+        let (group, kind, port) = (&*spec.group, &*spec.kind, Some(spec.port));
+        Reference { group, kind, namespace: None, name: &spec.name, port }
     }
 }
 
+service_reference!(DefaultBackendRef);
+service_reference!(PageServiceRef);
 reference!(HttpBackendRef);
 reference!(MirrorBackendRef);
 reference!(BackendRef);

@@ -124,7 +124,7 @@ codes! {
     PROXY_DISAGREES = error("proxy-protocol-disagrees",
         "Two listeners of one port are told different things about the PROXY protocol, whose header comes before any name is known. What the first listener is told counts for all.");
     SECTION_IDLE = warning("policy-section-without-effect",
-        "The section speaks of what is settled with a client before the policy's target is known, so it has no effect on that target. Write it in a policy for the kind that the help names.");
+        "The section or field speaks of what none of the policy's targets has to do with: of requests where bytes are led on, of connections where datagrams are, of clients for a Service, of TLS for a listener without it. Or it goes with a field that no policy has. Follow the message.");
     PORT_LIMITS = warning("port-limits-differ",
         "Two listeners of one port say different limits of connections. A connection is limited before its host is known, so the first listener that says a limit says it for the port.");
     BAD_AUTHORITY = error("bad-ca-reference",

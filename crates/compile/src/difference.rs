@@ -108,8 +108,15 @@ fn layer4(old: &EdgePlan, new: &EdgePlan, found: &mut Difference) {
 }
 
 fn own_streams(edge: &EdgePlan) -> Table<String, Digest> {
-    let own = |l: &layer4::Listener| Digest::of(&(l.port, l.transport, &l.host, &l.certificates));
+    let own = |listener: &layer4::Listener| Digest::of(&(&listener.host, own_stream(listener)));
     gathered(edge.layer4.iter().map(|listener| (listener.id.to_string(), own(listener))))
+}
+
+/// What a listener is beside its name, its host and its routes.
+fn own_stream(listener: &layer4::Listener) -> impl Hash {
+    let layer4::Listener { id: _, port, transport, host: _, certificates, policy, attachments: _ } =
+        listener;
+    (port, transport, certificates, policy)
 }
 
 fn streams(edge: &EdgePlan) -> impl Iterator<Item = (&layer4::Listener, &layer4::Attachment)> {
@@ -122,8 +129,7 @@ fn streams(edge: &EdgePlan) -> impl Iterator<Item = (&layer4::Listener, &layer4:
 fn stream_hosts(edge: &EdgePlan) -> Table<String, Digest> {
     gathered(streams(edge).filter(|(listener, _)| listener.transport.is_tls()).map(
         |(listener, attachment)| {
-            let own = (listener.port, listener.transport, &listener.certificates);
-            let part = Digest::of(&(own, attachment.route.digest()));
+            let part = Digest::of(&(own_stream(listener), attachment.route.digest()));
             (host_name(&host_parts(&attachment.host)), part)
         },
     ))
@@ -288,7 +294,16 @@ fn unequal<'a, T: PartialEq>(old: &'a [T], new: &'a [T]) -> (Vec<&'a T>, Vec<&'a
 type Own<'a> = (u16, Protocol, &'a [ObjectId], Option<&'a ListenerPolicy>, Option<&'a RulePolicy>);
 
 fn own(listener: &Listener) -> Own<'_> {
-    let Listener { port, protocol, certificates, policy, unmatched, .. } = listener;
+    let Listener {
+        id: _,
+        port,
+        protocol,
+        host: _,
+        certificates,
+        policy,
+        unmatched,
+        attachments: _,
+    } = listener;
     (*port, *protocol, certificates, policy.as_deref(), unmatched.as_deref())
 }
 

@@ -65,9 +65,7 @@ impl Drafts {
             self.routes.clear();
         } else if !self.routes.is_empty() && !is_same(&policies, &self.policies) {
             match Affected::between(&self.policies, &policies) {
-                Some(affected) => {
-                    self.routes.retain(|kept| !affected.reach(&kept.object, &kept.draft))
-                }
+                Some(affected) => self.routes.retain(|kept| !affected.reach(&kept.object)),
                 None => self.routes.clear(),
             }
         }

@@ -1,18 +1,13 @@
 //! EdgePolicy, `fallback`: the Services and the answer that stand in for a backend. A reference that leads nowhere is
 //! reported at its policy, and left out.
 
-use crate::backends::{Reached, Reference, References};
+use crate::backends::{Reached, References};
 use crate::policies::Scope;
 use crate::report::Report;
 use manifest::kinds::fallback::{FallbackRef, ResponseSection};
+use model::answers::PageBody;
 use model::fallback::{Fallback, StaticResponse, Tier};
 use model::{Node, ObjectId};
-
-impl<'a> From<&'a FallbackRef> for Reference<'a> {
-    fn from(spec: &'a FallbackRef) -> Self {
-        Reference::local((&spec.group, &spec.kind), &spec.name, spec.port)
-    }
-}
 
 /// Reports references of policies that lead nowhere.
 pub(crate) fn check(references: References, report: &mut Report) {
@@ -58,7 +53,6 @@ fn tier(
 fn response(section: &ResponseSection) -> StaticResponse {
     StaticResponse {
         status: section.status().0,
-        content_type: section.content_type(),
-        body: section.body(),
+        page: PageBody { content_type: section.content_type(), text: section.body() },
     }
 }

@@ -82,7 +82,8 @@ fn strict_transport(section: &StrictTransportSecurity) -> Text {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use manifest::kinds::edge_policy_tls::{Flag, MaxAge};
+    use manifest::kinds::edge_policy_tls::MaxAge;
+    use manifest::section::Flag;
     use std::time::Duration;
 
     /// What the handbook shows as defaults is what counts without a policy.

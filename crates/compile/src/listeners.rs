@@ -181,7 +181,7 @@ fn ask_clients(
     }
 }
 
-fn protocol(spec: &gateway::Listener) -> Result<Spoken, Problem> {
+pub(crate) fn protocol(spec: &gateway::Listener) -> Result<Spoken, Problem> {
     match (&*spec.protocol, &spec.tls) {
         ("HTTP", _) => Ok(Spoken::Http(Protocol::Http)),
         ("TCP", _) => Ok(Spoken::Layer4(Transport::Tcp)),

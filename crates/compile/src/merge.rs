@@ -76,6 +76,10 @@ impl<'a, P> Attached<'a, P> {
 
     fn claim(&mut self, object: &'a Object, spec: &'a P, target: Target<'a>, index: usize) {
         let older = self.by_target.get(&target).map(|at| &self.claims[*at].object.id);
+        // The entry is reported where it is read.
+        if older == Some(&object.id) {
+            return;
+        }
         let refused = older.map(|older| {
             let message =
                 format!("{older} is for the same target and counts; this one has no effect on it");

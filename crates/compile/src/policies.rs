@@ -216,7 +216,9 @@ impl<'a> Policies<'a> {
             Some(found) => Some(found.map_err(Problem::clone)?.clone()),
             None => None,
         };
-        let mut policy = settings::backend_policy(&self.merged(claims));
+        // Nothing stands in for a backend of bytes.
+        let merged = EdgePolicy { fallback: None, ..EdgePolicy::clone(&self.merged(claims)) };
+        let mut policy = settings::backend_policy(&merged);
         policy.balance.nearest = reached.nearest();
         policy.tls = tls;
         if let Some(tls) = &mut policy.tls {

@@ -1,5 +1,6 @@
 //! The parts of the previous snapshot by digest, so that what did not change keeps its identity.
 
+use model::answers::Answers;
 use model::certificates::{Certificate, CertificatePlan};
 use model::digest::Reuse;
 use model::dns::{DnsPlan, Zone};
@@ -71,19 +72,30 @@ fn streams(previous: &Snapshot) -> impl Iterator<Item = &layer4::Attachment> {
 }
 
 fn rule_policies(previous: &Snapshot) -> HashMap<Digest, Node<RulePolicy>> {
-    let listeners = || previous.edge.listeners.iter();
-    let attachments = listeners().flat_map(|listener| &listener.attachments);
-    let of_rules = attachments.flat_map(|attachment| &attachment.route.rules);
-    let of_rules = of_rules.filter_map(|rule| rule.policy.as_ref());
-    let nodes = listeners().filter_map(|listener| listener.unmatched.as_ref()).chain(of_rules);
-    nodes.map(|node| (node.digest(), node.clone())).collect()
+    nodes_of_rules(previous).map(|node| (node.digest(), node.clone())).collect()
 }
 
-fn policies(previous: &Snapshot) -> HashMap<Digest, Node<BackendPolicy>> {
+/// Of rules, and of requests that no rule takes.
+fn nodes_of_rules(previous: &Snapshot) -> impl Iterator<Item = &Node<RulePolicy>> {
+    let unmatched =
+        previous.edge.listeners.iter().filter_map(|listener| listener.unmatched.as_ref());
+    unmatched.chain(rules(previous).filter_map(|rule| rule.policy.as_ref()))
+}
+
+fn rules(previous: &Snapshot) -> impl Iterator<Item = &Rule> {
     let attachments = previous.edge.listeners.iter().flat_map(|listener| &listener.attachments);
-    let rules = attachments.flat_map(|attachment| &attachment.route.rules);
-    let backends =
-        rules.flat_map(Rule::backends).chain(streams(previous).flat_map(|a| &a.route.backends));
-    let nodes = backends.filter_map(|backend| backend.policy.as_ref());
+    attachments.flat_map(|attachment| &attachment.route.rules)
+}
+
+/// Of backends, of what stands in for them, and of what gives pages.
+fn policies(previous: &Snapshot) -> HashMap<Digest, Node<BackendPolicy>> {
+    let answers = nodes_of_rules(previous).filter_map(|policy| policy.answers.as_deref());
+    let pages = answers.flat_map(Answers::services).map(|page| &page.backend);
+    let of_rules = rules(previous).flat_map(Rule::backends);
+    let backends = of_rules.chain(streams(previous).flat_map(|a| &a.route.backends)).chain(pages);
+    let nodes = backends.flat_map(|backend| {
+        let tiers = backend.fallback.iter().flat_map(|fallback| &fallback.tiers);
+        tiers.filter_map(|tier| tier.policy.as_ref()).chain(&backend.policy)
+    });
     nodes.map(|node| (node.digest(), node.clone())).collect()
 }

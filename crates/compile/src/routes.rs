@@ -30,11 +30,6 @@ pub(crate) struct RouteDraft {
 }
 
 impl RouteDraft {
-    /// Of all variants.
-    pub fn rules(&self) -> impl Iterator<Item = &Rule> {
-        self.variants.iter().flat_map(|(_, route)| &route.rules)
-    }
-
     /// The route as a listener of this layer serves it.
     pub fn node(&self, layer: Layer) -> &Node<Route> {
         let found = self.variants.iter().find(|(of, _)| *of == layer);

@@ -58,7 +58,26 @@ fn identities(snapshot: &Snapshot) -> Vec<usize> {
 fn policies(snapshot: &Snapshot) -> impl Iterator<Item = &Node<BackendPolicy>> {
     let attachments = snapshot.edge.listeners.iter().flat_map(|listener| &listener.attachments);
     let backends = attachments.flat_map(|a| &a.route.rules).flat_map(Rule::backends);
-    backends.filter_map(|backend| backend.policy.as_ref())
+    backends.flat_map(|backend| {
+        let tiers = backend.fallback.iter().flat_map(|fallback| &fallback.tiers);
+        tiers.filter_map(|tier| tier.policy.as_ref()).chain(&backend.policy)
+    })
+}
+
+#[test]
+fn what_stands_in_keeps_its_policy_while_the_route_changes() {
+    let before = files("edge-policy-fallback");
+    let edit = |(name, text): &(String, String)| {
+        (name.clone(), text.replacen("value: /web", "value: /new", 1))
+    };
+    let after: Files = before.iter().map(edit).collect();
+    let before = compiled(&before, None).snapshot;
+    let after = compiled(&after, Some(&before)).snapshot;
+    let addresses =
+        |snapshot: &Snapshot| policies(snapshot).map(Node::address).collect::<Vec<usize>>();
+    assert!(!before.edge.is(&after.edge));
+    assert_eq!(addresses(&before).len(), 3, "with that of a tier");
+    assert_eq!(addresses(&before), addresses(&after));
 }
 
 #[test]
@@ -105,6 +124,29 @@ fn comments_and_moved_lines_change_no_digest() {
         assert_eq!(before.statuses, after.statuses);
         let kept = compiled(&moved, Some(&before.snapshot));
         assert_eq!(identities(&before.snapshot), identities(&kept.snapshot));
+    }
+}
+
+#[test]
+fn what_changes_at_a_listener_below_http_is_told() {
+    for (from, to, expected) in [
+        (
+            "peers: {allow: [192.0.2.0/24]}",
+            "peers: {allow: [192.0.2.0/25]}",
+            "3 listeners changed: ",
+        ),
+        (
+            "{from: [10.0.0.0/8]}",
+            "{from: [10.0.0.0/9]}",
+            "listener Gateway db/main listener tcp changed",
+        ),
+    ] {
+        let before = files("layer4-policies");
+        let edit = |(name, text): &(String, String)| (name.clone(), text.replacen(from, to, 1));
+        let after: Files = before.iter().map(edit).collect();
+        let (before, after) = (compiled(&before, None), compiled(&after, None));
+        let told = compile::difference(&before.snapshot, &after.snapshot).to_string();
+        assert!(told.contains(expected), "{told}");
     }
 }
 
@@ -251,11 +293,40 @@ proptest! {
             prop_assert_eq!(&difference.hosts, &change);
             let change = plain_change(&ports(&previous.snapshot), &ports(&next.snapshot));
             prop_assert_eq!(&difference.backends, &change);
+            let served = |s: &Snapshot| [s.edge.digest(), s.dns.digest(), s.certificates.digest()];
+            prop_assert!(!difference.is_empty() || served(&previous.snapshot) == served(&next.snapshot));
             let kept = identities(&next.snapshot);
             let lent = identities(&compile(&inputs, Some(&previous.snapshot)).snapshot);
             let old = identities(&previous.snapshot);
             let shared = |all: &[usize]| all.iter().filter(|n| old.contains(n)).count();
             prop_assert_eq!(shared(&kept), shared(&lent));
+            previous = next;
+        }
+    }
+
+    /// What leads to a Service by way of a policy: backends, mirrors, what stands in for them, pages, the default backend.
+    #[test]
+    fn policies_for_tls_of_what_policies_name_reach_kept_drafts(
+        edits in prop::collection::vec((0..SERVICES.len(), 0u8..3), 1..12),
+    ) {
+        let mut folder: Vec<String> = LED.split("\n---\n").map(str::to_owned).collect();
+        let first = folder.len();
+        folder.resize(first + SERVICES.len(), String::new());
+        let mut drafts = Drafts::default();
+        let mut read: Vec<ReadText> = folder.iter().enumerate().map(read_one).collect();
+        let mut previous = compile_with(&assemble(&read).inputs, None, &mut drafts);
+        for (service, how) in edits {
+            let (namespace, name) = SERVICES[service];
+            let validation = match how {
+                0 => "{hostname: good.test, wellKnownCACertificates: System}",
+                _ => "{hostname: bad.test, caCertificateRefs: [{group: '', kind: ConfigMap, name: none}]}",
+            };
+            let policy = format!("apiVersion: gateway.networking.k8s.io/v1\nkind: BackendTLSPolicy\nmetadata: {{name: {name}, namespace: {namespace}}}\nspec: {{targetRefs: [{{group: '', kind: Service, name: {name}}}], validation: {validation}}}");
+            let text = if how == 2 { String::new() } else { policy };
+            read[first + service] = read_one((first + service, &text));
+            let inputs = assemble(&read).inputs;
+            let next = compile_with(&inputs, Some(&previous.snapshot), &mut drafts);
+            prop_assert_eq!(&next, &compile(&inputs, None));
             previous = next;
         }
     }
@@ -284,6 +355,73 @@ proptest! {
     }
 }
 
+const SERVICES: [(&str, &str); 6] = [
+    ("shop", "web"),
+    ("shop", "standby"),
+    ("shop", "pages"),
+    ("shop", "shadow"),
+    ("shop", "rest"),
+    ("far", "pages"),
+];
+
+const LED: &str = "apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: main, namespace: shop}
+spec: {gatewayClassName: cutwater, listeners: [{name: http, port: 80, protocol: HTTP}]}
+---
+{apiVersion: v1, kind: Service, metadata: {name: web, namespace: shop}, spec: {ports: [{port: 80}]}}
+---
+{apiVersion: v1, kind: Service, metadata: {name: standby, namespace: shop}, spec: {ports: [{port: 80}]}}
+---
+{apiVersion: v1, kind: Service, metadata: {name: pages, namespace: shop}, spec: {ports: [{port: 80}]}}
+---
+{apiVersion: v1, kind: Service, metadata: {name: shadow, namespace: shop}, spec: {ports: [{port: 80}]}}
+---
+{apiVersion: v1, kind: Service, metadata: {name: rest, namespace: shop}, spec: {ports: [{port: 80}]}}
+---
+{apiVersion: v1, kind: Service, metadata: {name: pages, namespace: far}, spec: {ports: [{port: 80}]}}
+---
+apiVersion: gateway.networking.k8s.io/v1beta1
+kind: ReferenceGrant
+metadata: {name: pages, namespace: far}
+spec:
+  from: [{group: cutwater.dev, kind: EdgePolicy, namespace: shop}]
+  to: [{group: '', kind: Service}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: a, namespace: shop}
+spec:
+  parentRefs: [{name: main}]
+  hostnames: [a.test]
+  rules:
+  - filters: [{type: RequestMirror, requestMirror: {backendRef: {name: shadow, port: 80}}}]
+    backendRefs: [{name: web, port: 80}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: b, namespace: shop}
+spec: {parentRefs: [{name: main}], hostnames: [b.test], rules: [{backendRefs: [{name: rest, port: 80}]}]}
+---
+apiVersion: cutwater.dev/v1alpha1
+kind: EdgePolicy
+metadata: {name: web, namespace: shop}
+spec: {targetRefs: [{kind: Service, name: web}], fallback: {backendRefs: [{name: standby, port: 80}, {name: rest, port: 80}]}}
+---
+apiVersion: cutwater.dev/v1alpha1
+kind: EdgePolicy
+metadata: {name: route, namespace: shop}
+spec: {targetRefs: [{kind: HTTPRoute, name: b}], errorPages: [{statuses: [404], service: {name: pages, port: 80}}]}
+---
+apiVersion: cutwater.dev/v1alpha1
+kind: EdgePolicy
+metadata: {name: gateway, namespace: shop}
+spec:
+  targetRefs: [{kind: Gateway, name: main}]
+  defaultBackend: {name: rest, port: 80}
+  errorPages: [{statuses: [503], service: {name: pages, namespace: far, port: 80}}]
+";
+
 /// Hosts with what serves them, written out.
 fn hosts(snapshot: &Snapshot) -> BTreeMap<String, String> {
     let mut hosts = BTreeMap::new();
@@ -296,7 +434,7 @@ fn hosts(snapshot: &Snapshot) -> BTreeMap<String, String> {
         }
     }
     for listener in snapshot.edge.layer4.iter().filter(|listener| listener.transport.is_tls()) {
-        let own = (listener.port, listener.transport, &listener.certificates);
+        let own = (listener.port, listener.transport, &listener.certificates, &listener.policy);
         for found in &listener.attachments {
             let parts: &mut String = hosts.entry(found.host.to_string()).or_default();
             parts.push_str(&format!("{own:?} {:?}\n", found.route));

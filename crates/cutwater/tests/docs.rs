@@ -67,7 +67,8 @@ fn the_diagnostics_index_has_every_code() {
 
 const EDGE_POLICY: &str = "\
 An EdgePolicy says how backends are talked to and what is asked of clients, as far as no standard object says it. It is
-attached by `targetRefs` to Gateways, HTTPRoutes, Ingresses and Services of its own namespace (GEP-713):
+attached by `targetRefs` to Gateways, HTTPRoutes, GRPCRoutes, TLSRoutes, TCPRoutes, UDPRoutes, Ingresses and Services of
+its own namespace (GEP-713):
 
 ```yaml
 apiVersion: cutwater.dev/v1alpha1
@@ -82,7 +83,7 @@ spec:
 ```
 
 Several levels are laid over each other field by field: what a policy of the Service says counts first, then one of the
-HTTPRoute, of the listener (a Gateway with `sectionName`), of the Gateway. A field that no level says has its default.
+route, of the listener (a Gateway with `sectionName`), of the Gateway. A field that no level says has its default.
 An Ingress is reached by its own policies and those of its Services; what a Gateway's listener says of clients holds for
 the Ingresses that share it. Of `peers` and `sources` every level holds ([close an origin](close-an-origin.md)). Of two policies for one target the older counts, then the first
 by namespace and name; the other is reported. A policy whose target is not there is reported, and the rest serves.

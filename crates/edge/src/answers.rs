@@ -158,7 +158,7 @@ impl Closed {
 }
 
 impl Template {
-    fn new(body: &PageBody) -> Template {
+    pub fn new(body: &PageBody) -> Template {
         let found = Placeholder::ALL.into_iter().flat_map(|what| {
             body.text.match_indices(what.name()).map(move |(at, _)| Spot { at, what })
         });

@@ -278,6 +278,10 @@ impl<'a> Run<'a> {
         // A connection that was kept may end at any moment: that says nothing about the endpoint.
         if blames_endpoint(fault) && !(was_reused && fault == Fault::NoResponse) {
             self.observe(load, outcome(fault));
+            if let (Fault::Timeout(_), None) = (fault, trace.first_byte) {
+                // So long at least it would have taken.
+                load.first_byte = Some(trace.started.elapsed().saturating_sub(load.began));
+            }
         }
         self.judge(fault, aftermath, was_reused, client, trace)
     }

@@ -118,12 +118,14 @@ impl Reply<'_> {
         trace: &mut Trace,
     ) {
         self.note(client, refusal, trace);
-        let StaticResponse { status, content_type, body } = answer;
+        let StaticResponse { status, page } = answer;
         let has_body = !matches!(status, 204 | 205 | 304);
-        let body = if has_body { body.as_bytes() } else { b"" };
+        let body = has_body.then(|| Template::new(page).filled(self.id.as_str(), *status));
+        let body = body.as_deref().unwrap_or_default();
         let own: [(&[u8], &[u8]); 2] =
-            [(b"content-type", content_type.as_bytes()), (b"cache-control", b"no-store")];
-        self.answer(client, (Some(rule), *status), &own, body, trace).await;
+            [(b"cache-control", b"no-store"), (b"content-type", page.content_type.as_bytes())];
+        let own = if has_body { &own[..] } else { &own[..1] };
+        self.answer(client, (Some(rule), *status), own, body, trace).await;
     }
 
     /// A preflight succeeds with any ok status (Fetch, CORS-preflight fetch); it is the lines of CORS that allow.
@@ -142,7 +144,8 @@ impl Reply<'_> {
         let mut length = itoa::Buffer::new();
         let date = self.worker.date.get();
         let mut fields = own.to_vec();
-        if status != 204 {
+        // That of 304 would be the length of what was not modified (RFC 9110 section 8.6).
+        if !matches!(status, 204 | 304) {
             fields.push((b"content-length", length.format(body.len()).as_bytes()));
         }
         let body = if self.is_head { b"" } else { body };

@@ -6,7 +6,8 @@ mod common;
 
 use common::*;
 use model::answers::*;
-use model::edge::{Action, Listener, Protocol, Rule};
+use model::edge::{Action, Backend, Listener, Protocol, Rule};
+use model::fallback::{Fallback, StaticResponse};
 use model::front::{ListenerPolicy, RulePolicy};
 use model::network::Network;
 use model::traffic::Retry;
@@ -91,6 +92,37 @@ fn refusals_have_the_page_of_their_rule_and_their_own_status() {
     assert_eq!((status(&head), header(&head, "grpc-status")), (200, Some("14")));
     // Others still are served on the connection.
     assert_eq!(client.get("/nowhere", "h").1, "nothing here");
+}
+
+/// What a policy declares for a backend without endpoints is a page like the others.
+#[test]
+fn a_declared_answer_has_its_page_or_no_content() {
+    let port = free_port();
+    let declares = |prefix: &str, status: u16| {
+        let text = "<p>{status} {request-id}</p>".into();
+        let page = PageBody { content_type: "text/html".into(), text };
+        let response = Some(StaticResponse { status, page });
+        let fallback = Some(Node::new(Fallback { tiers: Vec::new(), response }));
+        let backend = Backend { fallback, ..to("a", 1) };
+        rule(&format!("r{status}"), prefix, Action::Forward(vec![backend]))
+    };
+    let statuses = [("/a", 503), ("/b", 204), ("/c", 205), ("/d", 304)];
+    let rules = statuses.iter().map(|(prefix, status)| declares(prefix, *status)).collect();
+    let _running = Running::start(vec![plain(port, rules)], &facts(&[("a", &[])]));
+    let mut client = Peer::connect(port);
+    for (path, expected) in statuses {
+        let (head, body) = client.get(path, "h");
+        assert_eq!(status(&head), expected);
+        let length = header(&head, "content-length");
+        if expected == 503 {
+            let id = header(&head, "x-request-id").unwrap();
+            assert_eq!(body, format!("<p>503 {id}</p>"));
+            assert_eq!(header(&head, "content-type"), Some("text/html"));
+        } else {
+            assert_eq!(length, (expected == 205).then_some("0"), "{expected}");
+            assert_eq!(header(&head, "content-type"), None);
+        }
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod http2_origin;
 
 use common::*;
 use http2_origin::{Http2Origin, Manner};
+use model::answers::PageBody;
 use model::edge::{Action, Backend, Listener, Protocol, Rule, Target};
 use model::fallback::{Fallback, StaticResponse, Tier};
 use model::traffic::{BackendPolicy, BackendProtocol, Carrier, Ejection, Mirror, Persistence};
@@ -31,8 +32,7 @@ fn listeners(port: u16, tiers: &[&str], answers: bool) -> Vec<Listener> {
 fn all(tiers: &[&str], answers: bool) -> Rule {
     let response = answers.then(|| StaticResponse {
         status: 503,
-        content_type: "text/html".into(),
-        body: "<p>later</p>".into(),
+        page: PageBody { content_type: "text/html".into(), text: "<p>later</p>".into() },
     });
     let tier = |name: &&str| Tier { port: service(name), policy: policy() };
     let fallback = Fallback { tiers: tiers.iter().map(tier).collect(), response };

@@ -100,6 +100,34 @@ fn a_get_succeeds_while_a_healthy_peer_is_left_and_the_other_is_taken_out() {
     }
 }
 
+/// What did not come in time counts as slow, by how long it was waited for.
+#[test]
+fn by_latency_an_endpoint_that_froze_once_is_not_asked_again_soon() {
+    let seen = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&seen);
+    let good = Origin::start(says("fine"));
+    let bad = Origin::start(move |peer| {
+        count.fetch_add(1, Ordering::Relaxed);
+        frozen(peer);
+    });
+    let port = free_port();
+    let mut rule = with_policy(BackendPolicy {
+        balance: Balance { algorithm: Algorithm::PeakEwma, ..Balance::default() },
+        ejection: Ejection { consecutive_failures: 0, ..Ejection::default() },
+        ..BackendPolicy::default()
+    });
+    rule.timeouts.backend_request = Some(Duration::from_millis(200));
+    let _running = Running::start(at(port, rule), &of(&[good.address, bad.address]));
+    for _ in 0..200 {
+        assert_eq!(statuses(port, GET, 1), [200]);
+        if seen.load(Ordering::Relaxed) > 0 {
+            break;
+        }
+    }
+    assert_eq!(statuses(port, GET, 20), [200; 20]);
+    assert_eq!(seen.load(Ordering::Relaxed), 1);
+}
+
 #[test]
 fn a_post_reaches_an_origin_at_most_once() {
     for (script, expected) in [(slammed as Script, 502), (rubbish, 502), (cut_head, 502)] {

@@ -64,12 +64,6 @@ pub fn services<'a>(subject: &'a Subject<'_>) -> Vec<&'a ServicePort> {
         .collect()
 }
 
-/// Those that take the requests now: what stands in for a backend in its place.
-fn takers<'a>(subject: &'a Subject<'_>, evidence: &Evidence) -> Vec<&'a ServicePort> {
-    let backends = backends(subject).unwrap_or_default();
-    backends.iter().filter_map(|(_, backend)| spread::taker(subject, evidence, backend)).collect()
-}
-
 /// What is to be said about how requests are spread.
 pub fn spread(subject: &Subject<'_>, evidence: &Evidence) -> Vec<String> {
     let backends = backends(subject).unwrap_or_default();
@@ -150,35 +144,75 @@ fn backend_field(inputs: &Inputs, rule: &RuleId, backend: usize) -> String {
     }
 }
 
+/// Each backend as the edge asks: itself, what stands in for it where it cannot be reached, the declared answer.
 pub fn judge(subject: &Subject<'_>, evidence: &Evidence) -> Finding {
     let found = |state, detail: String| Finding::new(Link::Pod, state, detail);
-    if let Err(why) = backends(subject) {
-        return found(State::Skipped, why.to_owned());
-    }
-    let services = takers(subject, evidence);
-    if services.is_empty() {
-        return found(State::Skipped, "no valid backend to look behind".to_owned());
-    }
-    for port in &services {
-        if usable(subject, port).is_empty() {
-            return not_ready(subject, port);
+    let backends = match backends(subject) {
+        Ok(backends) => backends,
+        Err(why) => return found(State::Skipped, why.to_owned()),
+    };
+    let (mut takers, mut remarks) = (Vec::new(), Vec::new());
+    for (_, backend) in backends {
+        let Target::Service(own) = &backend.target else { continue };
+        let asked = spread::asked(subject, evidence, backend);
+        let mut first = None;
+        let taker = asked.ports.iter().copied().find(|port| {
+            let fault = fault(subject, port, evidence);
+            let is_well = fault.is_none();
+            first = first.take().or(fault);
+            is_well
+        });
+        match (taker, asked.declared, first) {
+            (Some(taker), _, first) => {
+                remarks.extend(
+                    first.map(|fault| format!("{}: {taker} stands in for {own}", fault.detail)),
+                );
+                takers.push(taker);
+            }
+            (None, Some(status), first) => {
+                let nobody = || format!("no endpoint for {own} is in use");
+                let why = first.map_or_else(nobody, |fault| fault.detail);
+                remarks.push(format!("{why}: the declared answer {status} is given"));
+            }
+            (None, None, Some(fault)) => return fault,
+            (None, None, None) => {}
         }
     }
-    if let Some(finding) = services.iter().find_map(|port| taken_out(subject, port, evidence)) {
-        return finding;
+    match takers.as_slice() {
+        [] if remarks.is_empty() => {
+            found(State::Skipped, "no valid backend to look behind".to_owned())
+        }
+        [] => found(State::Ok, remarks.join("; ")),
+        takers => {
+            let mut finding = probed(subject, takers, evidence);
+            for remark in remarks {
+                finding.detail.push_str(&format!("; {remark}"));
+            }
+            finding
+        }
     }
+}
+
+/// Why a Service takes no request.
+fn fault(subject: &Subject<'_>, port: &ServicePort, evidence: &Evidence) -> Option<Finding> {
+    if usable(subject, port).is_empty() {
+        return Some(not_ready(subject, port));
+    }
+    taken_out(subject, port, evidence).or_else(|| unreachable(subject, port, evidence))
+}
+
+fn probed(subject: &Subject<'_>, services: &[&ServicePort], evidence: &Evidence) -> Finding {
+    let found = |state, detail: String| Finding::new(Link::Pod, state, detail);
     match &evidence.endpoints {
         Probed::Skipped => {
-            found(State::Skipped, format!("{} ready; none was probed", ready(subject, &services)))
+            found(State::Skipped, format!("{} ready; none was probed", ready(subject, services)))
         }
         Probed::Unknown(why) => {
             found(State::Unknown, format!("endpoints could not be probed: {why}"))
         }
         Probed::Seen(results) => {
-            let mut finding = reached(subject, &services, results);
-            if finding.state == State::Ok
-                && let Some(some) = partly_out(subject, &services, evidence)
-            {
+            let mut finding = reached(subject, services, results);
+            if let Some(some) = partly_out(subject, services, evidence) {
                 finding.detail.push_str(&some);
             }
             finding
@@ -217,20 +251,12 @@ fn partly_out(
     Some(format!("; taken out: {address} ({why}){more}"))
 }
 
-/// Only endpoints that were probed are judged: of very many the first are.
 fn reached(
     subject: &Subject<'_>,
     services: &[&ServicePort],
     results: &BTreeMap<SocketAddr, Result<(), String>>,
 ) -> Finding {
     let refuses = |endpoint: &&Endpoint| results.get(&endpoint.address).is_some_and(Result::is_err);
-    for port in services {
-        let mut probed = usable(subject, port);
-        probed.retain(|endpoint| results.contains_key(&endpoint.address));
-        if !probed.is_empty() && probed.iter().all(&refuses) {
-            return unreachable(subject, port, &probed, results);
-        }
-    }
     let all = || services.iter().flat_map(|port| usable(subject, port));
     let silent = all().filter(refuses).count();
     let untried = all().filter(|endpoint| !results.contains_key(&endpoint.address)).count();
@@ -274,20 +300,17 @@ fn not_ready(subject: &Subject<'_>, port: &ServicePort) -> Finding {
     first_slice(subject, port, Finding::new(Link::Pod, State::Broken, detail).help(help))
 }
 
-fn unreachable(
-    subject: &Subject<'_>,
-    port: &ServicePort,
-    endpoints: &[&Endpoint],
-    results: &BTreeMap<SocketAddr, Result<(), String>>,
-) -> Finding {
-    let first = endpoints[0].address;
-    let why =
-        results.get(&first).and_then(|result| result.as_ref().err()).cloned().unwrap_or_default();
+/// Only endpoints that were probed are judged: of very many the first are.
+fn unreachable(subject: &Subject<'_>, port: &ServicePort, evidence: &Evidence) -> Option<Finding> {
+    let Probed::Seen(results) = &evidence.endpoints else { return None };
+    let usable = usable(subject, port);
+    let mut probed = usable.iter().filter_map(|endpoint| {
+        results.get(&endpoint.address).map(|result| (endpoint.address, result))
+    });
+    let (first, result) = probed.next()?;
+    let why = result.as_ref().err().filter(|_| probed.all(|(_, result)| result.is_err()))?;
     let detail = format!("no ready endpoint of {port} takes a connection ({first}: {why})");
-    first_slice(
-        subject,
-        port,
-        Finding::new(Link::Pod, State::Broken, detail)
-            .help("is the process running, and on that port?"),
-    )
+    let finding = Finding::new(Link::Pod, State::Broken, detail)
+        .help("is the process running, and on that port?");
+    Some(first_slice(subject, port, finding))
 }

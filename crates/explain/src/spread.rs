@@ -35,19 +35,29 @@ pub fn ports(backend: &Backend) -> impl Iterator<Item = &ServicePort> {
     tiers(backend).into_iter().map(|tier| tier.port)
 }
 
-/// The Service that takes the requests for the backend now: itself, where nothing stands in.
-pub fn taker<'a>(
-    subject: &Subject<'_>,
-    evidence: &Evidence,
-    backend: &'a Backend,
-) -> Option<&'a ServicePort> {
+/// Who is asked for a backend at the moment, each where the one before it cannot be reached.
+#[derive(Default)]
+pub struct Asked<'a> {
+    pub ports: Vec<&'a ServicePort>,
+    /// Where none of them can be reached: the status of the declared answer.
+    pub declared: Option<u16>,
+}
+
+pub fn asked<'a>(subject: &Subject<'_>, evidence: &Evidence, backend: &'a Backend) -> Asked<'a> {
     let tiers = tiers(backend);
-    let standings = tiers.iter().map(|tier| standing(subject, evidence, tier));
-    let at = match traffic::takes(standings) {
+    let standings: Vec<Standing> =
+        tiers.iter().map(|tier| standing(subject, evidence, tier)).collect();
+    let declared = backend.fallback.as_ref().and_then(|fallback| fallback.response.as_ref());
+    let declared = declared.map(|response| response.status);
+    let first = match traffic::takes(standings.iter().copied()) {
         Takes::Enough(at) | Takes::Panic(at) => at,
+        Takes::Nobody if declared.is_some() => tiers.len(),
         Takes::Nobody => 0,
     };
-    tiers.get(at).map(|tier| tier.port)
+    let behind = standings.iter().map(|standing| standing.used > 0);
+    let in_order = tiers.iter().zip(behind).enumerate().skip(first);
+    let ports = in_order.filter(|(at, (_, has_any))| *at == first || *has_any);
+    Asked { ports: ports.map(|(_, (tier, _))| tier.port).collect(), declared }
 }
 
 /// What is to be said about a backend, in sentences.

@@ -409,7 +409,7 @@ fn what_stands_in_and_what_is_near_is_said_at_link_6() {
             "ooooooooo",
             "and nothing else has more, so all of its endpoints are used",
         ),
-        (&standby, &[1, 2, 3], "ooooooooB", "the declared answer 503 is given"),
+        (&standby, &[1, 2, 3], "ooooooooo", "the declared answer 503 is given"),
     ] {
         let mut evidence = Evidence { out: out(ejected), ..healthy() };
         evidence.endpoints = Probed::Seen(endpoints(&[(1, true), (2, true), (3, true)]));
@@ -417,6 +417,43 @@ fn what_stands_in_and_what_is_near_is_said_at_link_6() {
         let detail = &explanation.findings[5].detail;
         assert!(detail.contains(said), "{ejected:?}: {detail}");
         assert_eq!(found, letters, "{ejected:?}: {:#}", explain::to_json(&explanation));
+    }
+}
+
+/// As the edge goes on where a connection fails.
+#[test]
+fn what_stands_in_for_a_backend_that_cannot_be_reached_is_link_9() {
+    let standby = format!("{FOLDER}{STANDBY}");
+    let without_answer = standby.replace(", response: {status: 503}", "");
+    let not_ready = standby
+        .replace("[127.0.0.1]}", "[127.0.0.1], conditions: {ready: false}}")
+        .replace("[127.0.0.2]}", "[127.0.0.2], conditions: {ready: false}}");
+    let dead = "no ready endpoint of shop/web:80 takes a connection";
+    for (folder, reachable, letter, parts) in [
+        (&standby, [true, true, true], "o", &["2 of 2 endpoints ready and reachable"][..]),
+        (
+            &standby,
+            [false, false, true],
+            "o",
+            &[
+                "1 of 1 endpoints ready and reachable",
+                dead,
+                "shop/standby:80 stands in for shop/web:80",
+            ],
+        ),
+        (&standby, [false, false, false], "o", &[dead, "the declared answer 503 is given"]),
+        (&without_answer, [false, false, true], "o", &[dead, "stands in"]),
+        (&without_answer, [false, false, false], "B", &[dead]),
+        (&not_ready, [true, true, true], "o", &["1 of 1 endpoints ready and reachable"]),
+        (&not_ready, [true, true, false], "o", &["shop/standby:80 takes a", "answer 503 is given"]),
+    ] {
+        let [one, two, three] = reachable;
+        let seen = Probed::Seen(endpoints(&[(1, one), (2, two), (3, three)]));
+        let evidence = Evidence { endpoints: seen, ..healthy() };
+        let (found, explanation) = states_of(folder, WEB, &evidence);
+        assert_eq!(&found[8..], letter, "{:#}", explain::to_json(&explanation));
+        let detail = &explanation.findings[8].detail;
+        assert!(parts.iter().all(|part| detail.contains(part)), "{reachable:?}: {detail}");
     }
 }
 

@@ -54,6 +54,8 @@ codes! {
         "The text is no IP address of the family that the field takes.";
     BAD_ADDRESS_LIST = Error "bad-address-list",
         "A list of addresses that a policy names is not there, or one of its lines is no network.";
+    TARGET_TWICE = Warning "target-twice",
+        "A policy names one target twice. It counts once: remove the second entry, or correct it.";
     NETWORK_IDLE = Warning "network-without-effect",
         "A network is let in and kept out by one policy, and so kept out.";
     TRUSTS_EVERYBODY = Warning "trusts-everybody",

@@ -2,7 +2,8 @@
 //! (GEP-713). `section!` declares a field once; the declaration gives the decoder, the merge, the default and the
 //! page of the handbook.
 
-use crate::decode::Decode;
+use crate::decode::{Decode, Decoder};
+use crate::node::Node;
 use model::Text;
 use std::time::Duration;
 
@@ -166,6 +167,26 @@ macro_rules! bounded {
     };
 }
 pub(crate) use bounded;
+
+/// Yes or no.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flag(pub bool);
+
+impl Decode for Flag {
+    fn decode(node: &Node, decoder: &mut Decoder) -> Option<Self> {
+        bool::decode(node, decoder).map(Flag)
+    }
+}
+
+impl Field for Flag {
+    fn words() -> String {
+        "true, false".to_owned()
+    }
+
+    fn shown(&self) -> String {
+        self.0.to_string()
+    }
+}
 
 impl Field for Text {
     fn words() -> String {

@@ -1,9 +1,10 @@
 //! What stands in for a backend that has too few endpoints. Pure data of the plan; `traffic` decides when, `edge`
 //! carries it out.
 
+use crate::Node;
+use crate::answers::PageBody;
 use crate::id::ServicePort;
 use crate::traffic::BackendPolicy;
-use crate::{Node, Text};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Fallback {
@@ -22,7 +23,7 @@ pub struct Tier {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct StaticResponse {
+    /// 204, 205 and 304 have no page (RFC 9110 section 6.4.1).
     pub status: u16,
-    pub content_type: Text,
-    pub body: Text,
+    pub page: PageBody,
 }

@@ -59,7 +59,7 @@ pub struct Balance {
     pub algorithm: Algorithm,
     /// An endpoint that appeared gets its full share after this time.
     pub slow_start: Option<Duration>,
-    /// With a smaller share of endpoints in use than this percentage, all are used.
+    /// With a smaller share of endpoints in use than this percentage, or with none, all are used.
     pub panic_percent: u8,
     /// Which endpoints come first (Service, trafficDistribution).
     pub nearest: Nearest,

@@ -134,8 +134,8 @@ pub(crate) fn fallback(fallback: &Fallback) -> Value {
     let response = fallback.response.as_ref().map(|response| {
         json!({
             "status": response.status,
-            "contentType": &*response.content_type,
-            "bodyBytes": response.body.len(),
+            "contentType": &*response.page.content_type,
+            "bodyBytes": response.page.text.len(),
         })
     });
     sparse([

@@ -1,9 +1,11 @@
 //! What all workers share of one backend: gauges of what is limited, and the retry budget.
 
 use crate::budget::Budget;
-use crate::endpoint::{Endpoint, compare_rates};
+use crate::endpoint::Endpoint;
+use crate::rates::Rates;
 use model::traffic::BackendPolicy;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 
 /// Live state; keyed by the backend and its policy, it survives new snapshots.
 #[derive(Debug, Default)]
@@ -13,6 +15,8 @@ pub struct Backend {
     pub retries: Gauge,
     pub budget: Budget,
     compared_ms: AtomicU64,
+    /// Locked by one worker each time that rates are compared.
+    rates: Mutex<Rates>,
 }
 
 /// Success rates are compared this often.
@@ -21,12 +25,16 @@ const COMPARE_EVERY_MS: u64 = 10_000;
 impl Backend {
     /// What one worker's sweep does for all. True when an endpoint was ejected.
     pub fn tick(&self, policy: &BackendPolicy, endpoints: &[&Endpoint], now_ms: u64) -> bool {
+        if policy.ejection.success_rate_below_mean == 0 {
+            return false;
+        }
         let last = self.compared_ms.load(Relaxed);
         if now_ms.saturating_sub(last) < COMPARE_EVERY_MS {
             return false;
         }
         let is_first = self.compared_ms.compare_exchange(last, now_ms, Relaxed, Relaxed).is_ok();
-        is_first && compare_rates(endpoints, &policy.ejection, now_ms)
+        let rates = || self.rates.lock().unwrap_or_else(PoisonError::into_inner);
+        is_first && rates().compare(endpoints, &policy.ejection, now_ms)
     }
 }
 

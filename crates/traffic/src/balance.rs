@@ -2,6 +2,7 @@
 //! sweep; nothing shared is written when a request is placed.
 
 use crate::endpoint::{Endpoint, Outcome};
+use crate::load::Loads;
 use crate::maglev::Maglev;
 use crate::overflow::{LEVELS, Level, shares};
 use crate::random::{Random, mix};
@@ -16,24 +17,9 @@ pub type Members = Arc<[Arc<Endpoint>]>;
 #[derive(Debug)]
 pub struct Balancer {
     random: Random,
-    /// By number of the endpoint.
-    loads: Vec<Load>,
+    loads: Loads,
     /// By number of the backend.
     groups: Vec<Group>,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Load {
-    active: u32,
-    /// What the other workers were told.
-    shown: u32,
-    /// Active requests of the other workers.
-    others: u32,
-    /// Moving average of latency, in microseconds, and when it was last moved.
-    latency_us: f64,
-    moved_ms: u64,
-    requests: u32,
-    successes: u32,
 }
 
 /// Endpoints in use, made anew when an endpoint comes, goes, or changes its state.
@@ -79,7 +65,7 @@ pub struct Choice<'r> {
 
 impl Balancer {
     pub fn new(seed: u64) -> Balancer {
-        Balancer { random: Random::new(seed), loads: Vec::new(), groups: Vec::new() }
+        Balancer { random: Random::new(seed), loads: Loads::default(), groups: Vec::new() }
     }
 
     /// The position of the member that takes the request; None when all were tried.
@@ -130,11 +116,11 @@ impl Balancer {
     }
 
     pub fn begin(&mut self, endpoint: &Endpoint) {
-        self.load_mut(endpoint).active += 1;
+        self.loads.of_mut(endpoint).begin();
     }
 
     /// The attempt is over: how it went, where that says something about the endpoint (a client that left does not), and
-    /// its latency where a response came.
+    /// its latency where a response came, or how long none came where the time for it ran out.
     pub fn end(
         &mut self,
         endpoint: &Endpoint,
@@ -142,38 +128,12 @@ impl Balancer {
         latency_us: Option<u64>,
         now_ms: u64,
     ) {
-        let load = self.load_mut(endpoint);
-        load.active = load.active.saturating_sub(1);
-        load.requests += u32::from(outcome.is_some());
-        load.successes += u32::from(outcome == Some(Outcome::Success));
-        if let Some(latency_us) = latency_us {
-            load.observe(latency_us as f64, now_ms);
-        }
+        self.loads.of_mut(endpoint).end(outcome, latency_us, now_ms);
     }
 
     /// Shows the other workers what this one has, and takes in what they showed.
     pub fn exchange(&mut self, endpoint: &Endpoint) {
-        let load = self.load_mut(endpoint);
-        let all = endpoint.exchange_active(load.shown, load.active);
-        load.shown = load.active;
-        load.others = all.wrapping_sub(load.active);
-        let (requests, successes) = (load.requests, load.successes);
-        (load.requests, load.successes) = (0, 0);
-        if requests > 0 {
-            endpoint.add_requests(requests, successes);
-        }
-    }
-
-    fn load_mut(&mut self, endpoint: &Endpoint) -> &mut Load {
-        let at = endpoint.number() as usize;
-        if self.loads.len() <= at {
-            self.loads.resize(at + 1, Load::default());
-        }
-        &mut self.loads[at]
-    }
-
-    fn load(&self, endpoint: &Endpoint) -> Load {
-        self.loads.get(endpoint.number() as usize).copied().unwrap_or_default()
+        self.loads.of_mut(endpoint).exchange(endpoint);
     }
 
     /// Where several levels take requests, one of them by its share; a key stays with its level.
@@ -203,26 +163,29 @@ impl Balancer {
         policy: &Balance,
         now_ms: u64,
     ) -> Option<usize> {
-        let in_use = &self.groups[run.group].in_use[run.start..run.end];
+        let Balancer { random, groups, .. } = self;
+        let in_use = &groups[run.group].in_use[run.start..run.end];
         let (first, second) = match in_use {
             [] => return None,
             [only] => return Some(*only as usize),
             many => {
-                let first = self.random.below(many.len());
-                let second = (first + 1 + self.random.below(many.len() - 1)) % many.len();
+                let first = random.below(many.len());
+                let second = (first + 1 + random.below(many.len() - 1)) % many.len();
                 (many[first] as usize, many[second] as usize)
             }
         };
-        let cost = |at: usize| {
-            let endpoint = &members[at];
-            let load = self.load(endpoint);
-            let cost = match policy.algorithm {
-                Algorithm::PeakEwma => load.expected_us(now_ms),
-                _ => load.queue(),
-            };
-            cost / endpoint.warmth(policy.slow_start, now_ms)
+        let mut takes_turn = |at: usize| takes_turn(&members[at], policy, now_ms, random);
+        match (takes_turn(first), takes_turn(second)) {
+            (true, false) => return Some(first),
+            (false, true) => return Some(second),
+            (true, true) | (false, false) => {}
+        }
+        let (one, other) = (self.loads.of(&members[first]), self.loads.of(&members[second]));
+        let is_second = match policy.algorithm {
+            Algorithm::PeakEwma => other.is_sooner(&one, now_ms),
+            _ => other.queue() < one.queue(),
         };
-        Some(if cost(second) < cost(first) { second } else { first })
+        Some(if is_second { second } else { first })
     }
 
     fn in_turn(
@@ -238,9 +201,7 @@ impl Balancer {
         for _ in 0..in_use.len() {
             *turn = turn.wrapping_add(1);
             let at = in_use[*turn as usize % in_use.len()] as usize;
-            let warmth = members[at].warmth(policy.slow_start, now_ms);
-            // A cold endpoint lets some of its turns pass.
-            if warmth >= 1.0 || random.share() < warmth {
+            if takes_turn(&members[at], policy, now_ms, random) {
                 return Some(at);
             }
         }
@@ -276,6 +237,12 @@ impl Balancer {
         let in_use = level.chain(&self.groups[run.group].in_use).map(|at| *at as usize);
         in_use.chain(0..members.len()).find(|at| is_new(*at))
     }
+}
+
+/// A cold endpoint lets some of its turns pass.
+fn takes_turn(endpoint: &Endpoint, policy: &Balance, now_ms: u64, random: &mut Random) -> bool {
+    let warmth = endpoint.warmth(policy.slow_start, now_ms);
+    warmth >= 1.0 || random.share() < warmth
 }
 
 /// The part of a group that takes one request.
@@ -356,31 +323,6 @@ fn share_of(key: u64) -> f64 {
     (mix(key ^ 0x5EED) >> 11) as f64 / (1u64 << 53) as f64
 }
 
-impl Load {
-    fn queue(&self) -> f64 {
-        f64::from(self.active) + f64::from(self.others) + 1.0
-    }
-
-    /// Latency times queue. Without a measurement an endpoint is tried, but not flooded.
-    fn expected_us(&self, now_ms: u64) -> f64 {
-        let quiet_ms = now_ms.saturating_sub(self.moved_ms) as f64;
-        (self.latency_us * (-quiet_ms / DECAY_MS).exp() + 1.0) * self.queue()
-    }
-
-    /// Up at once, down slowly: a peak is remembered.
-    fn observe(&mut self, latency_us: f64, now_ms: u64) {
-        let weight = (-(now_ms.saturating_sub(self.moved_ms) as f64) / DECAY_MS).exp();
-        self.latency_us = match latency_us > self.latency_us {
-            true => latency_us,
-            false => self.latency_us * weight + latency_us * (1.0 - weight),
-        };
-        self.moved_ms = now_ms;
-    }
-}
-
-/// After this time a third of a peak is left.
-const DECAY_MS: f64 = 10_000.0;
-
 /// By the address, so that every worker and replica has the same table.
 fn identity(endpoint: &Endpoint) -> u64 {
     struct Identity(u64);
@@ -402,7 +344,7 @@ fn identity(endpoint: &Endpoint) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::endpoint::compare_rates;
+    use crate::rates::Rates;
     use model::traffic::{Ejection, HashKey};
     use std::time::Duration;
 
@@ -465,6 +407,25 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_left_of_an_endpoint_to_the_next_one_of_its_number() {
+        let members = members(2);
+        let (mut one, mut other) = (Balancer::new(1), Balancer::new(2));
+        (0..5).for_each(|_| one.begin(&members[1]));
+        one.exchange(&members[1]);
+        (0..5).for_each(|_| one.end(&members[1], Some(Outcome::Success), Some(50_000), 0));
+        // It left before the sweep; what follows is another endpoint.
+        let next = Arc::new(Endpoint::new(([127, 0, 0, 2], 1).into(), 1, 0));
+        let members: Members = [Arc::clone(&members[0]), next].into();
+        for algorithm in [Algorithm::LeastRequest, Algorithm::PeakEwma] {
+            for worker in [&mut one, &mut other] {
+                members.iter().for_each(|member| worker.exchange(member));
+                let counts = counts(worker, &members, &with(algorithm.clone()), 1_000);
+                assert!(counts.iter().all(|count| *count > 400), "{algorithm:?}: {counts:?}");
+            }
+        }
+    }
+
+    #[test]
     fn what_is_out_gets_nothing_until_too_few_are_left() {
         let members = members(4);
         let mut balancer = Balancer::new(1);
@@ -480,6 +441,30 @@ mod tests {
             (0..100).filter_map(|_| balancer.pick(&members, &Balance::default(), &at(2))).collect();
         assert!(balancer.is_in_panic(3));
         assert!((0..4).all(|member| picked.contains(&member)), "all are used: {picked:?}");
+    }
+
+    #[test]
+    fn with_none_left_all_are_used_whatever_the_percentage() {
+        for algorithm in [
+            Algorithm::LeastRequest,
+            Algorithm::RoundRobin,
+            Algorithm::Random,
+            Algorithm::PeakEwma,
+            Algorithm::ConsistentHash(HashKey::SourceAddress),
+        ] {
+            let members = members(4);
+            members.iter().for_each(|member| assert!(member.set_healthy(false, 1)));
+            let policy = Balance { panic_percent: 0, ..with(algorithm.clone()) };
+            let mut balancer = Balancer::new(1);
+            let mut counts = [0; 4];
+            for key in 0..400 {
+                let choice = Choice { changes: 1, levels: &[1, 1, 2, 2], ..FIRST };
+                let choice = Choice { key: Some(mix(key)), ..choice };
+                counts[balancer.pick(&members, &policy, &choice).expect("there are members")] += 1;
+            }
+            assert!(balancer.is_in_panic(3));
+            assert!(counts.iter().all(|count| *count > 50), "{algorithm:?}: {counts:?}");
+        }
     }
 
     #[test]
@@ -529,6 +514,9 @@ mod tests {
         let members = members(3);
         let rules = Ejection { success_rate_below_mean: 30, ..Ejection::default() };
         let mut balancer = Balancer::new(1);
+        let mut rates = Rates::default();
+        let peers: Vec<&Endpoint> = members.iter().map(|member| &**member).collect();
+        rates.compare(&peers, &rules, 1);
         let outcomes = [None, Some(Outcome::ServerError), Some(Outcome::Success)]
             .map(|outcome| (outcome, Some(9)));
         for (member, (outcome, latency)) in members.iter().zip(outcomes) {
@@ -540,10 +528,107 @@ mod tests {
             }
             balancer.exchange(member);
         }
-        let peers: Vec<&Endpoint> = members.iter().map(|member| &**member).collect();
-        assert!(compare_rates(&peers, &rules, 5));
+        assert!(rates.compare(&peers, &rules, 5));
         let is_in: Vec<bool> = members.iter().map(|member| member.is_in()).collect();
         assert_eq!(is_in, [true, false, true], "half of the second's answers were 5xx");
+    }
+
+    /// Picks of a second member while nothing waits anywhere, of 4,000; answers take a millisecond.
+    fn picks_of_a_cold_one(algorithm: &Algorithm, now_ms: u64) -> usize {
+        let cold = Arc::new(Endpoint::new(([127, 0, 0, 1], 9).into(), 1, 10_000_000));
+        let members: Members = [Arc::clone(&members(1)[0]), cold].into();
+        let slow_start = Some(Duration::from_secs(100));
+        let policy = Balance { slow_start, ..with(algorithm.clone()) };
+        let mut balancer = Balancer::new(1);
+        let mut picked = 0;
+        for _ in 0..4_000 {
+            let choice = Choice { now_ms, ..FIRST };
+            let at = balancer.pick(&members, &policy, &choice).expect("there are members");
+            balancer.begin(&members[at]);
+            balancer.end(&members[at], Some(Outcome::Success), Some(1_000), now_ms);
+            picked += at;
+        }
+        picked
+    }
+
+    #[test]
+    fn a_cold_endpoint_gets_more_and_more() {
+        for algorithm in [Algorithm::LeastRequest, Algorithm::PeakEwma] {
+            let at = |seconds: u64| picks_of_a_cold_one(&algorithm, 10_000_000 + seconds * 1_000);
+            // Half of its turns come to the same, so of 4,000 it gets a half of its warmth.
+            for (seconds, expected) in [(0, 200), (25, 500), (50, 1_000), (75, 1_500), (100, 2_000)]
+            {
+                let picked = at(seconds);
+                let is_near = picked.abs_diff(expected) < 120;
+                assert!(is_near, "{algorithm:?} after {seconds} s: {picked}");
+            }
+        }
+    }
+
+    /// Requests of two seconds, one each 20 ms: how many go to the third of three, which answers nothing, while the others
+    /// take 5 ms. What it took before, if anything is known of it, in microseconds.
+    fn picks_of_a_frozen_one(known_us: Option<u64>, start_ms: u64) -> usize {
+        let members = members(3);
+        let mut balancer = Balancer::new(1);
+        for (at, latency_us) in [(0, Some(5_000)), (1, Some(5_000)), (2, known_us)] {
+            balancer.begin(&members[at]);
+            balancer.end(&members[at], None, latency_us, 0);
+        }
+        let mut picked = 0;
+        for now_ms in (start_ms..start_ms + 2_000).step_by(20) {
+            let choice = Choice { now_ms, ..FIRST };
+            let at = balancer.pick(&members, &with(Algorithm::PeakEwma), &choice);
+            let at = at.expect("there are members");
+            balancer.begin(&members[at]);
+            match at {
+                2 => picked += 1,
+                _ => balancer.end(&members[at], Some(Outcome::Success), Some(5_000), now_ms + 5),
+            }
+        }
+        picked
+    }
+
+    #[test]
+    fn one_that_answers_nothing_is_not_flooded() {
+        for (known_us, start_ms, most) in [
+            (None, 0, 1),
+            (Some(5_000), 0, 2),
+            (Some(5_000), 20_000, 2),
+            (Some(5_000), 29_000, 2),
+            (Some(5_000), 60_000, 1),
+            (Some(50_000), 0, 1),
+        ] {
+            let picked = picks_of_a_frozen_one(known_us, start_ms);
+            assert!(picked <= most, "{known_us:?} from {start_ms} ms on: {picked} of 100");
+        }
+    }
+
+    #[test]
+    fn a_peak_is_forgotten_in_time() {
+        let members = members(2);
+        let mut balancer = Balancer::new(1);
+        for (at, latency_us) in [(0, 1_000), (1, 5_000_000)] {
+            balancer.begin(&members[at]);
+            balancer.end(&members[at], Some(Outcome::Success), Some(latency_us), 0);
+        }
+        // A long connection stays open there.
+        balancer.begin(&members[1]);
+        let mut first = None;
+        for now_ms in (0..60_000).step_by(100) {
+            let choice = Choice { now_ms, ..FIRST };
+            let at = balancer.pick(&members, &with(Algorithm::PeakEwma), &choice);
+            match at.expect("there are members") {
+                0 => {
+                    balancer.begin(&members[0]);
+                    balancer.begin(&members[0]);
+                    balancer.end(&members[0], Some(Outcome::Success), Some(1_000), now_ms);
+                }
+                _ => {
+                    first = first.or(Some(now_ms));
+                }
+            }
+        }
+        assert_eq!(first, Some(30_000));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use model::traffic::Ejection;
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -10,12 +11,14 @@ use std::time::Duration;
 pub struct Endpoint {
     address: SocketAddr,
     alternate: Option<SocketAddr>,
-    /// Its place in a balancer's table of loads.
+    /// Its place in a balancer's table of loads; another endpoint's once nobody holds this one.
     number: u32,
+    /// No other endpoint's, ever.
+    identity: NonZeroU64,
     appeared_ms: u64,
     failures: AtomicU32,
     errors: AtomicU32,
-    /// Since its return nothing went well yet: the next failure ejects it again.
+    /// Since its return it answered nothing yet: the next failure ejects it again.
     is_watched: AtomicBool,
     /// 0 while it is not ejected.
     out_until_ms: AtomicU64,
@@ -28,9 +31,15 @@ pub struct Endpoint {
     health_since_ms: AtomicU64,
     /// Active requests of all workers, as of their last sweeps.
     active: AtomicU32,
-    /// Requests and those of them that went well, since the success rates were last compared.
     requests: AtomicU32,
     successes: AtomicU32,
+}
+
+/// Requests and those of them that went well, from its beginning on; both go round.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tally {
+    pub requests: u32,
+    pub successes: u32,
 }
 
 /// How an attempt went, as far as the endpoint is to blame.
@@ -76,6 +85,7 @@ impl Endpoint {
             address,
             alternate: None,
             number,
+            identity: new_identity(),
             appeared_ms: now_ms,
             failures: AtomicU32::new(0),
             errors: AtomicU32::new(0),
@@ -110,6 +120,10 @@ impl Endpoint {
 
     pub fn number(&self) -> u32 {
         self.number
+    }
+
+    pub(crate) fn identity(&self) -> NonZeroU64 {
+        self.identity
     }
 
     pub fn ejections(&self) -> u64 {
@@ -148,7 +162,10 @@ impl Endpoint {
                 return false;
             }
             Outcome::Failure => (&self.failures, rules.consecutive_failures, Reason::Failures),
-            Outcome::ServerError => (&self.errors, rules.consecutive_5xx, Reason::ServerErrors),
+            Outcome::ServerError => {
+                self.answered();
+                (&self.errors, rules.consecutive_5xx, Reason::ServerErrors)
+            }
         };
         if limit == 0 {
             return false;
@@ -208,20 +225,25 @@ impl Endpoint {
         self.active.load(Relaxed)
     }
 
-    /// Reads first: a line that all workers read is written only where something is to be undone.
     fn went_well(&self) {
-        if self.failures.load(Relaxed) != 0 {
-            self.failures.store(0, Relaxed);
-        }
+        self.answered();
         if self.errors.load(Relaxed) != 0 {
             self.errors.store(0, Relaxed);
+        }
+    }
+
+    /// Whatever it answered, failures are in a row no more. Reads first: a line that all workers read is written only
+    /// where something is to be undone.
+    fn answered(&self) {
+        if self.failures.load(Relaxed) != 0 {
+            self.failures.store(0, Relaxed);
         }
         if self.is_watched.load(Relaxed) {
             self.is_watched.store(false, Relaxed);
         }
     }
 
-    fn eject<'e>(
+    pub(crate) fn eject<'e>(
         &'e self,
         reason: Reason,
         rules: &Ejection,
@@ -247,10 +269,8 @@ impl Endpoint {
         true
     }
 
-    fn take_rate(&self) -> Option<(f64, u32)> {
-        let (requests, successes) =
-            (self.requests.swap(0, Relaxed), self.successes.swap(0, Relaxed));
-        (requests > 0).then(|| (f64::from(successes) / f64::from(requests), requests))
+    pub(crate) fn tally(&self) -> Tally {
+        Tally { requests: self.requests.load(Relaxed), successes: self.successes.load(Relaxed) }
     }
 }
 
@@ -266,33 +286,10 @@ fn has_room<'e>(rules: &Ejection, endpoints: impl Iterator<Item = &'e Endpoint>)
         && (out == 0 || (out + 1) * 100 <= u64::from(rules.max_percent) * all)
 }
 
-/// Fewer requests say nothing about a rate.
-const REQUESTS_FOR_A_RATE: u32 = 20;
-/// Fewer peers make no mean.
-const PEERS_FOR_A_MEAN: usize = 3;
-
-/// Ejects the endpoints of a backend whose rate of success is too far below that of all of them. True when there was one.
-pub(crate) fn compare_rates(endpoints: &[&Endpoint], rules: &Ejection, now_ms: u64) -> bool {
-    if rules.success_rate_below_mean == 0 {
-        return false;
-    }
-    let rates: Vec<(&Endpoint, f64)> = endpoints
-        .iter()
-        .filter_map(|endpoint| {
-            let (rate, requests) = endpoint.take_rate()?;
-            (requests >= REQUESTS_FOR_A_RATE).then_some((*endpoint, rate))
-        })
-        .collect();
-    if rates.len() < PEERS_FOR_A_MEAN {
-        return false;
-    }
-    let mean = rates.iter().map(|(_, rate)| rate).sum::<f64>() / rates.len() as f64;
-    let least = mean - f64::from(rules.success_rate_below_mean) / 100.0;
-    let mut changed = false;
-    for (endpoint, _) in rates.iter().filter(|(_, rate)| *rate < least) {
-        changed |= endpoint.eject(Reason::SuccessRate, rules, now_ms, endpoints.iter().copied());
-    }
-    changed
+/// Told apart, not ordered: what a simulation decides does not depend on it.
+fn new_identity() -> NonZeroU64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    NonZeroU64::MIN.saturating_add(LAST.fetch_add(1, Relaxed))
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -324,6 +321,23 @@ mod tests {
         assert_eq!(all[0].state(), state);
         assert!(!fail(&all, 0, &rules, 7), "it is out already");
         assert_eq!(all[0].ejections(), 1);
+    }
+
+    #[test]
+    fn an_answer_5xx_ends_a_row_of_failures() {
+        for consecutive_5xx in [0, 100] {
+            let rules =
+                Ejection { consecutive_failures: 3, consecutive_5xx, ..Ejection::default() };
+            let all = endpoints(2);
+            for now in 0..20 {
+                assert!(!fail(&all, 0, &rules, now), "{now}");
+                all[0].observe(Outcome::ServerError, &rules, now, all.iter());
+            }
+            assert_eq!([1, 2, 3].map(|now| fail(&all, 0, &rules, now)), [false, false, true]);
+            assert!(all[0].readmit(4));
+            all[0].observe(Outcome::ServerError, &rules, 5, all.iter());
+            assert!(!fail(&all, 0, &rules, 6), "it has answered since its return");
+        }
     }
 
     #[test]
@@ -380,21 +394,6 @@ mod tests {
         };
         let all = endpoints(3);
         assert_eq!((0..3).filter(|at| fail(&all, *at, &rules, 1)).count(), 3);
-    }
-
-    #[test]
-    fn the_one_that_succeeds_less_often_is_found() {
-        let rules = Ejection { success_rate_below_mean: 20, ..Ejection::default() };
-        let all = endpoints(4);
-        for (at, successes) in [100, 99, 98, 40].into_iter().enumerate() {
-            all[at].add_requests(100, successes);
-        }
-        let peers: Vec<&Endpoint> = all.iter().collect();
-        assert!(compare_rates(&peers, &rules, 5));
-        let out: Vec<bool> = all.iter().map(|endpoint| !endpoint.is_in()).collect();
-        assert_eq!(out, [false, false, false, true]);
-        all.iter().for_each(|endpoint| endpoint.add_requests(5, 0));
-        assert!(!compare_rates(&peers, &rules, 6), "too few requests");
     }
 
     #[test]

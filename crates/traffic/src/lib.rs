@@ -18,9 +18,11 @@ mod connections;
 mod endpoint;
 pub mod external;
 mod health;
+mod load;
 mod maglev;
 mod overflow;
 mod random;
+mod rates;
 mod retry;
 mod tier;
 

@@ -6,14 +6,15 @@
 pub struct Standing {
     pub used: usize,
     pub all: usize,
-    /// With a smaller share than this percentage in, all are used.
+    /// With a smaller share than this percentage in, all are used; so they are with none in.
     pub panic_percent: u8,
 }
 
 impl Standing {
     /// All are used, those that are out too: too few others are left.
     pub fn is_in_panic(self) -> bool {
-        self.used * 100 < usize::from(self.panic_percent) * self.all
+        let is_none_in = self.used == 0 && self.all > 0;
+        is_none_in || self.used * 100 < usize::from(self.panic_percent) * self.all
     }
 
     fn is_enough(self) -> bool {

@@ -2,7 +2,7 @@
 
 use model::traffic::{Balance, Ejection};
 use proptest::prelude::*;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use traffic::{Balancer, Choice, Endpoint, Members, Outcome, Random, State};
 
 /// What an endpoint does to requests in a simulation.
@@ -24,11 +24,21 @@ struct Simulation {
     workers: Vec<Balancer>,
     random: Random,
     changes: u64,
-    /// When it ends, worker, endpoint, whether it goes well.
-    running: Vec<(u64, usize, usize, bool)>,
+    running: Vec<Running>,
+    /// Endpoints that left, and the numbers that nobody has.
+    gone: Vec<(Weak<Endpoint>, u32)>,
+    numbers: u32,
     placed: Vec<usize>,
     failed: Vec<u64>,
     peak: Vec<usize>,
+}
+
+struct Running {
+    ends: u64,
+    worker: usize,
+    at: usize,
+    endpoint: Arc<Endpoint>,
+    is_good: bool,
 }
 
 const STEP_MS: u64 = 10;
@@ -46,6 +56,8 @@ impl Simulation {
             random: Random::new(seed),
             changes: 0,
             running: Vec::new(),
+            gone: Vec::new(),
+            numbers: natures.len() as u32,
             placed: vec![0; natures.len()],
             failed: Vec::new(),
             peak: vec![0; natures.len()],
@@ -59,13 +71,12 @@ impl Simulation {
             (0..*count).for_each(|_| self.place(worker, step));
         }
         let (over, running): (Vec<_>, Vec<_>) =
-            self.running.drain(..).partition(|(ends, ..)| *ends <= step);
+            self.running.drain(..).partition(|running| running.ends <= step);
         self.running = running;
-        for (_, worker, at, is_good) in over {
-            let endpoint = &self.members[at];
+        for Running { worker, endpoint, is_good, .. } in over {
             let outcome = if is_good { Outcome::Success } else { Outcome::Failure };
             let latency = is_good.then_some(1_000);
-            self.workers[worker].end(endpoint, Some(outcome), latency, now_ms);
+            self.workers[worker].end(&endpoint, Some(outcome), latency, now_ms);
             let peers = self.members.iter().map(|member| &**member);
             self.changes += u64::from(endpoint.observe(outcome, ejection, now_ms, peers));
             if !is_good {
@@ -78,6 +89,19 @@ impl Simulation {
             }
             self.changes += self.members.iter().filter(|member| member.tick(now_ms)).count() as u64;
         }
+    }
+
+    /// Another endpoint comes in its place, with a number that nobody has: as one that left and is no more had it.
+    fn replace(&mut self, at: usize, step: u64) {
+        let free = self.gone.iter().position(|(endpoint, _)| endpoint.strong_count() == 0);
+        let number = free.map_or(self.numbers, |found| self.gone.swap_remove(found).1);
+        self.numbers = self.numbers.max(number + 1);
+        let address = ([127, 0, 1, 1], step as u16).into();
+        let next = Arc::new(Endpoint::new(address, number, step * STEP_MS));
+        let mut members = self.members.to_vec();
+        let left = std::mem::replace(&mut members[at], next);
+        self.gone.push((Arc::downgrade(&left), left.number()));
+        self.members = members.into();
     }
 
     fn place(&mut self, worker: usize, step: u64) {
@@ -95,9 +119,11 @@ impl Simulation {
         let nature = self.natures[at];
         let is_down = (nature.down.0..nature.down.1).contains(&step);
         let fails = is_down || self.random.number() % 1_000 < nature.failures;
-        self.running.push((step + nature.steps, worker, at, !fails));
+        let endpoint = Arc::clone(&self.members[at]);
+        let ends = step + nature.steps;
+        self.running.push(Running { ends, worker, at, endpoint, is_good: !fails });
         self.placed[at] += 1;
-        let active = self.running.iter().filter(|(_, _, to, _)| *to == at).count();
+        let active = self.running.iter().filter(|running| running.at == at).count();
         self.peak[at] = self.peak[at].max(active);
     }
 }
@@ -109,6 +135,26 @@ fn workers_of_unequal_load_spread_evenly_over_equal_endpoints() {
         simulation.step(step, &[9, 1, 1, 1], &Ejection::default());
     }
     let mean = simulation.placed.iter().sum::<usize>() / 6;
+    for placed in &simulation.placed {
+        assert!(placed.abs_diff(mean) * 10 < mean, "{:?}", simulation.placed);
+    }
+}
+
+#[test]
+fn endpoints_that_come_and_go_leave_nothing_to_those_with_their_numbers() {
+    let mut simulation = Simulation::new(&[GOOD; 4], 3, 17);
+    for step in 0..2_000 {
+        simulation.step(step, &[6, 2, 2], &Ejection::default());
+        if step % 7 == 3 {
+            simulation.replace(step as usize % 4, step);
+        }
+    }
+    assert!(simulation.numbers < 20, "numbers were used again: {}", simulation.numbers);
+    simulation.placed.fill(0);
+    for step in 2_000..4_000 {
+        simulation.step(step, &[6, 2, 2], &Ejection::default());
+    }
+    let mean = simulation.placed.iter().sum::<usize>() / 4;
     for placed in &simulation.placed {
         assert!(placed.abs_diff(mean) * 10 < mean, "{:?}", simulation.placed);
     }

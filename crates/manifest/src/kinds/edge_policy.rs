@@ -51,7 +51,7 @@ section! {
         /// Who may connect, by the address at the connection's other end. For Gateways and listeners; all levels hold.
         "peers" => peers: Whole<AddressesSection>,
         /// Whose requests are served, by the client's address (see `clientAddress`). Others get 403. For Gateways,
-        /// listeners, HTTPRoutes and Ingresses; all levels hold.
+        /// listeners, HTTPRoutes, GRPCRoutes and Ingresses; all levels hold.
         "sources" => sources: Whole<AddressesSection>,
         /// TLS with clients; for Gateways and their listeners.
         "tls" => tls: TlsSection,
@@ -59,15 +59,15 @@ section! {
         "clientCertificate" => client_certificate: ClientCertificateSection,
         /// Strict-Transport-Security (RFC 6797) in every response over TLS. Without the section the edge says nothing.
         "strictTransportSecurity" => strict_transport_security: StrictTransportSecurity,
-        /// Answers of one's own to requests that are refused. For Gateways and HTTPRoutes; the nearest list counts as a
-        /// whole, and in it the first page for a status.
+        /// Answers of one's own to requests that are refused. For Gateways, HTTPRoutes, GRPCRoutes and Ingresses; the nearest
+        /// list counts as a whole, and in it the first page for a status.
         "errorPages" => error_pages: ErrorPages,
         /// The Service for requests that no rule takes. For Gateways. Without it, they are answered 404.
         "defaultBackend" => default_backend: DefaultBackendRef,
-        /// Requests are answered 503 for a while. For Gateways and HTTPRoutes.
+        /// Requests are answered 503 for a while. For Gateways, HTTPRoutes, GRPCRoutes and Ingresses.
         "maintenance" => maintenance: MaintenanceSection,
-        /// What is taken of clients. For Gateways; what a body may be for HTTPRoutes too. What has to be known before
-        /// the name is, is of a port: of its listeners the first that says it counts.
+        /// What is taken of clients. For Gateways; what a body may be for HTTPRoutes, GRPCRoutes and Ingresses too. What has to
+        /// be known before the name is, is of a port: of its listeners the first that says it counts.
         "limits" => limits: LimitsSection,
     }
     checked by edge_policy
@@ -107,9 +107,11 @@ section! {
         /// What ConsistentHash hashes: one of `sourceAddress: {}`, `header: <name>`, `cookie: <name>` and
         /// `queryParameter: <name>`.
         "hash" => hash: HashOn = HashOn(HashKey::SourceAddress),
-        /// An endpoint that appears gets its full share after this time. Without it, at once.
+        /// An endpoint that appears gets its full share after this time. Without it, at once. Not for Random and
+        /// ConsistentHash.
         "slowStart" => slow_start: Period,
-        /// Where a smaller share of the endpoints is in use, all are used: few that are left would break down too.
+        /// Where a smaller share of the endpoints is in use, all are used: few that are left would break down too. With 0,
+        /// only where none is left.
         "panicPercent" => panic_percent: Percent = Percent(Balance::default().panic_percent),
     }
     checked by load_balancing
@@ -164,7 +166,8 @@ section! {
         "baseTime" => base_time: Period = Period(Ejection::default().base_time),
         /// The longest time out.
         "maxTime" => max_time: Period = Period(Ejection::default().max_time),
-        /// At most this share of the endpoints is out. One always may be, where there is another.
+        /// At most this share of the endpoints is out. One always may be, where there is another. With a `fallback` the
+        /// default is 100, and the last may go, too.
         "maxPercent" => max_percent: Percent = Percent(Ejection::default().max_percent),
     }
     checked by outlier_ejection
@@ -411,7 +414,7 @@ fn edge_policy(policy: &EdgePolicy, node: &Node, decoder: &mut Decoder) {
         let help = "whoever owns the Gateway decides where it may lead: write it in a policy of that namespace for the Gateway";
         decoder.report_field(node, "externalName", &codes::CONTRADICTION, message, help);
     }
-    super::policy::check_count(policy.target_refs(), node, decoder);
+    super::policy::check_targets(policy.target_refs(), node, decoder);
     decoder.field(node, "targetRefs", |list, decoder| {
         let mut targets = policy.target_refs().iter();
         decoder.items(list, |item, decoder| {
@@ -460,6 +463,14 @@ fn load_balancing(section: &LoadBalancing, node: &Node, decoder: &mut Decoder) {
         let help = "remove it, or use ConsistentHash";
         decoder.report_field(node, "hash", &codes::CONTRADICTION, message, help);
     }
+    let is_blind = |name| matches!(name, AlgorithmName::Random | AlgorithmName::ConsistentHash);
+    if let Some(name) =
+        section.algorithm.filter(|name| is_blind(*name) && section.slow_start.is_some())
+    {
+        let message = format!("`slowStart` has no effect with algorithm {}", name.name());
+        let help = "remove it, or use LeastRequest, PeakEwma or RoundRobin";
+        decoder.report_field(node, "slowStart", &codes::CONTRADICTION, message, help);
+    }
 }
 
 fn health_check(section: &HealthCheckSection, node: &Node, decoder: &mut Decoder) {
@@ -483,11 +494,7 @@ fn health_check(section: &HealthCheckSection, node: &Node, decoder: &mut Decoder
         let help = "name the statuses of a good answer, or leave the field away";
         decoder.report_field(node, "statuses", &codes::OUT_OF_RANGE, message, help);
     }
-    if section.path.as_ref().is_some_and(|path| !is_target(path)) {
-        let message = "the path is sent as it is written, and this is none";
-        let help = "begin it with `/`, and percent-encode spaces and what is not ASCII";
-        decoder.report_field(node, "path", &codes::BAD_VALUE, message, help);
-    }
+    check_path(section.path.as_deref(), node, decoder);
     if section.host.as_ref().is_some_and(|host| !is_host(host)) {
         let message = "this is no host of a Host header";
         decoder.report_field(
@@ -501,8 +508,15 @@ fn health_check(section: &HealthCheckSection, node: &Node, decoder: &mut Decoder
 }
 
 /// RFC 9112 section 3.2.1, origin-form.
-fn is_target(path: &str) -> bool {
-    path.starts_with('/') && path.bytes().all(|b| b.is_ascii_graphic() && b != b'#')
+pub(super) fn check_path(path: Option<&str>, node: &Node, decoder: &mut Decoder) {
+    let is_target = |path: &str| {
+        path.starts_with('/') && path.bytes().all(|b| b.is_ascii_graphic() && b != b'#')
+    };
+    if path.is_some_and(|path| !is_target(path)) {
+        let message = "the path is sent as it is written, and this is none";
+        let help = "begin it with `/`, and percent-encode spaces and what is not ASCII";
+        decoder.report_field(node, "path", &codes::BAD_VALUE, message, help);
+    }
 }
 
 fn is_host(host: &str) -> bool {

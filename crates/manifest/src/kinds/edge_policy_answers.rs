@@ -3,10 +3,10 @@
 
 use crate::codes;
 use crate::decode::{Decode, Decoder, object};
-use crate::kinds::edge_policy::{Period, StatusRange};
+use crate::kinds::edge_policy::{Period, StatusRange, check_path};
 use crate::kinds::edge_policy_entry::Cidr;
 use crate::node::{Node, Value};
-use crate::section::{Field, FieldDoc, section};
+use crate::section::{Field, FieldDoc, Flag, section};
 use model::Text;
 use std::ops::RangeInclusive;
 
@@ -31,7 +31,7 @@ section! {
         /// status stays; where the Service fails, the answer is that of the edge.
         "service" => service: PageServiceRef,
         /// Responses of backends with these statuses are replaced too.
-        "intercept" => intercept: Switch = Switch(false),
+        "intercept" => intercept: Flag = Flag(false),
     }
     checked by error_page
 }
@@ -39,7 +39,7 @@ section! {
 section! {
     pub struct MaintenanceSection {
         /// Requests are answered 503.
-        "enabled" => enabled: Switch = Switch(false),
+        "enabled" => enabled: Flag = Flag(false),
         /// Sent as Retry-After, in whole seconds.
         "retryAfter" => retry_after: Period,
         /// Clients that are served all the same: addresses and networks like `10.0.0.0/8`.
@@ -116,26 +116,6 @@ impl Field for ErrorPages {
     }
 }
 
-/// Yes or no.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Switch(pub bool);
-
-impl Decode for Switch {
-    fn decode(node: &Node, decoder: &mut Decoder) -> Option<Self> {
-        bool::decode(node, decoder).map(Switch)
-    }
-}
-
-impl Field for Switch {
-    fn words() -> String {
-        "true, false".to_owned()
-    }
-
-    fn shown(&self) -> String {
-        self.0.to_string()
-    }
-}
-
 fn error_page(page: &ErrorPageSection, node: &Node, decoder: &mut Decoder) {
     match (&page.body, &page.service) {
         (Some(_), Some(_)) => {
@@ -184,10 +164,16 @@ fn maintenance(section: &MaintenanceSection, node: &Node, decoder: &mut Decoder)
     check_page(section.content_type.as_deref(), section.body.as_deref(), node, decoder);
 }
 
-fn check_page(content_type: Option<&str>, body: Option<&str>, node: &Node, decoder: &mut Decoder) {
+/// What pages of all sections have in common.
+pub(super) fn check_page(
+    content_type: Option<&str>,
+    body: Option<&str>,
+    node: &Node,
+    decoder: &mut Decoder,
+) {
     if let Some(bytes) = body.map(str::len).filter(|bytes| *bytes > PAGE_BYTES) {
         let message = format!("the page has {bytes} bytes, at most {PAGE_BYTES} are taken");
-        let help = "shorten it, load its pictures from elsewhere, or let a `service` give it";
+        let help = "shorten it, load its pictures from elsewhere, or let a Service give it";
         decoder.report_field(node, "body", &codes::OUT_OF_RANGE, message, help);
     }
     if content_type.is_some_and(|written| !is_media_type(written)) {
@@ -212,14 +198,7 @@ fn is_media_type(written: &str) -> bool {
 }
 
 fn page_service(service: &PageServiceRef, node: &Node, decoder: &mut Decoder) {
-    let is_target = |path: &str| {
-        path.starts_with('/') && path.bytes().all(|b| b.is_ascii_graphic() && b != b'#')
-    };
-    if service.path.as_deref().is_some_and(|path| !is_target(path)) {
-        let message = "the path is sent as it is written, and this is none";
-        let help = "begin it with `/`, and percent-encode spaces and what is not ASCII";
-        decoder.report_field(node, "path", &codes::BAD_VALUE, message, help);
-    }
+    check_path(service.path.as_deref(), node, decoder);
 }
 
 /// A page whose every status has an earlier page of its media type is never sent.

@@ -4,7 +4,7 @@
 use crate::codes;
 use crate::decode::{Decode, Decoder, choice};
 use crate::node::Node;
-use crate::section::{Field, choice_field, section, shown_duration};
+use crate::section::{Field, Flag, choice_field, section, shown_duration};
 use std::time::Duration;
 
 section! {
@@ -77,26 +77,6 @@ impl Field for MaxAge {
 
     fn shown(&self) -> String {
         shown_duration(self.0)
-    }
-}
-
-/// Yes or no.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Flag(pub bool);
-
-impl Decode for Flag {
-    fn decode(node: &Node, decoder: &mut Decoder) -> Option<Self> {
-        bool::decode(node, decoder).map(Flag)
-    }
-}
-
-impl Field for Flag {
-    fn words() -> String {
-        "true, false".to_owned()
-    }
-
-    fn shown(&self) -> String {
-        self.0.to_string()
     }
 }
 

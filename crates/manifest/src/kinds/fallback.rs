@@ -1,6 +1,7 @@
 //! EdgePolicy, `fallback`: what stands in for a backend that has too few endpoints.
 
 use super::edge_policy::AnswerStatus;
+use super::edge_policy_answers::check_page;
 use super::rules::count;
 use crate::codes;
 use crate::decode::{Decode, Decoder, object};
@@ -10,8 +11,6 @@ use model::Text;
 use std::ops::RangeInclusive;
 
 const SERVICES: RangeInclusive<usize> = 0..=4;
-/// Of a declared answer.
-const BODY_BYTES: usize = 64 << 10;
 
 section! {
     pub struct FallbackSection {
@@ -26,11 +25,11 @@ section! {
 
 section! {
     pub struct ResponseSection {
-        /// Status of the answer.
+        /// Status of the answer. With 204, 205 and 304 it has no content.
         "status" => status: AnswerStatus = AnswerStatus(503),
         /// Content-Type of the answer.
         "contentType" => content_type: Text = "text/plain; charset=utf-8".into(),
-        /// As it is sent; at most 64 KiB.
+        /// At most 64 KiB; `{request-id}` and `{status}` in it are replaced.
         "body" => body: Text = "Not available at the moment.\n".into(),
     }
     checked by response
@@ -65,15 +64,14 @@ fn fallback(_: &FallbackSection, node: &Node, decoder: &mut Decoder) {
 }
 
 fn response(section: &ResponseSection, node: &Node, decoder: &mut Decoder) {
-    if section.body.as_ref().is_some_and(|body| body.len() > BODY_BYTES) {
-        let message = "the body is longer than 64 KiB";
-        let help = "make it shorter, or let a Service answer: name it last in `backendRefs`";
-        decoder.report_field(node, "body", &codes::OUT_OF_RANGE, message, help);
-    }
-    let is_value = |text: &Text| !text.is_empty() && text.bytes().all(|b| matches!(b, b' '..=b'~'));
-    if section.content_type.as_ref().is_some_and(|text| !is_value(text)) {
-        let message = "this is no value of a header";
-        let help = "write a media type like `text/html; charset=utf-8`";
-        decoder.report_field(node, "contentType", &codes::BAD_VALUE, message, help);
+    check_page(section.content_type.as_deref(), section.body.as_deref(), node, decoder);
+    let status = section.status.filter(|status| matches!(status.0, 204 | 205 | 304));
+    let Some(AnswerStatus(status)) = status else { return };
+    for field in ["contentType", "body"] {
+        if node.field(field).is_some() {
+            let message = format!("an answer with status {status} has no content (RFC 9110)");
+            let help = "remove it, or use another status";
+            decoder.report_field(node, field, &codes::CONTRADICTION, message, help);
+        }
     }
 }

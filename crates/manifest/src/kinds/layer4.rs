@@ -2,7 +2,6 @@
 
 use super::gateway::{ParentReference, Weight};
 use super::rules::{self, count};
-use crate::codes;
 use crate::decode::{Decoder, object};
 use crate::node::Node;
 use model::{HostPattern, Text};
@@ -72,9 +71,5 @@ fn layer4_rule(_: &Layer4Rule, node: &Node, decoder: &mut Decoder) {
 }
 
 fn backend_ref(backend: &BackendRef, node: &Node, decoder: &mut Decoder) {
-    if backend.group.is_empty() && &*backend.kind == "Service" && backend.port.is_none() {
-        let message = "a reference to a Service needs `port`";
-        let help = "add the `port` of the Service";
-        decoder.report_field(node, "port", &codes::MISSING_FIELD, message, help);
-    }
+    rules::check_service_port((&backend.group, &backend.kind), backend.port, node, decoder);
 }

@@ -65,7 +65,24 @@ choice! {
     pub enum SubjectAltNameType { Hostname = "Hostname", Uri = "URI" }
 }
 
-pub(super) fn check_count(targets: &[PolicyTarget], node: &Node, decoder: &mut Decoder) {
+/// A target that stands there twice counts once.
+pub(super) fn check_targets(targets: &[PolicyTarget], node: &Node, decoder: &mut Decoder) {
+    decoder.field(node, "targetRefs", |list, decoder| {
+        let mut index = 0;
+        decoder.items(list, |item, decoder| {
+            let target = targets.get(index)?;
+            let key = |target: &PolicyTarget| {
+                (target.kind.clone(), target.name.clone(), target.section.clone())
+            };
+            if targets[..index].iter().any(|earlier| key(earlier) == key(target)) {
+                let message =
+                    format!("{} {} stands twice in `targetRefs`", target.kind, target.name);
+                decoder.report(&codes::TARGET_TWICE, item.span, message, "remove one of the two");
+            }
+            index += 1;
+            Some(())
+        })
+    });
     if targets.is_empty() {
         let message = "a policy needs `targetRefs`";
         let help = "name what it is for: `targetRefs: [{kind: Service, name: web}]`";
@@ -76,7 +93,7 @@ pub(super) fn check_count(targets: &[PolicyTarget], node: &Node, decoder: &mut D
 }
 
 fn backend_tls_policy(policy: &BackendTlsPolicy, node: &Node, decoder: &mut Decoder) {
-    check_count(&policy.targets, node, decoder);
+    check_targets(&policy.targets, node, decoder);
 }
 
 fn validation(spec: &BackendTlsValidation, node: &Node, decoder: &mut Decoder) {

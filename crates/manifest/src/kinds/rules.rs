@@ -407,12 +407,22 @@ pub fn path_modifier(modifier: &PathModifier, node: &Node, decoder: &mut Decoder
     }
 }
 
-pub fn http_backend_ref(backend: &HttpBackendRef, node: &Node, decoder: &mut Decoder) {
-    if backend.group.is_empty() && &*backend.kind == "Service" && backend.port.is_none() {
+/// Of a backend, whichever field names it.
+pub fn check_service_port(
+    (group, kind): (&str, &str),
+    port: Option<u16>,
+    node: &Node,
+    decoder: &mut Decoder,
+) {
+    if group.is_empty() && kind == "Service" && port.is_none() {
         let message = "a reference to a Service needs `port`";
         let help = "add the `port` of the Service";
         decoder.report_field(node, "port", &codes::MISSING_FIELD, message, help);
     }
+}
+
+pub fn http_backend_ref(backend: &HttpBackendRef, node: &Node, decoder: &mut Decoder) {
+    check_service_port((&backend.group, &backend.kind), backend.port, node, decoder);
     count(node, "filters", SIXTEEN, decoder);
     filters_together(&backend.filters, node, decoder);
 }

@@ -1,6 +1,6 @@
 //! What an HTTPRoute says of traffic beyond matching and rewriting: retries, session persistence, CORS, mirrors.
 
-use super::rules::{TOKEN_HELP, count, is_token};
+use super::rules::{TOKEN_HELP, check_service_port, count, is_token};
 use crate::codes;
 use crate::decode::{Decode, Decoder, choice, integer, object};
 use crate::node::{Node, Value};
@@ -231,11 +231,7 @@ fn request_mirror(mirror: &RequestMirror, node: &Node, decoder: &mut Decoder) {
 }
 
 fn mirror_backend_ref(backend: &MirrorBackendRef, node: &Node, decoder: &mut Decoder) {
-    if backend.group.is_empty() && &*backend.kind == "Service" && backend.port.is_none() {
-        let message = "a reference to a Service needs `port`";
-        let help = "add the `port` of the Service";
-        decoder.report_field(node, "port", &codes::MISSING_FIELD, message, help);
-    }
+    check_service_port((&backend.group, &backend.kind), backend.port, node, decoder);
 }
 
 fn fraction(fraction: &Fraction, node: &Node, decoder: &mut Decoder) {
