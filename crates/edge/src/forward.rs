@@ -343,10 +343,8 @@ impl<'a> Run<'a> {
                 }
                 _ => failure.map_or("client-gone", UpstreamFailure::slug),
             });
-            if !(fault == Fault::Timeout(Passed::Cap)
-                && self.route.call != Call::No
-                && end_call(client))
-            {
+            let is_call = aftermath.is_call && self.route.call != Call::No;
+            if !(fault == Fault::Timeout(Passed::Cap) && is_call && end_call(client)) {
                 client.abort();
             }
             return Ok(Ended::Cut);
@@ -591,8 +589,11 @@ fn is_idempotent(method: Method) -> bool {
     matches!(method, Get | Head | Options | Put | Delete | Trace)
 }
 
-/// Ends the response of a call whose time is over, where that needs no waiting.
+/// Ends the response of a call whose time is over, where its end can say so and needs no waiting.
 fn end_call<C: Client>(client: &mut C) -> bool {
+    if !client.may_trail() {
+        return false;
+    }
     let section = grpc::deadline_trailers();
     let mut cx = Context::from_waker(Waker::noop());
     matches!(client.poll_finish(&mut cx, section.trailers()), Poll::Ready(Ok(())))

@@ -13,6 +13,7 @@
 use crate::access::Trace;
 use crate::client::{Body, Client, ClientFault, Fields, Follow, Response};
 use crate::deadline::{Deadline, Passed};
+use crate::grpc;
 use crate::http2_stream::write_field;
 use crate::http2_upstream::Lease;
 use crate::pump::{Aftermath, Fault, Interims, Terms};
@@ -99,6 +100,7 @@ pub(crate) async fn attempt<C: Client>(
             received: 0,
             trailers: BodyDecoder::UntilClose,
             head_sent: false,
+            is_call: false,
         },
     };
     if state == UpState::Read {
@@ -106,8 +108,12 @@ pub(crate) async fn attempt<C: Client>(
     }
     let result = poll_fn(|cx| pump.poll(cx)).await;
     let Http2Pump { up, down, .. } = pump;
-    let aftermath =
-        Aftermath { reusable: false, head_sent: down.head_sent, took_body: up.took_body };
+    let aftermath = Aftermath {
+        reusable: false,
+        head_sent: down.head_sent,
+        is_call: down.is_call,
+        took_body: up.took_body,
+    };
     (result, aftermath)
 }
 
@@ -165,6 +171,8 @@ struct Down<'a> {
     trailers: BodyDecoder,
     /// The head of the final response was handed to the client.
     head_sent: bool,
+    /// It is one of gRPC, and of no length.
+    is_call: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -419,7 +427,12 @@ impl<C: Client> Http2Pump<'_, C> {
         }
         match head.is_interim() {
             true => self.down.interims.take(&head)?,
-            false => self.begin_body(&head),
+            false => {
+                let content_type = parts.headers.get(http::header::CONTENT_TYPE);
+                let is_call = content_type.is_some_and(|value| grpc::is_call(value.as_bytes()));
+                self.down.is_call = is_call && head.framing == Framing::Chunked;
+                self.begin_body(&head);
+            }
         }
         Ok(())
     }

@@ -387,6 +387,10 @@ impl Client for Http2Stream {
         Poll::Ready(sent.map_err(gone))
     }
 
+    fn may_trail(&self) -> bool {
+        self.send.is_some() && !self.is_ended
+    }
+
     /// A stream is one request.
     fn close_after(&mut self) {}
 

@@ -264,6 +264,7 @@ impl<C: Client> Client for Tee<'_, C> {
         poll_send,
         poll_flush,
         poll_finish,
+        may_trail,
         close_after,
         watch,
         retract,
@@ -394,6 +395,10 @@ impl Client for Copied<'_> {
         _: Option<&Trailers>,
     ) -> Poll<Result<(), ClientFault>> {
         Poll::Ready(Ok(()))
+    }
+
+    fn may_trail(&self) -> bool {
+        false
     }
 
     fn close_after(&mut self) {}

@@ -197,6 +197,7 @@ impl<C: Client> Client for Paged<'_, C> {
         poll_send,
         poll_flush,
         poll_finish,
+        may_trail,
         close_after,
         watch,
         retract,

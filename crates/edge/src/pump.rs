@@ -163,6 +163,8 @@ pub(crate) struct Aftermath {
     /// The origin's connection may be used again.
     pub reusable: bool,
     pub head_sent: bool,
+    /// It was one of gRPC, whose end says how the call went.
+    pub is_call: bool,
     pub took_body: bool,
 }
 
@@ -253,6 +255,8 @@ impl<'a, C: Client> Pump<'a, C> {
                 && !self.tunnel
                 && !leftover,
             head_sent: self.down.head_sent,
+            // gRPC is not spoken over HTTP/1.1.
+            is_call: false,
             took_body: self.up.took_body,
         }
     }
