@@ -329,8 +329,10 @@ fn route<'v>(
     }
     let own_limit = if call == Call::No { None } else { grpc::limit(request) };
     let limit = shorter(rule.timeouts.request, own_limit);
+    let is_clients_limit = limit != rule.timeouts.request;
     let instead = backends.fallback(share).map(|_| (backends, share));
-    let route = Route { rule, changes, backend, held, visit, key, limit, call, instead };
+    let route =
+        Route { rule, changes, backend, held, visit, key, limit, is_clients_limit, call, instead };
     Ok(Step::Forward(route, terms(received, request, id)))
 }
 
@@ -405,6 +407,7 @@ fn terms<'v>(received: Received<'_>, request: Head<'_>, id: &'v RequestId) -> Te
         response_edits: None,
         again_on: None,
         care: None,
+        is_clients_time: false,
         id,
     }
 }

@@ -40,6 +40,7 @@ pub(crate) struct Route<'v> {
     pub key: Option<u64>,
     /// Of the whole request: the rule's, or the client's of a call of gRPC where it is shorter.
     pub limit: Option<Duration>,
+    pub is_clients_limit: bool,
     /// Where something stands in for the backend: those of the rule, and the place of this one among them.
     pub instead: Option<(&'v Backends, usize)>,
     pub call: Call,
@@ -62,6 +63,8 @@ pub(crate) struct Run<'a> {
     retries: Cell<bool>,
     /// The last attempt failed in a way that another backend may mend.
     goes_on: Cell<bool>,
+    /// The time for the attempt that is under way is the one that the client gives.
+    is_clients_time: Cell<bool>,
 }
 
 impl Drop for Run<'_> {
@@ -118,8 +121,8 @@ impl<'a> Run<'a> {
         route: Route<'a>,
         terms: Terms<'a>,
     ) -> Run<'a> {
-        let (retries, goes_on) = (Cell::new(false), Cell::new(false));
-        Run { received, view, route, terms, retries, goes_on }
+        let (retries, goes_on, is_clients_time) = Default::default();
+        Run { received, view, route, terms, retries, goes_on, is_clients_time }
     }
 
     pub fn stands_behind(&self) -> bool {
@@ -131,7 +134,7 @@ impl<'a> Run<'a> {
         let place = (&**self.received.site.worker, self.view);
         let instead = self.route.instead.filter(|_| self.goes_on.get())?;
         let backend = fallback::next(place, instead, self.route.backend)?;
-        let Route { rule, changes, key, limit, call, .. } = self.route;
+        let Route { rule, changes, key, limit, is_clients_limit, call, .. } = self.route;
         let route = Route {
             rule,
             changes,
@@ -140,6 +143,7 @@ impl<'a> Run<'a> {
             visit: None,
             key,
             limit,
+            is_clients_limit,
             call,
             instead: self.route.instead,
         };
@@ -298,7 +302,8 @@ impl<'a> Run<'a> {
         let again_on: Option<&dyn Fn(u16) -> bool> = wanted.map(|_| &again_on as _);
         let edits = self.route.changes.response_edits.as_ref();
         let response_edits = ResponseEdits::of(edits, additions);
-        let terms = Terms { again_on, response_edits, ..self.terms };
+        let is_clients_time = self.is_clients_time.get();
+        let terms = Terms { again_on, response_edits, is_clients_time, ..self.terms };
         let request = (&mut scratch.upload, &mut scratch.response);
         upstream.attempt(client, (worker, deadline), terms, trace, request).await
     }
@@ -344,7 +349,8 @@ impl<'a> Run<'a> {
                 _ => failure.map_or("client-gone", UpstreamFailure::slug),
             });
             let is_call = aftermath.is_call && self.route.call != Call::No;
-            if !(fault == Fault::Timeout(Passed::Cap) && is_call && end_call(client)) {
+            let is_over = matches!(fault, Fault::Timeout(Passed::Cap) | Fault::Overdue);
+            if !(is_over && is_call && end_call(client)) {
                 client.abort();
             }
             return Ok(Ended::Cut);
@@ -448,6 +454,7 @@ impl<'a> Run<'a> {
     fn cap(&self, trace: &Trace, attempts: u32) {
         let rule = self.route.rule;
         let per_try = rule.retry.as_deref().and_then(|retry| retry.per_try_timeout);
+        self.is_clients_time.set(self.route.is_clients_limit);
         let Some(limit) = per_try.or(rule.timeouts.backend_request) else {
             if attempts > 1 {
                 self.received.site.deadline.cap_at(trace.started, self.route.limit);
@@ -456,6 +463,8 @@ impl<'a> Run<'a> {
         };
         let limit = trace.elapsed(Instant::now()) + limit;
         let limit = self.route.limit.map_or(limit, |request| request.min(limit));
+        let is_whole = self.route.limit == Some(limit);
+        self.is_clients_time.set(self.route.is_clients_limit && is_whole);
         self.received.site.deadline.cap_at(trace.started, Some(limit));
     }
 
@@ -495,6 +504,9 @@ impl<'a> Run<'a> {
             return Err(Ok(Ended::Refused(refusal)));
         }
         self.count(counted);
+        if cause == Cause::RouteTimeout && self.is_clients_time.get() {
+            return Err(Ok(Ended::Refused(refusal)));
+        }
         self.observe(load, Outcome::Failure);
         if cause == Cause::RouteTimeout && self.is_out_of_time(trace) {
             return Err(Ok(Ended::Refused(refusal)));
@@ -599,8 +611,10 @@ fn end_call<C: Client>(client: &mut C) -> bool {
     matches!(client.poll_finish(&mut cx, section.trailers()), Poll::Ready(Ok(())))
 }
 
+/// What a client can bring about by itself must not: it could have a healthy endpoint taken out.
 fn blames_endpoint(fault: Fault) -> bool {
-    !matches!(fault, Fault::Client(_) | Fault::ClientTimeout | Fault::Slow(_) | Fault::NotProcessed)
+    use Fault::{Client, ClientTimeout, NoTunnel, NotProcessed, Overdue, Slow};
+    !matches!(fault, Client(_) | ClientTimeout | Slow(_) | Overdue | NoTunnel | NotProcessed)
 }
 
 fn outcome(fault: Fault) -> Outcome {
@@ -618,9 +632,13 @@ fn verdict(fault: Fault) -> (Option<UpstreamFailure>, Option<Refusal>) {
         Fault::NotProcessed => (UpstreamFailure::NotProcessed, Cause::BadResponse),
         Fault::Malformed => (UpstreamFailure::Malformed, Cause::BadResponse),
         Fault::Truncated => (UpstreamFailure::Truncated, Cause::BadResponse),
-        Fault::Timeout(Passed::Cap) => (UpstreamFailure::Timeout, Cause::RouteTimeout),
+        Fault::Timeout(Passed::Cap) | Fault::Overdue => {
+            (UpstreamFailure::Timeout, Cause::RouteTimeout)
+        }
         Fault::Timeout(Passed::Stall) => (UpstreamFailure::Timeout, Cause::BackendTimeout),
-        Fault::Status(_) => return (None, Some(Refusal::Edge(Cause::BadResponse))),
+        Fault::Status(_) | Fault::NoTunnel => {
+            return (None, Some(Refusal::Edge(Cause::BadResponse)));
+        }
         Fault::Replaced(status) => return (None, Some(Refusal::Replaced { status })),
         Fault::Slow(slow) => return (None, Some(Refusal::Edge(slow.cause()))),
         Fault::ClientTimeout => return (None, Some(Refusal::Edge(Cause::RequestTimeout))),

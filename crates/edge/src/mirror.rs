@@ -321,6 +321,7 @@ async fn send(
         response_edits: None,
         again_on: None,
         care: None,
+        is_clients_time: false,
         id: &whole.id,
     };
     let (mut copy, mut list) = (Copied { whole, taken: 0 }, HeaderList::new());

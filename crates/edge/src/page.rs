@@ -104,6 +104,7 @@ async fn ask<C: Client>(
         visit: None,
         key: None,
         limit: None,
+        is_clients_limit: false,
         instead: None,
         call: Call::No,
     };
@@ -116,6 +117,7 @@ async fn ask<C: Client>(
         response_edits: None,
         again_on: None,
         care: Some(&care),
+        is_clients_time: false,
         id,
     };
     let mut trace = Trace::new(std::time::Instant::now());

@@ -11,12 +11,13 @@ use crate::additions::ResponseEdits;
 use crate::buffers::Buffer;
 use crate::care::{Care, Slow};
 use crate::client::{Body, Client, ClientFault, Fields, Follow, Response};
+use crate::course::{Course, Waits};
 use crate::deadline::{Deadline, Passed};
 use crate::ids::RequestId;
 use crate::transport::{UpstreamIo, poll_fill, poll_write_all};
 use crate::worker::{LIMITS, Worker};
 use h1::{BodyDecoder, Event, Framing, HeaderList, Method, ResponseHead, encode};
-use model::limits::{BODY_STALL_TIMEOUT_MS, HEAD_BYTES, INTERIM_RESPONSES, TUNNEL_DRAIN_IDLE_MS};
+use model::limits::{HEAD_BYTES, INTERIM_RESPONSES};
 use std::io;
 use std::ops::Range;
 use std::pin::Pin;
@@ -41,7 +42,12 @@ pub(crate) enum Fault {
     Replaced(u16),
     /// The body of the response ended early or is malformed.
     Truncated,
+    /// A response that would be taken for a tunnel that was asked for.
+    NoTunnel,
+    /// The origin took too long.
     Timeout(Passed),
+    /// The time for the request is over, and it was the client's: the client gave less than the rule, or was waited for.
+    Overdue,
     /// The body of the request did not come in time.
     ClientTimeout,
     /// The client is below the rate that it is to keep.
@@ -62,6 +68,8 @@ pub(crate) struct Terms<'a> {
     pub response_edits: Option<ResponseEdits<'a>>,
     /// What a policy asks beside that.
     pub care: Option<&'a Care<'a>>,
+    /// What ends the attempt is the time that the client gives it.
+    pub is_clients_time: bool,
     pub id: &'a RequestId,
 }
 
@@ -69,7 +77,7 @@ impl Terms<'_> {
     /// An error for a response that gives way to another attempt; one whose request cannot be sent again does not.
     pub fn pass(&self, status: u16, took_body: bool) -> Result<(), Fault> {
         if self.needs_upgrade && matches!(status, 200..=299) {
-            return Err(Fault::Malformed);
+            return Err(Fault::NoTunnel);
         }
         match self.again_on.filter(|_| !took_body) {
             Some(again_on) if again_on(status) => Err(Fault::Status(status)),
@@ -84,15 +92,9 @@ impl Terms<'_> {
 pub(crate) struct Pump<'a, C> {
     client: &'a mut C,
     io: &'a mut UpstreamIo,
-    worker: &'a Worker,
-    deadline: &'a Deadline,
-    terms: Terms<'a>,
-    trace: &'a mut Trace,
+    course: Course<'a>,
     up: Up<'a>,
     down: Down<'a>,
-    tunnel: bool,
-    /// Draining has begun: a tunnel that is not used ends early.
-    draining: bool,
 }
 
 struct Up<'a> {
@@ -173,7 +175,7 @@ impl<'a, C: Client> Pump<'a, C> {
     pub fn new(
         client: &'a mut C,
         io: &'a mut UpstreamIo,
-        (worker, deadline): (&'a Worker, &'a Deadline),
+        place: (&'a Worker, &'a Deadline),
         terms: Terms<'a>,
         trace: &'a mut Trace,
         (request, list): (&'a mut Vec<u8>, &'a mut HeaderList),
@@ -198,19 +200,7 @@ impl<'a, C: Client> Pump<'a, C> {
             head_sent: false,
             interims: Interims::default(),
         };
-        deadline.stall_after(BODY_STALL_TIMEOUT_MS);
-        Pump {
-            client,
-            io,
-            worker,
-            deadline,
-            terms,
-            trace,
-            up,
-            down,
-            tunnel: false,
-            draining: false,
-        }
+        Pump { client, io, course: Course::new(place, terms, trace), up, down }
     }
 
     /// The request was sent, and this much of the answer has come.
@@ -221,20 +211,21 @@ impl<'a, C: Client> Pump<'a, C> {
     }
 
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
-        let was_tunnel = self.tunnel;
-        self.notice_drain();
+        let was_tunnel = self.course.is_tunnel();
+        self.course.notice_drain();
         self.poll_up(cx)?;
         if self.poll_down(cx)?.is_ready() && self.is_over() {
             return Poll::Ready(Ok(()));
         }
-        if self.tunnel && !was_tunnel {
+        if self.course.is_tunnel() && !was_tunnel {
             // The client's bytes behind the head are to be read now.
             return self.poll(cx);
         }
-        self.keep_pace();
-        match (self.deadline.poll(cx), self.tunnel) {
+        let waits = self.waits();
+        self.course.keep_pace(waits);
+        match (self.course.deadline.poll(cx), self.course.is_tunnel()) {
             (Poll::Pending, _) => Poll::Pending,
-            (Poll::Ready(passed), false) => Poll::Ready(Err(self.timeout(passed))),
+            (Poll::Ready(passed), false) => Poll::Ready(Err(self.course.timeout(passed, waits))),
             (Poll::Ready(_), true) => {
                 self.end_tunnel(cx);
                 Poll::Ready(Ok(()))
@@ -246,13 +237,13 @@ impl<'a, C: Client> Pump<'a, C> {
     pub fn aftermath(self) -> Aftermath {
         let leftover = self.down.input.as_ref().is_some_and(|input| !input.is_empty());
         if let Some(input) = self.down.input {
-            self.worker.buffers.give_back(input);
+            self.course.worker.buffers.give_back(input);
         }
         Aftermath {
             reusable: self.down.keep_alive
                 && self.down.state == DownState::Done
                 && self.up.state == UpState::Ended
-                && !self.tunnel
+                && !self.course.is_tunnel()
                 && !leftover,
             head_sent: self.down.head_sent,
             // gRPC is not spoken over HTTP/1.1.
@@ -263,57 +254,20 @@ impl<'a, C: Client> Pump<'a, C> {
 
     /// A response that is over ends the exchange, even when the request's body is not; a tunnel has two ends.
     fn is_over(&self) -> bool {
-        !self.tunnel || matches!(self.up.state, UpState::Ended | UpState::Broken)
+        !self.course.is_tunnel() || matches!(self.up.state, UpState::Ended | UpState::Broken)
     }
 
-    /// Where the client is to keep a rate, its deadline is when it is below.
-    fn keep_pace(&self) {
-        let Some(care) = self.terms.care.filter(|_| !self.tunnel) else { return };
-        let sends = self.up.state == UpState::Read && self.client.body().is_empty();
-        let is_offered = !self.down.window.is_empty() || self.down.state == DownState::Finish;
-        let upload = (self.trace.bytes_in, sends);
-        let download = (self.trace.bytes_out, self.down.head_sent && is_offered);
-        if let Some(at_ms) = care.pace(self.worker.deadlines.now_ms(), upload, download) {
-            self.deadline.hasten(at_ms);
-        }
-    }
-
-    fn timeout(&self, passed: Passed) -> Fault {
-        let slow = self.terms.care.filter(|_| passed == Passed::Stall && !self.tunnel);
-        if let Some(slow) = slow.and_then(|care| care.slow(self.worker.deadlines.now_ms())) {
-            return Fault::Slow(slow);
-        }
-        match passed {
-            // The origin has spoken, and the client does not read it.
-            Passed::Stall if self.down.state == DownState::Interim => {
-                Fault::Client(ClientFault::Gone)
-            }
-            Passed::Stall if self.up.state == UpState::Read && !self.down.head_sent => {
-                Fault::ClientTimeout
-            }
-            passed => Fault::Timeout(passed),
+    fn waits(&self) -> Waits {
+        let is_offered = !self.down.window.is_empty();
+        Waits {
+            sender: self.up.state == UpState::Read && self.client.body().is_empty(),
+            reader: is_offered || matches!(self.down.state, DownState::Interim | DownState::Finish),
         }
     }
 
     fn progress(&self) {
-        let limit = match self.tunnel && self.draining {
-            true => TUNNEL_DRAIN_IDLE_MS,
-            false => self.body_timeout().unwrap_or(BODY_STALL_TIMEOUT_MS),
-        };
-        self.deadline.stall_after(limit);
-    }
-
-    /// What a policy says of a body that is under way. How long an origin thinks is another matter.
-    fn body_timeout(&self) -> Option<u64> {
         let is_body = self.up.state == UpState::Read || self.down.state == DownState::Body;
-        self.terms.care.filter(|_| is_body && !self.tunnel)?.body_timeout_ms
-    }
-
-    fn notice_drain(&mut self) {
-        if self.tunnel && !self.draining && self.worker.deadlines.is_draining() {
-            self.draining = true;
-            self.progress();
-        }
+        self.course.progress(is_body);
     }
 
     /// A tunnel whose time is over is nobody's fault: both ends get a FIN, as far as what waits for them lets it.
@@ -412,7 +366,7 @@ impl<'a, C: Client> Pump<'a, C> {
     fn took(&mut self, count: usize) {
         self.client.consume(count);
         self.up.took_body |= count > 0;
-        self.trace.bytes_in += count as u64;
+        self.course.trace.bytes_in += count as u64;
         self.progress();
     }
 
@@ -422,7 +376,9 @@ impl<'a, C: Client> Pump<'a, C> {
             return Ok(Poll::Pending);
         };
         let polled = match body {
-            Body::End if self.tunnel => Pin::new(&mut *self.io).poll_shutdown(cx).map_ok(|()| 0),
+            Body::End if self.course.is_tunnel() => {
+                Pin::new(&mut *self.io).poll_shutdown(cx).map_ok(|()| 0)
+            }
             Body::End => Pin::new(&mut *self.io).poll_flush(cx).map_ok(|()| 0),
             Body::Data => Pin::new(&mut *self.io).poll_write(cx, self.client.body()),
         };
@@ -472,9 +428,10 @@ impl<'a, C: Client> Pump<'a, C> {
         let Some(input) = self.down.input.as_mut().filter(|input| !input.is_empty()) else {
             return Ok(false);
         };
-        let parsed = h1::parse_response(input.data(), self.down.list, self.terms.method, &LIMITS);
+        let parsed =
+            h1::parse_response(input.data(), self.down.list, self.course.terms.method, &LIMITS);
         let Some(head) = parsed.map_err(|_| Fault::Malformed)? else { return Ok(false) };
-        if let Err(fault) = self.terms.pass(head.status, self.up.took_body) {
+        if let Err(fault) = self.course.terms.pass(head.status, self.up.took_body) {
             self.give_way(&head);
             return Err(fault);
         }
@@ -487,14 +444,14 @@ impl<'a, C: Client> Pump<'a, C> {
             reason: head.reason.of(input.data()),
             framing: head.framing,
             fields: Fields::Origin { bytes: input.data(), list: self.down.list },
-            edits: self.terms.response_edits.filter(|_| !head.is_interim()),
-            id: self.terms.id,
-            date: &self.worker.date.get(),
+            edits: self.course.terms.response_edits.filter(|_| !head.is_interim()),
+            id: self.course.terms.id,
+            date: &self.course.worker.date.get(),
         };
         match head.status {
             100 => {}
             101 => {
-                let protocol = head.upgrade.filter(|_| self.terms.asks_upgrade);
+                let protocol = head.upgrade.filter(|_| self.course.terms.asks_upgrade);
                 let protocol = protocol.ok_or(Fault::Malformed)?.of(input.data());
                 if !self.client.switch_protocols(&response, protocol) {
                     return Err(Fault::Malformed);
@@ -512,7 +469,9 @@ impl<'a, C: Client> Pump<'a, C> {
 
     /// A response that is not passed on. One whose body has come with its head leaves the connection as it should be.
     fn give_way(&mut self, head: &ResponseHead) {
-        let (Some(care), Some(input)) = (self.terms.care, &mut self.down.input) else { return };
+        let (Some(care), Some(input)) = (self.course.terms.care, &mut self.down.input) else {
+            return;
+        };
         care.keep(input.data(), self.down.list);
         let rest = input.data().len() - head.len;
         let is_whole = match head.framing {
@@ -528,15 +487,13 @@ impl<'a, C: Client> Pump<'a, C> {
     }
 
     fn begin_body(&mut self, head: &ResponseHead) {
-        self.trace.first_byte = Some(self.trace.started.elapsed());
-        self.trace.status = head.status;
+        self.course.trace.first_byte = Some(self.course.trace.started.elapsed());
+        self.course.trace.status = head.status;
         self.down.head_sent = true;
         self.down.keep_alive = head.keep_alive;
         self.down.state = DownState::Body;
         if head.status == 101 {
-            self.tunnel = true;
-            // The route's time is for requests; a tunnel lasts while it is used.
-            self.deadline.cap_at(self.trace.started, None);
+            self.course.open_tunnel();
             self.down.decoder = BodyDecoder::UntilClose;
             self.up.chunked = false;
             self.up.ended = false;
@@ -585,7 +542,7 @@ impl<'a, C: Client> Pump<'a, C> {
             };
             let count = ready!(self.client.poll_send(cx, data, follow)).map_err(Fault::Client)?;
             self.down.window.start += count;
-            self.trace.bytes_out += count as u64;
+            self.course.trace.bytes_out += count as u64;
             self.progress();
         }
         Poll::Ready(Ok(()))
@@ -601,7 +558,7 @@ impl<'a, C: Client> Pump<'a, C> {
             }
         }
         self.take_larger_buffer();
-        match poll_fill(self.io, &mut self.down.input, &self.worker.buffers, cx) {
+        match poll_fill(self.io, &mut self.down.input, &self.course.worker.buffers, cx) {
             Poll::Pending => {
                 let _ = self.client.poll_flush(cx).map_err(Fault::Client)?;
                 self.client.watch(cx).map_err(Fault::Client)?;
@@ -627,7 +584,7 @@ impl<'a, C: Client> Pump<'a, C> {
         };
         if is_large && self.down.state == DownState::Body {
             let input = self.down.input.take();
-            self.down.input = self.worker.buffers.grow_for_body(input);
+            self.down.input = self.course.worker.buffers.grow_for_body(input);
         }
     }
 
