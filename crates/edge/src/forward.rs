@@ -22,6 +22,7 @@ use h1::Method;
 use model::edge::Protocol;
 use model::fallback::StaticResponse;
 use std::cell::Cell;
+use std::future::poll_fn;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 use traffic::{Attempt, Choice, Endpoint, Failure, Outcome, Random, Repeat};
@@ -84,6 +85,9 @@ struct Tried {
     /// The last one is to be tried again, on a connection of its own: it had closed the one that was kept.
     wants_fresh: bool,
 }
+
+/// A pause that is asked for does not grow beyond this.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// As many as `traffic` allows attempts.
 const TRIED: usize = 16;
@@ -190,7 +194,11 @@ impl<'a> Run<'a> {
                 return Err(failed.refusal);
             }
             self.received.site.worker.counters().retries.add(1);
-            self.pause(&failed, &tried, trace).await?;
+            match self.pause(&failed, &tried, client, trace).await {
+                Ok(()) => {}
+                Err(Ended::Refused(refusal)) => return Err(refusal),
+                Err(Ended::Whole | Ended::Cut) => return Ok(()),
+            }
         }
     }
 
@@ -298,14 +306,24 @@ impl<'a> Run<'a> {
         let Site { worker, deadline, .. } = self.received.site;
         let started = trace.started;
         let again_on = |status| self.has_time(tried, started) && self.is_again(status, tried);
-        let wanted = self.route.rule.retry.as_deref().filter(|retry| !retry.codes.is_empty());
-        let again_on: Option<&dyn Fn(u16) -> bool> = wanted.map(|_| &again_on as _);
-        let edits = self.route.changes.response_edits.as_ref();
-        let response_edits = ResponseEdits::of(edits, additions);
-        let is_clients_time = self.is_clients_time.get();
-        let terms = Terms { again_on, response_edits, is_clients_time, ..self.terms };
+        let terms = self.terms_of_attempt(&again_on, additions);
         let request = (&mut scratch.upload, &mut scratch.response);
         upstream.attempt(client, (worker, deadline), terms, trace, request).await
+    }
+
+    fn terms_of_attempt<'t>(
+        &'t self,
+        again_on: &'t dyn Fn(u16) -> bool,
+        additions: &'t Additions,
+    ) -> Terms<'t> {
+        let wanted = self.route.rule.retry.as_deref().filter(|retry| !retry.codes.is_empty());
+        let edits = self.route.changes.response_edits.as_ref();
+        Terms {
+            again_on: wanted.map(|_| again_on),
+            response_edits: ResponseEdits::of(edits, additions),
+            is_clients_time: self.is_clients_time.get(),
+            ..self.terms
+        }
     }
 
     fn peer(&self, endpoint: &Endpoint) -> Peer<'a> {
@@ -422,24 +440,52 @@ impl<'a> Run<'a> {
         has_place
     }
 
-    /// Before a further attempt, where the route asks for it: longer each time, and spread.
-    async fn pause(&self, failed: &Failed, tried: &Tried, trace: &Trace) -> Result<(), Refusal> {
+    /// Before a further attempt, where the route asks for it: longer each time, and spread. Says how the request ended
+    /// where it did: its client left, or its time is over.
+    async fn pause<C: Client>(
+        &self,
+        failed: &Failed,
+        tried: &Tried,
+        client: &mut C,
+        trace: &mut Trace,
+    ) -> Result<(), Ended> {
         if failed.failure == Failure::NotConnected {
             return Ok(());
         }
         let Some(least) = self.least_pause(tried) else { return Ok(()) };
         if !self.has_time(tried, trace.started) {
-            return Err(failed.refusal);
+            return Err(Ended::Refused(failed.refusal));
         }
+        let Site { worker, deadline, .. } = self.received.site;
+        deadline.cap_at(trace.started, self.route.limit);
+        deadline.lift();
         let spread = Random::new(u64::from(trace.started.elapsed().subsec_nanos())).share();
-        self.received.site.worker.timers.sleep(least.mul_f64(1.0 + spread)).await;
-        Ok(())
+        // Boxed: rare, and its state would lie in every connection's task.
+        let mut sleep = Box::pin(worker.timers.sleep(least.mul_f64(1.0 + spread)));
+        let paused = poll_fn(|cx| {
+            if let Err(fault) = client.watch(cx) {
+                return Poll::Ready(Err(Fault::Client(fault)));
+            }
+            match sleep.as_mut().poll(cx) {
+                Poll::Ready(()) => Poll::Ready(Ok(())),
+                Poll::Pending => deadline.poll(cx).map(|passed| Err(Fault::Timeout(passed))),
+            }
+        });
+        match paused.await {
+            Ok(()) => Ok(()),
+            Err(Fault::Client(_)) => {
+                trace.refusal = Some("client-gone");
+                client.abort();
+                Err(Ended::Cut)
+            }
+            Err(_) => Err(Ended::Refused(failed.refusal)),
+        }
     }
 
     fn least_pause(&self, tried: &Tried) -> Option<Duration> {
-        let doublings = tried.attempts.saturating_sub(1).min(6);
         let wanted = self.route.rule.retry.as_deref()?.backoff?;
-        Some(wanted.saturating_mul(1 << doublings))
+        let doublings = tried.attempts.saturating_sub(1).min(6);
+        Some(wanted.saturating_mul(1 << doublings).min(wanted.max(LONGEST_PAUSE)))
     }
 
     /// The route's time lasts longer than the longest pause before the next attempt.

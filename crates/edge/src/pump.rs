@@ -203,10 +203,12 @@ impl<'a, C: Client> Pump<'a, C> {
         Pump { client, io, course: Course::new(place, terms, trace), up, down }
     }
 
-    /// The request was sent, and this much of the answer has come.
-    pub fn is_answered(&mut self, input: Option<Buffer>) {
-        self.up.sent = self.up.bytes.len();
-        self.up.state = UpState::Ended;
+    /// So much of a request without a body was sent, and this much of the answer has come.
+    pub fn go_on(&mut self, sent: usize, input: Option<Buffer>) {
+        self.up.sent = sent;
+        if sent == self.up.bytes.len() {
+            self.up.state = UpState::Ended;
+        }
         self.down.input = input;
     }
 
