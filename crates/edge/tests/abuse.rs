@@ -180,15 +180,25 @@ fn streams_that_are_reset_in_one_breath_end_their_connection_whatever_they_are_a
         let mut peer = Peer::connect(port);
         peer.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0");
         let head = [b"\x82\x86\x01\x01a\x04", &[path.len() as u8][..], path.as_bytes()].concat();
-        for number in 0..2_000_u32 {
+        let is_over = (0..1_000_u32).any(|number| {
             let stream = (number * 2 + 1).to_be_bytes();
-            let length = head.len() as u8;
-            let headers = [&[0, 0, length, 1, 5][..], &stream, &head].concat();
+            let headers = [&[0, 0, head.len() as u8, 1, 5][..], &stream, &head].concat();
             let reset = [&[0, 0, 4, 3, 0][..], &stream, &[0, 0, 0, 8]].concat();
-            peer.send([headers, reset].concat());
-        }
-        // Loses patience where it does not end.
-        while peer.more() {}
+            // A few at a time: `h2` itself minds many that come together.
+            let ping = [&[0, 0, 8, 6, 0, 0, 0, 0, 0, 0, 0, 0, 0][..], &stream].concat();
+            peer.send([headers, reset, ping].concat());
+            let answered = [&[0, 0, 8, 6, 1, 0, 0, 0, 0, 0, 0, 0, 0][..], &stream].concat();
+            loop {
+                if peer.held.windows(answered.len()).any(|bytes| bytes == answered) {
+                    peer.held.clear();
+                    break false;
+                }
+                if !peer.more() {
+                    break true;
+                }
+            }
+        });
+        assert!(is_over, "{path}");
     }
 }
 
