@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use super::{Backend, Ports, Site};
+use super::{Backend, MOVED, Ports, Site};
 
 pub fn command(folder: &Path, site: &Site, ports: Ports) -> Result<Command> {
     let both = format!("{}{}", site.certificate.chain_pem, site.certificate.key_pem);
@@ -45,6 +45,7 @@ frontend site
     bind {http}
     bind {h2c} proto h2
     bind {https} ssl crt {folder}/both.pem alpn h2,http/1.1
+    http-request redirect location /elsewhere code 302 if {{ path {MOVED} }}
 {uses}{backends}",
         folder = folder.display(),
         http = ports.http,

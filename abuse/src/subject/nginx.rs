@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use super::{Backend, Ports, Site};
+use super::{Backend, MOVED, Ports, Site};
 
 pub fn command(folder: &Path, site: &Site, ports: Ports) -> Result<Command> {
     fs::write(folder.join("chain.pem"), &site.certificate.chain_pem)?;
@@ -61,6 +61,9 @@ fn server(backend: &Backend, ports: Ports, is_first: bool) -> String {
         listen {h2c} http2{queue};
         listen {https} ssl http2{queue};
         server_name {host};
+        location = {MOVED} {{
+            return 302 /elsewhere;
+        }}
         location / {{
             proxy_pass http://{label};
             proxy_read_timeout {attempt}s;
