@@ -484,8 +484,7 @@ impl<'a> Run<'a> {
 
     fn least_pause(&self, tried: &Tried) -> Option<Duration> {
         let wanted = self.route.rule.retry.as_deref()?.backoff?;
-        let doublings = tried.attempts.saturating_sub(1).min(6);
-        Some(wanted.saturating_mul(1 << doublings).min(wanted.max(LONGEST_PAUSE)))
+        Some(least_pause(wanted, tried.attempts))
     }
 
     /// The route's time lasts longer than the longest pause before the next attempt.
@@ -641,6 +640,11 @@ impl Drop for Place<'_> {
     }
 }
 
+fn least_pause(wanted: Duration, attempts: u32) -> Duration {
+    let doublings = attempts.saturating_sub(1).min(6);
+    wanted.saturating_mul(1 << doublings).min(wanted.max(LONGEST_PAUSE))
+}
+
 /// RFC 9110 section 9.2.2.
 fn is_idempotent(method: Method) -> bool {
     use Method::{Delete, Get, Head, Options, Put, Trace};
@@ -697,4 +701,25 @@ fn verdict(fault: Fault) -> (Option<UpstreamFailure>, Option<Refusal>) {
         }
     };
     (Some(failure), Some(Refusal::Edge(cause)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_the_longest_and_never_are_shorter_than_is_asked_for() {
+        for (wanted_ms, attempts, expected_ms) in [
+            (25, 1, 25),
+            (25, 2, 50),
+            (25, 7, 1_600),
+            (25, 16, 1_600),
+            (1_000, 6, 30_000),
+            (45_000, 1, 45_000),
+            (45_000, 5, 45_000),
+        ] {
+            let pause = least_pause(Duration::from_millis(wanted_ms), attempts);
+            assert_eq!(pause, Duration::from_millis(expected_ms), "{wanted_ms} {attempts}");
+        }
+    }
 }
