@@ -12,7 +12,7 @@ use crate::frames::{self, Connection, END_HEADERS, END_STREAM, frame};
 use crate::origin::Origin;
 use crate::program::Context;
 use crate::report::Report;
-use crate::subject::{ABUSED, Kind, Subject};
+use crate::subject::{ABUSED, Kind, MOVED, Subject};
 
 /// Resets until GOAWAY or the end of the connection.
 const RESETS: usize = 200;
@@ -30,6 +30,7 @@ type Trigger = fn(u32) -> Vec<u8>;
 
 struct Attack {
     name: &'static str,
+    path: &'static str,
     trigger: Trigger,
     pace: Pace,
 }
@@ -45,22 +46,65 @@ enum Pace {
 }
 
 const WAVE: usize = 100;
+/// What the origin works on.
+const WORK_PATH: &str = "/work";
 
 const BY_CLIENT: &[Attack] = &[
-    Attack { name: "in bursts", trigger: rst, pace: Pace::Burst },
-    Attack { name: "each once at the origin", trigger: rst, pace: Pace::Paced },
-    Attack { name: "in waves of 100", trigger: rst, pace: Pace::Waves },
+    Attack { name: "in bursts", path: WORK_PATH, trigger: rst, pace: Pace::Burst },
+    Attack { name: "each once at the origin", path: WORK_PATH, trigger: rst, pace: Pace::Paced },
+    Attack { name: "in waves of 100", path: WORK_PATH, trigger: rst, pace: Pace::Waves },
+    Attack { name: "at a redirect, in bursts", path: MOVED, trigger: rst, pace: Pace::Burst },
 ];
 
 const BY_SERVER: &[Attack] = &[
-    Attack { name: "WINDOW_UPDATE of 0", trigger: window_of_zero, pace: Pace::Paced },
-    Attack { name: "WINDOW_UPDATE beyond 2^31", trigger: window_overflow, pace: Pace::Paced },
-    Attack { name: "DATA after the end", trigger: data_after_end, pace: Pace::Paced },
-    Attack { name: "HEADERS after the end", trigger: headers_after_end, pace: Pace::Paced },
-    Attack { name: "PRIORITY of 4 bytes", trigger: short_priority, pace: Pace::Paced },
-    Attack { name: "PRIORITY on itself", trigger: priority_on_itself, pace: Pace::Paced },
-    Attack { name: "by server and client in turn", trigger: either, pace: Pace::Paced },
-    Attack { name: "WINDOW_UPDATE of 0, in bursts", trigger: window_of_zero, pace: Pace::Burst },
+    Attack {
+        name: "WINDOW_UPDATE of 0",
+        path: WORK_PATH,
+        trigger: window_of_zero,
+        pace: Pace::Paced,
+    },
+    Attack {
+        name: "WINDOW_UPDATE beyond 2^31",
+        path: WORK_PATH,
+        trigger: window_overflow,
+        pace: Pace::Paced,
+    },
+    Attack {
+        name: "DATA after the end",
+        path: WORK_PATH,
+        trigger: data_after_end,
+        pace: Pace::Paced,
+    },
+    Attack {
+        name: "HEADERS after the end",
+        path: WORK_PATH,
+        trigger: headers_after_end,
+        pace: Pace::Paced,
+    },
+    Attack {
+        name: "PRIORITY of 4 bytes",
+        path: WORK_PATH,
+        trigger: short_priority,
+        pace: Pace::Paced,
+    },
+    Attack {
+        name: "PRIORITY on itself",
+        path: WORK_PATH,
+        trigger: priority_on_itself,
+        pace: Pace::Paced,
+    },
+    Attack {
+        name: "by server and client in turn",
+        path: WORK_PATH,
+        trigger: either,
+        pace: Pace::Paced,
+    },
+    Attack {
+        name: "WINDOW_UPDATE of 0, in bursts",
+        path: WORK_PATH,
+        trigger: window_of_zero,
+        pace: Pace::Burst,
+    },
 ];
 
 /// By the server and by the client in turn: one budget holds for both.
@@ -188,9 +232,9 @@ fn play(context: &Context, subject: &Subject, attack: &Attack, work: &Work) -> R
     let end = Instant::now() + context.pick(Duration::from_millis(1_200), Duration::from_secs(5));
     while streams.tried < TRIED && !streams.has_ended() && Instant::now() < end {
         match attack.pace {
-            Pace::Burst => streams.burst(attack.trigger),
-            Pace::Paced => streams.paced(attack.trigger, work),
-            Pace::Waves => streams.wave(attack.trigger, work),
+            Pace::Burst => streams.burst(attack),
+            Pace::Paced => streams.paced(attack, work),
+            Pace::Waves => streams.wave(attack, work),
         }
     }
     let ended_after = streams.has_ended().then(|| streams.processed());
@@ -233,8 +277,8 @@ impl Streams {
         }
     }
 
-    fn head(stream: u32) -> Vec<u8> {
-        let block = frames::get(ABUSED, "/work");
+    fn head(stream: u32, path: &str) -> Vec<u8> {
+        let block = frames::get(ABUSED, path);
         frame(frames::HEADERS, END_STREAM | END_HEADERS, stream, &block)
     }
 
@@ -242,36 +286,36 @@ impl Streams {
         number as u32 * 2 + 1
     }
 
-    fn burst(&mut self, trigger: Trigger) {
+    fn burst(&mut self, attack: &Attack) {
         let mut bytes = Vec::new();
         for _ in 0..10 {
             let id = Self::id(self.tried);
-            bytes.extend(Self::head(id));
-            bytes.extend(trigger(id));
+            bytes.extend(Self::head(id, attack.path));
+            bytes.extend((attack.trigger)(id));
             self.tried += 1;
         }
         self.connection.send(&bytes);
         self.look(Duration::from_millis(1));
     }
 
-    fn paced(&mut self, trigger: Trigger, work: &Work) {
+    fn paced(&mut self, attack: &Attack, work: &Work) {
         let id = Self::id(self.tried);
         let began = work.began.load(Ordering::SeqCst);
-        self.connection.send(&Self::head(id));
+        self.connection.send(&Self::head(id, attack.path));
         await_until(Duration::from_millis(20), || work.began.load(Ordering::SeqCst) > began);
-        self.connection.send(&trigger(id));
+        self.connection.send(&(attack.trigger)(id));
         self.tried += 1;
         self.look(Duration::from_micros(200));
     }
 
-    fn wave(&mut self, trigger: Trigger, work: &Work) {
+    fn wave(&mut self, attack: &Attack, work: &Work) {
         let ids: Vec<u32> = (self.tried..self.tried + WAVE).map(Self::id).collect();
         let began = work.began.load(Ordering::SeqCst);
-        let heads: Vec<u8> = ids.iter().flat_map(|id| Self::head(*id)).collect();
+        let heads: Vec<u8> = ids.iter().flat_map(|id| Self::head(*id, attack.path)).collect();
         self.connection.send(&heads);
         let all = began + WAVE as u64;
         await_until(Duration::from_millis(200), || work.began.load(Ordering::SeqCst) >= all);
-        let triggers: Vec<u8> = ids.iter().flat_map(|id| trigger(*id)).collect();
+        let triggers: Vec<u8> = ids.iter().flat_map(|id| (attack.trigger)(*id)).collect();
         self.connection.send(&triggers);
         self.tried += WAVE;
         self.look(Duration::from_millis(20));

@@ -64,6 +64,8 @@ pub struct Certificate {
 pub const GOOD: &str = "good.test";
 /// The host that a program abuses.
 pub const ABUSED: &str = "abused.test";
+/// A path of every host that the server itself answers, with a redirect.
+pub const MOVED: &str = "/moved";
 const ATTEMPT_TIMEOUT_S: u32 = 30;
 
 impl Backend {

@@ -7,7 +7,7 @@ use anyhow::{Result, anyhow};
 use testkit::Instance;
 use testkit::instance::Plan;
 
-use super::{Backend, Certificate, Ports, Site};
+use super::{Backend, Certificate, MOVED, Ports, Site};
 
 pub fn start(folder: &Path, site: &Site) -> Result<(Instance, Ports)> {
     let manifests = folder.join("manifests");
@@ -125,6 +125,10 @@ spec:
   parentRefs: [{{ name: site }}]
   hostnames: [{host}]
   rules:
+    - matches: [{{ path: {{ type: Exact, value: {MOVED} }} }}]
+      filters:
+        - type: RequestRedirect
+          requestRedirect: {{ path: {{ type: ReplaceFullPath, replaceFullPath: /elsewhere }} }}
     - matches: [{{ path: {{ type: PathPrefix, value: / }} }}]
       timeouts: {{ backendRequest: {attempt}s }}
       backendRefs: [{{ name: {name}, port: 80 }}]{filters}

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use super::{Backend, Ports, Site};
+use super::{Backend, MOVED, Ports, Site};
 
 pub fn command(folder: &Path, site: &Site, ports: Ports) -> Result<Command> {
     peers::servers::haproxy(folder, &configuration(folder, site, ports))
@@ -35,6 +35,7 @@ frontend site
     bind {http}
     bind {h2c} proto h2
     bind {https} ssl crt {folder}/both.pem alpn h2,http/1.1
+    http-request redirect location /elsewhere code 302 if {{ path {MOVED} }}
 {uses}{backends}",
         folder = folder.display(),
         http = ports.http,

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use super::{Backend, Ports, Site};
+use super::{Backend, MOVED, Ports, Site};
 
 pub fn command(folder: &Path, site: &Site, ports: Ports) -> Result<Command> {
     peers::servers::nginx(folder, &configuration(folder, site, ports))
@@ -40,6 +40,9 @@ fn server(backend: &Backend, ports: Ports, is_first: bool) -> String {
         listen {h2c} http2{queue};
         listen {https} ssl http2{queue};
         server_name {host};
+        location = {MOVED} {{
+            return 302 /elsewhere;
+        }}
         location / {{
             proxy_pass http://{label};
             proxy_read_timeout {attempt}s;

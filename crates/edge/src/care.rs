@@ -3,6 +3,7 @@
 
 use crate::additions::Additions;
 use crate::answers::Answers;
+use crate::deadline::millis;
 use crate::refusal::Cause;
 use h1::HeaderList;
 use model::answers::Rates;
@@ -125,10 +126,6 @@ impl<'v> Care<'v> {
         }
         is_late(&self.download).then_some(Slow::Reader)
     }
-}
-
-pub(crate) fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A least rate, as time that is left: waiting for the client uses it up, and bytes give it back, up to the grace. The

@@ -82,12 +82,15 @@ pub(crate) trait Client {
     /// Sends what is held back.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ClientFault>>;
 
-    /// Ends the response.
+    /// Ends the response. An error, and never a clean end, where less was sent than its head says.
     fn poll_finish(
         &mut self,
         cx: &mut Context<'_>,
         trailers: Option<&Trailers>,
     ) -> Poll<Result<(), ClientFault>>;
+
+    /// The response has begun, and trailers can be sent at its end, wherever that is.
+    fn may_trail(&self) -> bool;
 
     /// No further request is taken: said in the response's head where its version can.
     fn close_after(&mut self);
@@ -177,6 +180,11 @@ macro_rules! left_to_client {
             trailers: Option<&h1::Trailers>,
         ) -> std::task::Poll<Result<(), $crate::client::ClientFault>> {
             self.client.poll_finish(cx, trailers)
+        }
+    };
+    (@ may_trail) => {
+        fn may_trail(&self) -> bool {
+            self.client.may_trail()
         }
     };
     (@ close_after) => {

@@ -98,7 +98,7 @@ impl Deadlines {
     }
 
     fn millis(&self, at: Instant) -> u64 {
-        u64::try_from(at.saturating_duration_since(self.epoch).as_millis()).unwrap_or(NEVER)
+        millis(at.saturating_duration_since(self.epoch))
     }
 
     fn wake(&self, is_due: impl Fn(&Entry) -> bool) {
@@ -184,6 +184,10 @@ impl Drop for Deadline {
         self.table.entries.borrow_mut()[self.key] = Entry { at_ms: NEVER, waker: None };
         self.table.free.borrow_mut().push(self.key);
     }
+}
+
+pub(crate) fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(NEVER)
 }
 
 #[cfg(test)]

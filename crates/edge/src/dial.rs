@@ -1,6 +1,7 @@
 //! What connecting to the endpoints of a backend takes, made ready once for all policies that ask for the same. The
 //! connections themselves are made in `upstream`.
 
+use crate::deadline::millis;
 use crate::tls::KeyTable;
 use crate::tls_client::{ClientKey, TlsDial};
 use model::id::ServicePort;
@@ -9,7 +10,6 @@ use model::{Digest, ObjectId, limits};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 use traffic::Connections;
 
 /// The part of a backend's policy that a connection is made by.
@@ -134,14 +134,11 @@ impl Dials {
     }
 }
 
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use model::traffic::{BackendLimits, BackendTls, ConnectionPool, Trust};
+    use std::time::Duration;
 
     fn port() -> ServicePort {
         ServicePort { namespace: "n".into(), name: "s".into(), port: 80 }

@@ -317,7 +317,9 @@ fn route<'v>(
     }
     let own_limit = if call == Call::No { None } else { grpc::limit(request) };
     let limit = shorter(rule.timeouts.request, own_limit);
-    let route = Route { rule, changes, backend, held, visit, key, limit, instead };
+    let is_clients_limit = limit != rule.timeouts.request;
+    let route =
+        Route { rule, changes, backend, held, visit, key, limit, is_clients_limit, instead };
     Ok(Step::Forward(route, terms(received, (request, call), id)))
 }
 
@@ -385,6 +387,7 @@ fn terms<'v>(
         response_edits: None,
         again_on: None,
         care: None,
+        is_clients_time: false,
         id,
     }
 }

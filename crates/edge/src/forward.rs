@@ -20,6 +20,8 @@ use h1::Method;
 use model::edge::Protocol;
 use model::fallback::StaticResponse;
 use std::cell::Cell;
+use std::future::poll_fn;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 use traffic::{Attempt, Choice, Endpoint, Failure, Outcome, Random, Repeat};
 
@@ -37,6 +39,7 @@ pub(crate) struct Route<'v> {
     pub key: Option<u64>,
     /// Of the whole request: the rule's, or the client's of a call of gRPC where it is shorter.
     pub limit: Option<Duration>,
+    pub is_clients_limit: bool,
     /// Where something stands in for the backend: those of the rule, and the place of this one among them.
     pub instead: Option<(&'v Backends, usize)>,
 }
@@ -50,6 +53,8 @@ pub(crate) struct Run<'a> {
     retries: Cell<bool>,
     /// The last attempt failed in a way that another backend may mend.
     goes_on: Cell<bool>,
+    /// The time for the attempt that is under way is the one that the client gives.
+    is_clients_time: Cell<bool>,
 }
 
 impl Drop for Run<'_> {
@@ -67,6 +72,9 @@ struct Tried {
     /// The last one is to be tried again, on a connection of its own: it had closed the one that was kept.
     wants_fresh: bool,
 }
+
+/// A pause that is asked for does not grow beyond this.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// As many as `traffic` allows attempts.
 const TRIED: usize = 16;
@@ -106,8 +114,8 @@ impl<'a> Run<'a> {
         route: Route<'a>,
         terms: Terms<'a>,
     ) -> Run<'a> {
-        let (retries, goes_on) = (Cell::new(false), Cell::new(false));
-        Run { received, view, route, terms, retries, goes_on }
+        let (retries, goes_on, is_clients_time) = Default::default();
+        Run { received, view, route, terms, retries, goes_on, is_clients_time }
     }
 
     /// After a failure that is sound to try again: the same request, at the backend that stands in for this one.
@@ -116,7 +124,7 @@ impl<'a> Run<'a> {
         let instead = self.route.instead.filter(|_| self.goes_on.get())?;
         let backend = fallback::next(place, instead, self.route.backend)?;
         self.leave_retries();
-        let Route { rule, changes, key, limit, .. } = self.route;
+        let Route { rule, changes, key, limit, is_clients_limit, .. } = self.route;
         let route = Route {
             rule,
             changes,
@@ -125,6 +133,7 @@ impl<'a> Run<'a> {
             visit: None,
             key,
             limit,
+            is_clients_limit,
             instead: self.route.instead,
         };
         Some(Run::new(self.received, self.view, route, self.terms))
@@ -176,8 +185,10 @@ impl<'a> Run<'a> {
                 break failed.refusal;
             }
             self.received.site.worker.counters().retries.add(1);
-            if let Err(refusal) = self.pause(&failed, &tried, trace).await {
-                break refusal;
+            match self.pause(&failed, &tried, client, trace).await {
+                Ok(()) => {}
+                Err(Ended::Refused(refusal)) => break refusal,
+                Err(Ended::Whole | Ended::Cut) => return Ok(()),
             }
         };
         drop(place);
@@ -297,13 +308,24 @@ impl<'a> Run<'a> {
         let Site { worker, deadline, .. } = self.received.site;
         let started = trace.started;
         let again_on = |status| self.has_time(tried, started) && self.is_again(status, tried);
-        let wanted = self.route.rule.retry.as_deref().filter(|retry| !retry.codes.is_empty());
-        let again_on: Option<&dyn Fn(u16) -> bool> = wanted.map(|_| &again_on as _);
-        let edits = self.route.changes.response_edits.as_ref();
-        let response_edits = ResponseEdits::of(edits, additions);
-        let terms = Terms { again_on, response_edits, ..self.terms };
+        let terms = self.terms_of_attempt(&again_on, additions);
         let request = (&mut scratch.upload, &mut scratch.response);
         upstream.attempt(client, (worker, deadline), terms, trace, request).await
+    }
+
+    fn terms_of_attempt<'t>(
+        &'t self,
+        again_on: &'t dyn Fn(u16) -> bool,
+        additions: &'t Additions,
+    ) -> Terms<'t> {
+        let wanted = self.route.rule.retry.as_deref().filter(|retry| !retry.codes.is_empty());
+        let edits = self.route.changes.response_edits.as_ref();
+        Terms {
+            again_on: wanted.map(|_| again_on),
+            response_edits: ResponseEdits::of(edits, additions),
+            is_clients_time: self.is_clients_time.get(),
+            ..self.terms
+        }
     }
 
     fn peer(&self, endpoint: &Endpoint) -> Peer<'a> {
@@ -424,24 +446,51 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Before a further attempt, where the route asks for it: longer each time, and spread.
-    async fn pause(&self, failed: &Failed, tried: &Tried, trace: &Trace) -> Result<(), Refusal> {
+    /// Before a further attempt, where the route asks for it: longer each time, and spread. Says how the request ended
+    /// where it did: its client left, or its time is over.
+    async fn pause<C: Client>(
+        &self,
+        failed: &Failed,
+        tried: &Tried,
+        client: &mut C,
+        trace: &mut Trace,
+    ) -> Result<(), Ended> {
         if failed.failure == Failure::NotConnected {
             return Ok(());
         }
         let Some(least) = self.least_pause(tried) else { return Ok(()) };
         if !self.has_time(tried, trace.started) {
-            return Err(failed.refusal);
+            return Err(Ended::Refused(failed.refusal));
         }
+        let Site { worker, deadline, .. } = self.received.site;
+        deadline.cap_at(trace.started, self.route.limit);
+        deadline.lift();
         let spread = Random::new(u64::from(trace.started.elapsed().subsec_nanos())).share();
-        self.received.site.worker.timers.sleep(least.mul_f64(1.0 + spread)).await;
-        Ok(())
+        // Boxed: rare, and its state would lie in every connection's task.
+        let mut sleep = Box::pin(worker.timers.sleep(least.mul_f64(1.0 + spread)));
+        let paused = poll_fn(|cx| {
+            if let Err(fault) = client.watch(cx) {
+                return Poll::Ready(Err(Fault::Client(fault)));
+            }
+            match sleep.as_mut().poll(cx) {
+                Poll::Ready(()) => Poll::Ready(Ok(())),
+                Poll::Pending => deadline.poll(cx).map(|passed| Err(Fault::Timeout(passed))),
+            }
+        });
+        match paused.await {
+            Ok(()) => Ok(()),
+            Err(Fault::Client(_)) => {
+                trace.refusal = Some("client-gone");
+                client.abort();
+                Err(Ended::Cut)
+            }
+            Err(_) => Err(Ended::Refused(failed.refusal)),
+        }
     }
 
     fn least_pause(&self, tried: &Tried) -> Option<Duration> {
-        let doublings = tried.attempts.saturating_sub(1).min(6);
         let wanted = self.route.rule.retry.as_deref()?.backoff?;
-        Some(wanted.saturating_mul(1 << doublings))
+        Some(least_pause(wanted, tried.attempts))
     }
 
     /// The route's time lasts longer than the longest pause before the next attempt.
@@ -456,6 +505,7 @@ impl<'a> Run<'a> {
     fn cap(&self, trace: &Trace, attempts: u32) {
         let rule = self.route.rule;
         let per_try = rule.retry.as_deref().and_then(|retry| retry.per_try_timeout);
+        self.is_clients_time.set(self.route.is_clients_limit);
         let Some(limit) = per_try.or(rule.timeouts.backend_request) else {
             if attempts > 1 {
                 self.received.site.deadline.cap_at(trace.started, self.route.limit);
@@ -464,6 +514,8 @@ impl<'a> Run<'a> {
         };
         let limit = trace.elapsed(Instant::now()) + limit;
         let limit = self.route.limit.map_or(limit, |request| request.min(limit));
+        let is_whole = self.route.limit == Some(limit);
+        self.is_clients_time.set(self.route.is_clients_limit && is_whole);
         self.received.site.deadline.cap_at(trace.started, Some(limit));
     }
 
@@ -503,6 +555,9 @@ impl<'a> Run<'a> {
             return Err(Ok(Ended::Refused(refusal)));
         }
         self.count(counted);
+        if cause == Cause::RouteTimeout && self.is_clients_time.get() {
+            return Err(Ok(Ended::Refused(refusal)));
+        }
         self.observe(load, Outcome::Failure);
         if cause == Cause::RouteTimeout && self.is_out_of_time(trace) {
             return Err(Ok(Ended::Refused(refusal)));
@@ -591,14 +646,21 @@ impl Drop for Place<'_> {
     }
 }
 
+fn least_pause(wanted: Duration, attempts: u32) -> Duration {
+    let doublings = attempts.saturating_sub(1).min(6);
+    wanted.saturating_mul(1 << doublings).min(wanted.max(LONGEST_PAUSE))
+}
+
 /// RFC 9110 section 9.2.2.
 fn is_idempotent(method: Method) -> bool {
     use Method::{Delete, Get, Head, Options, Put, Trace};
     matches!(method, Get | Head | Options | Put | Delete | Trace)
 }
 
+/// What a client can bring about by itself must not: it could have a healthy endpoint taken out.
 fn blames_endpoint(fault: Fault) -> bool {
-    !matches!(fault, Fault::Client(_) | Fault::ClientTimeout | Fault::Slow(_) | Fault::NotProcessed)
+    use Fault::{Client, ClientTimeout, NoTunnel, NotProcessed, Overdue, Slow};
+    !matches!(fault, Client(_) | ClientTimeout | Slow(_) | Overdue | NoTunnel | NotProcessed)
 }
 
 fn outcome(fault: Fault) -> Outcome {
@@ -616,9 +678,13 @@ fn verdict(fault: Fault) -> (Option<UpstreamFailure>, Option<Refusal>) {
         Fault::NotProcessed => (UpstreamFailure::NotProcessed, Cause::BadResponse),
         Fault::Malformed => (UpstreamFailure::Malformed, Cause::BadResponse),
         Fault::Truncated => (UpstreamFailure::Truncated, Cause::BadResponse),
-        Fault::Timeout(Passed::Cap) => (UpstreamFailure::Timeout, Cause::RouteTimeout),
+        Fault::Timeout(Passed::Cap) | Fault::Overdue => {
+            (UpstreamFailure::Timeout, Cause::RouteTimeout)
+        }
         Fault::Timeout(Passed::Stall) => (UpstreamFailure::Timeout, Cause::BackendTimeout),
-        Fault::Status(_) => return (None, Some(Refusal::Edge(Cause::BadResponse))),
+        Fault::Status(_) | Fault::NoTunnel => {
+            return (None, Some(Refusal::Edge(Cause::BadResponse)));
+        }
         Fault::Replaced(status) => return (None, Some(Refusal::Replaced { status })),
         Fault::Slow(slow) => return (None, Some(Refusal::Edge(slow.cause()))),
         Fault::ClientTimeout => return (None, Some(Refusal::Edge(Cause::RequestTimeout))),
@@ -631,4 +697,25 @@ fn verdict(fault: Fault) -> (Option<UpstreamFailure>, Option<Refusal>) {
         }
     };
     (Some(failure), Some(Refusal::Edge(cause)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_the_longest_and_never_are_shorter_than_is_asked_for() {
+        for (wanted_ms, attempts, expected_ms) in [
+            (25, 1, 25),
+            (25, 2, 50),
+            (25, 7, 1_600),
+            (25, 16, 1_600),
+            (1_000, 6, 30_000),
+            (45_000, 1, 45_000),
+            (45_000, 5, 45_000),
+        ] {
+            let pause = least_pause(Duration::from_millis(wanted_ms), attempts);
+            assert_eq!(pause, Duration::from_millis(expected_ms), "{wanted_ms} {attempts}");
+        }
+    }
 }

@@ -178,6 +178,11 @@ fn translated(response: &Response<'_>, form: Form) -> Option<Vec<u8>> {
 impl<C: Client> Client for GrpcWeb<'_, C> {
     left_to_client!(request, limit_body, want_body, interim, close_after, watch, abort);
 
+    /// As a frame of the body.
+    fn may_trail(&self) -> bool {
+        self.ends_with_trailers
+    }
+
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Body, ClientFault>> {
         if self.form == Form::Binary {
             return self.client.poll_body(cx);

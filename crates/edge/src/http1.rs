@@ -49,10 +49,12 @@ pub(crate) struct Http1<'w, S> {
     /// Bytes of the head that is being served.
     head_len: usize,
     decoder: BodyDecoder,
-    /// Decoded bytes of the body, by their place in `input`.
-    window: Range<usize>,
+    /// Decoded bytes of the body, by their place in `input`, which is far below 4 GiB.
+    window: Range<u32>,
     /// What may still come of the body.
     body_left: u64,
+    /// What the head of the response has said of its body's length, and was not sent.
+    owed: u64,
     output: Vec<u8>,
     sent: usize,
     outgoing: Outgoing,
@@ -111,6 +113,7 @@ impl<'w, S: Io> Http1<'w, S> {
             decoder: BodyDecoder::new(Framing::None),
             window: 0..0,
             body_left: 0,
+            owed: 0,
             output: Vec::new(),
             sent: 0,
             outgoing: Outgoing::Plain,
@@ -339,7 +342,7 @@ impl<'w, S: Io> Http1<'w, S> {
                     None if self.tunnel => {}
                     None => return Err(ClientFault::TooLarge),
                 }
-                self.window = start + range.start..start + range.end;
+                self.window = (start + range.start) as u32..(start + range.end) as u32;
                 Some(Body::Data)
             }
             Event::End => Some(Body::End),
@@ -479,7 +482,8 @@ impl<S: Io> Client for Http1<'_, S> {
     }
 
     fn body(&self) -> &[u8] {
-        self.input.as_ref().map(|input| input.at(self.window.clone())).unwrap_or_default()
+        let window = self.window.start as usize..self.window.end as usize;
+        self.input.as_ref().map(|input| input.at(window)).unwrap_or_default()
     }
 
     fn limit_body(&mut self, bytes: u64) {
@@ -487,7 +491,7 @@ impl<S: Io> Client for Http1<'_, S> {
     }
 
     fn consume(&mut self, count: usize) {
-        self.window.start = (self.window.start + count).min(self.window.end);
+        self.window.start += count.min(self.window.len()) as u32;
     }
 
     fn write_trailers(&self, out: &mut Vec<u8>) -> bool {
@@ -514,6 +518,10 @@ impl<S: Io> Client for Http1<'_, S> {
 
     fn head(&mut self, response: &Response<'_>) {
         self.keep_alive = self.keep_alive && self.may_keep_alive(response);
+        self.owed = match response.framing {
+            Framing::Length(length) => length,
+            Framing::None | Framing::Chunked | Framing::UntilClose => 0,
+        };
         self.outgoing = match (response.framing, self.version) {
             (Framing::None | Framing::Length(_), _) => Outgoing::Plain,
             (Framing::Chunked | Framing::UntilClose, Version::Http11) => Outgoing::Chunked,
@@ -559,10 +567,12 @@ impl<S: Io> Client for Http1<'_, S> {
         }
         let is_held = self.outgoing == Outgoing::Chunked
             || (!self.output.is_empty() && data.len() <= COPY_BYTES);
-        match is_held {
-            true => Poll::Ready(self.hold(cx, data, follow)),
-            false => self.poll_write(cx, data),
-        }
+        let count = match is_held {
+            true => self.hold(cx, data, follow)?,
+            false => ready!(self.poll_write(cx, data))?,
+        };
+        self.owed = self.owed.saturating_sub(count as u64);
+        Poll::Ready(Ok(count))
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ClientFault>> {
@@ -575,6 +585,11 @@ impl<S: Io> Client for Http1<'_, S> {
         cx: &mut Context<'_>,
         trailers: Option<&Trailers>,
     ) -> Poll<Result<(), ClientFault>> {
+        if self.owed > 0 {
+            // What follows would be taken for the rest of the body (RFC 9112 section 6.3).
+            self.abort();
+            return Poll::Ready(Err(ClientFault::Gone));
+        }
         if self.outgoing == Outgoing::Chunked {
             self.output.extend_from_slice(encode::LAST_CHUNK_BEFORE_TRAILERS);
             let lines = trailers.into_iter().flat_map(forwarded_trailers);
@@ -588,6 +603,10 @@ impl<S: Io> Client for Http1<'_, S> {
             let _ = ready!(Pin::new(&mut self.io).poll_shutdown(cx));
         }
         Poll::Ready(Ok(()))
+    }
+
+    fn may_trail(&self) -> bool {
+        self.outgoing == Outgoing::Chunked
     }
 
     fn close_after(&mut self) {

@@ -12,6 +12,7 @@
 
 use crate::access::Trace;
 use crate::client::{Body, Client, ClientFault, Fields, Follow, Response};
+use crate::course::{Course, Waits};
 use crate::deadline::{Deadline, Passed};
 use crate::grpc::{self, Call};
 use crate::grpc_web;
@@ -27,9 +28,7 @@ use h2::ext::Protocol;
 use h2::{Reason, RecvStream, SendStream};
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Request, Uri};
-use model::limits::{
-    BODY_STALL_TIMEOUT_MS, HEAD_BYTES, HEAD_HEADERS, TARGET_BYTES, TUNNEL_DRAIN_IDLE_MS,
-};
+use model::limits::{BODY_STALL_TIMEOUT_MS, HEAD_BYTES, HEAD_HEADERS, TARGET_BYTES};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
@@ -76,7 +75,6 @@ pub(crate) async fn attempt<C: Client>(
         return (Err(Fault::NotProcessed), Aftermath::default());
     };
     list.clear();
-    deadline.stall_after(BODY_STALL_TIMEOUT_MS);
     let began_ms = worker.deadlines.now_ms();
     let state = match &socket {
         Some(_) => UpState::Wait,
@@ -86,13 +84,9 @@ pub(crate) async fn attempt<C: Client>(
     let mut pump = Http2Pump {
         client,
         lease,
-        worker,
-        deadline,
-        terms,
-        trace,
+        course: Course::new((worker, deadline), terms, trace),
         began_ms,
         socket,
-        tunnel: Tunnel::No,
         up: Up { state, send, took_body: false, waits_for_client: false },
         down: Down {
             state: DownState::Head,
@@ -105,13 +99,15 @@ pub(crate) async fn attempt<C: Client>(
             received: 0,
             trailers: BodyDecoder::UntilClose,
             head_sent: false,
+            is_call: false,
         },
     };
     if state == UpState::Read {
         pump.client.want_body();
     }
     let result = poll_fn(|cx| pump.poll(cx)).await;
-    let is_told = result == Err(Fault::Timeout(Passed::Cap)) && pump.end_call();
+    let is_over = matches!(result, Err(Fault::Timeout(Passed::Cap) | Fault::Overdue));
+    let is_told = is_over && pump.end_call();
     let (head_sent, took_body) = (pump.down.head_sent, pump.up.took_body);
     (result, Aftermath { reusable: false, head_sent, took_body, is_told })
 }
@@ -119,14 +115,10 @@ pub(crate) async fn attempt<C: Client>(
 struct Http2Pump<'a, C> {
     client: &'a mut C,
     lease: &'a Lease,
-    worker: &'a Worker,
-    deadline: &'a Deadline,
-    terms: Terms<'a>,
-    trace: &'a mut Trace,
+    course: Course<'a>,
     began_ms: u64,
     /// What the client's key is answered by, where it asks for a WebSocket.
     socket: Option<Box<str>>,
-    tunnel: Tunnel,
     up: Up,
     down: Down<'a>,
 }
@@ -137,14 +129,6 @@ struct Up {
     /// Bytes of the body were taken from the client: they cannot be sent a second time.
     took_body: bool,
     waits_for_client: bool,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Tunnel {
-    No,
-    Open,
-    /// Draining has begun: one that is not used ends early.
-    Draining,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -170,6 +154,8 @@ struct Down<'a> {
     trailers: BodyDecoder,
     /// The head of the final response was handed to the client.
     head_sent: bool,
+    /// It is one of gRPC, and of no length.
+    is_call: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -185,31 +171,31 @@ enum DownState {
 impl<C: Client> Http2Pump<'_, C> {
     /// A response that is over ends the exchange, even when the request's body is not: the stream is then reset.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
-        self.notice_drain();
-        let was_tunnel = self.tunnel != Tunnel::No;
+        self.course.notice_drain();
+        let was_tunnel = self.course.is_tunnel();
         self.poll_up(cx)?;
         if self.poll_down(cx)?.is_ready() {
             return Poll::Ready(Ok(()));
         }
-        if self.tunnel != Tunnel::No && !was_tunnel {
+        if self.course.is_tunnel() && !was_tunnel {
             // The client's bytes are to be read now.
             return self.poll(cx);
         }
-        self.keep_pace();
-        match self.deadline.poll(cx) {
+        let waits = self.waits();
+        self.course.keep_pace(waits);
+        match self.course.deadline.poll(cx) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(_) if was_tunnel => {
                 self.end_tunnel(cx);
                 Poll::Ready(Ok(()))
             }
-            Poll::Ready(passed) => Poll::Ready(Err(self.timeout(passed))),
-        }
-    }
-
-    fn notice_drain(&mut self) {
-        if self.tunnel == Tunnel::Open && self.worker.deadlines.is_draining() {
-            self.tunnel = Tunnel::Draining;
-            self.progress();
+            Poll::Ready(passed) => {
+                let fault = self.course.timeout(passed, waits);
+                if matches!(fault, Fault::Timeout(_)) {
+                    self.lease.out_of_time(self.began_ms);
+                }
+                Poll::Ready(Err(fault))
+            }
         }
     }
 
@@ -219,41 +205,17 @@ impl<C: Client> Http2Pump<'_, C> {
         let _ = self.up.send.send_data(Bytes::new(), true);
     }
 
-    /// Where the client is to keep a rate, its deadline is when it is below.
-    fn keep_pace(&self) {
-        let Some(care) = self.terms.care else { return };
-        let sends = self.up.state == UpState::Read && self.up.waits_for_client;
-        let is_offered = !self.down.piece.is_empty() || self.down.state == DownState::Finish;
-        let upload = (self.trace.bytes_in, sends);
-        let download = (self.trace.bytes_out, self.down.head_sent && is_offered);
-        if let Some(at_ms) = care.pace(self.worker.deadlines.now_ms(), upload, download) {
-            self.deadline.hasten(at_ms);
-        }
-    }
-
-    fn timeout(&self, passed: Passed) -> Fault {
-        let slow = self.terms.care.filter(|_| passed == Passed::Stall);
-        if let Some(slow) = slow.and_then(|care| care.slow(self.worker.deadlines.now_ms())) {
-            return Fault::Slow(slow);
-        }
-        match passed {
-            // The origin has spoken, and the client does not read it.
-            Passed::Stall if self.down.state == DownState::Interim => {
-                Fault::Client(ClientFault::Gone)
-            }
-            Passed::Stall if self.up.waits_for_client && !self.down.head_sent => {
-                Fault::ClientTimeout
-            }
-            passed => {
-                self.lease.out_of_time(self.began_ms);
-                Fault::Timeout(passed)
-            }
+    fn waits(&self) -> Waits {
+        let is_offered = !self.down.piece.is_empty();
+        Waits {
+            sender: self.up.state == UpState::Read && self.up.waits_for_client,
+            reader: is_offered || matches!(self.down.state, DownState::Interim | DownState::Finish),
         }
     }
 
     /// Of a call whose time is over: the end of a response that has begun, where that needs no waiting.
     fn end_call(&mut self) -> bool {
-        if self.terms.call == Call::No || !self.down.head_sent {
+        if self.course.terms.call == Call::No || !self.down.is_call || !self.client.may_trail() {
             return false;
         }
         let section = grpc::deadline_trailers();
@@ -262,16 +224,8 @@ impl<C: Client> Http2Pump<'_, C> {
     }
 
     fn progress(&self) {
-        self.deadline.stall_after(match self.tunnel {
-            Tunnel::Draining => TUNNEL_DRAIN_IDLE_MS,
-            Tunnel::No | Tunnel::Open => self.body_timeout().unwrap_or(BODY_STALL_TIMEOUT_MS),
-        });
-    }
-
-    /// What a policy says of a body that is under way. How long an origin thinks is another matter.
-    fn body_timeout(&self) -> Option<u64> {
         let is_body = self.up.state == UpState::Read || self.down.state == DownState::Body;
-        self.terms.care.filter(|_| is_body)?.body_timeout_ms
+        self.course.progress(is_body);
     }
 
     fn poll_up(&mut self, cx: &mut Context<'_>) -> Result<(), Fault> {
@@ -314,19 +268,19 @@ impl<C: Client> Http2Pump<'_, C> {
         }
         self.client.consume(count);
         self.up.took_body = true;
-        self.trace.bytes_in += count as u64;
+        self.course.trace.bytes_in += count as u64;
         self.progress();
         Poll::Ready(())
     }
 
     fn end_request(&mut self) {
         self.up.took_body = true;
-        let mut lines = self.worker.buffers.output();
+        let mut lines = self.course.worker.buffers.output();
         let sent = match self.client.write_trailers(&mut lines) {
             true => self.up.send.send_trailers(fields(&lines)),
             false => self.up.send.send_data(Bytes::new(), true),
         };
-        self.worker.buffers.give_back_output(lines);
+        self.course.worker.buffers.give_back_output(lines);
         self.up.state = if sent.is_ok() { UpState::Ended } else { UpState::Broken };
         self.progress();
     }
@@ -382,9 +336,9 @@ impl<C: Client> Http2Pump<'_, C> {
     /// Hands the head of a response to the client, by way of the codec of HTTP/1.1.
     fn take_head(&mut self, parts: &http::response::Parts, is_end: bool) -> Result<(), Fault> {
         self.lease.heard();
-        let mut bytes = self.worker.buffers.output();
+        let mut bytes = self.course.worker.buffers.output();
         let taken = self.pass_head(parts, is_end, &mut bytes);
-        self.worker.buffers.give_back_output(bytes);
+        self.course.worker.buffers.give_back_output(bytes);
         taken
     }
 
@@ -397,21 +351,22 @@ impl<C: Client> Http2Pump<'_, C> {
         let opens = if parts.status.is_success() { self.socket.take() } else { None };
         match &opens {
             Some(accept) => write_switch(parts, accept, bytes),
-            None => write_head(parts, is_end, self.terms.method, bytes),
+            None => write_head(parts, is_end, self.course.terms.method, bytes),
         }
         .ok_or(Fault::Malformed)?;
         self.down.list.clear();
-        let parsed = h1::parse_response(bytes, self.down.list, self.terms.method, &LIMITS);
+        let parsed = h1::parse_response(bytes, self.down.list, self.course.terms.method, &LIMITS);
         let head = parsed.ok().flatten().ok_or(Fault::Malformed)?;
-        self.terms.pass(head.status, (bytes, self.down.list), self.up.took_body)?;
+        let lines = (&bytes[..], &*self.down.list);
+        self.course.terms.pass(head.status, lines, self.up.took_body)?;
         let response = Response {
             status: head.status,
             reason: encode::reason_phrase(head.status).as_bytes(),
             framing: head.framing,
             fields: Fields::Origin { bytes, list: self.down.list },
-            edits: self.terms.response_edits.filter(|_| !head.is_interim()),
-            id: self.terms.id,
-            date: &self.worker.date.get(),
+            edits: self.course.terms.response_edits.filter(|_| !head.is_interim()),
+            id: self.course.terms.id,
+            date: &self.course.worker.date.get(),
         };
         match head.status {
             101 if opens.is_some() => {
@@ -430,25 +385,28 @@ impl<C: Client> Http2Pump<'_, C> {
         }
         match head.is_interim() {
             true => self.down.interims.take(&head)?,
-            false => self.begin_body(&head),
+            false => {
+                let content_type = parts.headers.get(http::header::CONTENT_TYPE);
+                let is_call = content_type.is_some_and(|value| grpc::is_call(value.as_bytes()));
+                self.down.is_call = is_call && head.framing == Framing::Chunked;
+                self.begin_body(&head);
+            }
         }
         Ok(())
     }
 
     fn begin_body(&mut self, head: &ResponseHead) {
-        self.trace.first_byte = Some(self.trace.started.elapsed());
-        self.trace.status = head.status;
+        self.course.trace.first_byte = Some(self.course.trace.started.elapsed());
+        self.course.trace.status = head.status;
         self.down.head_sent = true;
         self.down.framing = head.framing;
         self.progress();
     }
 
     fn begin_tunnel(&mut self) {
-        self.tunnel = Tunnel::Open;
+        self.course.open_tunnel();
         self.up.state = UpState::Read;
         self.down.framing = Framing::UntilClose;
-        // The route's time is for requests; a tunnel lasts while it is used.
-        self.deadline.cap_at(self.trace.started, None);
         self.progress();
     }
 
@@ -461,7 +419,7 @@ impl<C: Client> Http2Pump<'_, C> {
             self.down.piece.advance(count);
             // Fails only when more is released than was received.
             let _ = body.flow_control().release_capacity(count);
-            self.trace.bytes_out += count as u64;
+            self.course.trace.bytes_out += count as u64;
             self.progress();
         }
         Poll::Ready(Ok(()))

@@ -306,9 +306,11 @@ impl Client for Http2Stream {
     }
 
     fn head(&mut self, response: &Response<'_>) {
-        self.is_ended = matches!(response.framing, Framing::None | Framing::Length(0));
+        let is_end = matches!(response.framing, Framing::None | Framing::Length(0));
         // Without a stream to send on, what follows finds that the client is gone.
-        self.send = self.respond.send_response(message(response), self.is_ended).ok();
+        self.send = self.respond.send_response(message(response), is_end).ok();
+        self.is_ended = is_end && self.send.is_some();
+        self.is_given_up |= self.send.is_none();
     }
 
     /// 200 is what says of extended CONNECT that there is a tunnel (RFC 8441 section 5).
@@ -322,6 +324,7 @@ impl Client for Http2Stream {
         if is_open {
             *opened.status_mut() = StatusCode::OK;
             self.send = self.respond.send_response(opened, false).ok();
+            self.is_given_up |= self.send.is_none();
         }
         is_open
     }
@@ -373,7 +376,7 @@ impl Client for Http2Stream {
         _: &mut Context<'_>,
         trailers: Option<&Trailers>,
     ) -> Poll<Result<(), ClientFault>> {
-        if std::mem::replace(&mut self.is_ended, true) {
+        if self.is_ended {
             return Poll::Ready(Ok(()));
         }
         let send = self.send.as_mut().ok_or(ClientFault::Gone)?;
@@ -384,7 +387,13 @@ impl Client for Http2Stream {
             true => send.send_data(Bytes::new(), true),
             false => send.send_trailers(fields),
         };
+        self.is_ended = sent.is_ok();
+        self.is_given_up |= !self.is_ended;
         Poll::Ready(sent.map_err(gone))
+    }
+
+    fn may_trail(&self) -> bool {
+        self.send.is_some() && !self.is_ended
     }
 
     /// A stream is one request.

@@ -7,7 +7,7 @@
 //!            until the origin has said how many it allows
 //! ```
 
-use crate::deadline::Deadlines;
+use crate::deadline::{Deadline, Deadlines};
 use crate::dial::{Dial, Security};
 use crate::http2_io::{Drain, Gathered, gather};
 use crate::transport::UpstreamIo;
@@ -32,6 +32,8 @@ const SEND_BUFFER_BYTES: usize = 64 << 10;
 /// Streams that we remember after a reset of ours, and resets that an origin's faults may provoke.
 const RESETS: usize = 50;
 const FAULT_RESETS: usize = 256;
+/// For what is left to be said to an origin that nobody wants anything of any more.
+const FAREWELL_MS: u64 = 1_000;
 /// Stands for the number of streams until the origin's settings have come: more than these can say.
 const NOT_KNOWN: usize = usize::MAX - 1;
 
@@ -55,6 +57,8 @@ struct Session {
     gate: Rc<Gate>,
     streams: Cell<usize>,
     retired: Rc<Cell<bool>>,
+    /// Ends the connection, where it has not ended by itself.
+    farewell: Rc<Deadline>,
     deadlines: Rc<Deadlines>,
     idle_timeout_ms: u64,
     /// When something came over it last, and one more; 0 when nothing ever did.
@@ -145,6 +149,13 @@ impl Session {
 
     fn is_idle(&self, now_ms: u64) -> bool {
         self.streams.get() == 0 && self.idle_until_ms.get() <= now_ms
+    }
+}
+
+/// With the last that held it. The driver may wait for an origin that takes nothing, and is not told by `h2` then.
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.farewell.stall_after(FAREWELL_MS);
     }
 }
 
@@ -249,13 +260,16 @@ impl Opening<'_> {
         let retired = Rc::<Cell<bool>>::default();
         let gate = Rc::clone(&self.gate);
         self.started.set(true);
-        tokio::task::spawn_local(drive(connection, drain, Rc::clone(&retired), gate));
+        let farewell = Rc::new(self.sessions.deadlines.register());
+        let ends = (Rc::clone(&retired), gate, Rc::clone(&farewell));
+        tokio::task::spawn_local(drive(connection, drain, ends));
         let session = Rc::new(Session {
             send,
             is_secure: matches!(dial.security, Security::Tls(_)),
             gate: Rc::clone(&self.gate),
             streams: Cell::new(0),
             retired,
+            farewell,
             deadlines: Rc::clone(&self.sessions.deadlines),
             idle_timeout_ms: dial.idle_timeout_ms,
             heard_ms: Cell::new(0),
@@ -301,12 +315,11 @@ fn settings() -> Builder {
 }
 
 /// Reads and writes for all streams of a connection, to its end: that of the origin, or when nobody holds a stream or
-/// the session any more.
+/// the session any more. What is left to be said then has a short time: an origin may never take it.
 async fn drive(
     mut connection: h2::client::Connection<Gathered<UpstreamIo>, Bytes>,
     drain: Drain<UpstreamIo>,
-    retired: Rc<Cell<bool>>,
-    gate: Rc<Gate>,
+    (retired, gate, farewell): (Rc<Cell<bool>>, Rc<Gate>, Rc<Deadline>),
 ) {
     poll_fn(|cx| {
         let polled = Pin::new(&mut connection).poll(cx);
@@ -315,7 +328,7 @@ async fn drive(
         }
         match (polled, drain.poll(cx)) {
             (Poll::Ready(_), _) | (_, Poll::Ready(Err(_))) => Poll::Ready(()),
-            (Poll::Pending, _) => Poll::Pending,
+            (Poll::Pending, _) => farewell.poll(cx).map(|_| ()),
         }
     })
     .await;

@@ -25,6 +25,7 @@ mod client_certificate;
 mod config;
 mod connection;
 mod cors;
+mod course;
 mod datagrams;
 mod date;
 mod deadline;

@@ -265,6 +265,7 @@ impl<C: Client> Client for Tee<'_, C> {
         poll_send,
         poll_flush,
         poll_finish,
+        may_trail,
         close_after,
         watch,
         retract,
@@ -322,6 +323,7 @@ async fn send(
         response_edits: None,
         again_on: None,
         care: None,
+        is_clients_time: false,
         id: &whole.id,
     };
     let (mut copy, mut list) = (Copied { whole, taken: 0 }, HeaderList::new());
@@ -396,6 +398,10 @@ impl Client for Copied<'_> {
         _: Option<&Trailers>,
     ) -> Poll<Result<(), ClientFault>> {
         Poll::Ready(Ok(()))
+    }
+
+    fn may_trail(&self) -> bool {
+        false
     }
 
     fn close_after(&mut self) {}

@@ -105,6 +105,7 @@ async fn ask<C: Client>(
         visit: None,
         key: None,
         limit: None,
+        is_clients_limit: false,
         instead: None,
     };
     let care = Care::for_page(status);
@@ -117,6 +118,7 @@ async fn ask<C: Client>(
         response_edits: None,
         again_on: None,
         care: Some(&care),
+        is_clients_time: false,
         id,
     };
     let mut trace = Trace::new(std::time::Instant::now());
@@ -198,6 +200,7 @@ impl<C: Client> Client for Paged<'_, C> {
         poll_send,
         poll_flush,
         poll_finish,
+        may_trail,
         close_after,
         watch,
         retract,

@@ -1,7 +1,7 @@
 //! Limits of a port's connections, where a policy says other ones than the edge's own: they hold before a name is
 //! known. A connection keeps those with which it began.
 
-use crate::care::millis;
+use crate::deadline::millis;
 use crate::worker::LIMITS;
 use model::answers::ConnectionLimits;
 use model::limits;

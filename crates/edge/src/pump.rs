@@ -11,13 +11,14 @@ use crate::additions::ResponseEdits;
 use crate::buffers::Buffer;
 use crate::care::{Care, Slow};
 use crate::client::{Body, Client, ClientFault, Fields, Follow, Response};
+use crate::course::{Course, Waits};
 use crate::deadline::{Deadline, Passed};
 use crate::grpc::Call;
 use crate::ids::RequestId;
 use crate::transport::{UpstreamIo, poll_fill, poll_write_all};
 use crate::worker::{LIMITS, Worker};
 use h1::{BodyDecoder, Event, Framing, HeaderList, Method, ResponseHead, encode};
-use model::limits::{BODY_STALL_TIMEOUT_MS, HEAD_BYTES, INTERIM_RESPONSES, TUNNEL_DRAIN_IDLE_MS};
+use model::limits::{HEAD_BYTES, INTERIM_RESPONSES};
 use std::io;
 use std::ops::Range;
 use std::pin::Pin;
@@ -42,7 +43,12 @@ pub(crate) enum Fault {
     Replaced(u16),
     /// The body of the response ended early or is malformed.
     Truncated,
+    /// A response that would be taken for a tunnel that was asked for.
+    NoTunnel,
+    /// The origin took too long.
     Timeout(Passed),
+    /// The time for the request is over, and it was the client's: the client gave less than the rule, or was waited for.
+    Overdue,
     /// The body of the request did not come in time.
     ClientTimeout,
     /// The client is below the rate that it is to keep.
@@ -64,6 +70,8 @@ pub(crate) struct Terms<'a> {
     pub response_edits: Option<ResponseEdits<'a>>,
     /// What a policy asks beside that.
     pub care: Option<&'a Care<'a>>,
+    /// What ends the attempt is the time that the client gives it.
+    pub is_clients_time: bool,
     pub id: &'a RequestId,
 }
 
@@ -77,7 +85,7 @@ impl Terms<'_> {
         took_body: bool,
     ) -> Result<(), Fault> {
         if self.needs_upgrade && matches!(status, 200..=299) {
-            return Err(Fault::Malformed);
+            return Err(Fault::NoTunnel);
         }
         match self.again_on.filter(|_| !took_body) {
             Some(again_on) if again_on(status) => Err(Fault::Status(status)),
@@ -95,15 +103,9 @@ impl Terms<'_> {
 pub(crate) struct Pump<'a, C> {
     client: &'a mut C,
     io: &'a mut UpstreamIo,
-    worker: &'a Worker,
-    deadline: &'a Deadline,
-    terms: Terms<'a>,
-    trace: &'a mut Trace,
+    course: Course<'a>,
     up: Up<'a>,
     down: Down<'a>,
-    tunnel: bool,
-    /// Draining has begun: a tunnel that is not used ends early.
-    draining: bool,
 }
 
 struct Up<'a> {
@@ -184,7 +186,7 @@ impl<'a, C: Client> Pump<'a, C> {
     pub fn new(
         client: &'a mut C,
         io: &'a mut UpstreamIo,
-        (worker, deadline): (&'a Worker, &'a Deadline),
+        place: (&'a Worker, &'a Deadline),
         terms: Terms<'a>,
         trace: &'a mut Trace,
         (request, list): (&'a mut Vec<u8>, &'a mut HeaderList),
@@ -209,43 +211,34 @@ impl<'a, C: Client> Pump<'a, C> {
             head_sent: false,
             interims: Interims::default(),
         };
-        deadline.stall_after(BODY_STALL_TIMEOUT_MS);
-        Pump {
-            client,
-            io,
-            worker,
-            deadline,
-            terms,
-            trace,
-            up,
-            down,
-            tunnel: false,
-            draining: false,
-        }
+        Pump { client, io, course: Course::new(place, terms, trace), up, down }
     }
 
-    /// The request was sent, and this much of the answer has come.
-    pub fn is_answered(&mut self, input: Option<Buffer>) {
-        self.up.sent = self.up.bytes.len();
-        self.up.state = UpState::Ended;
+    /// So much of a request without a body was sent, and this much of the answer has come.
+    pub fn go_on(&mut self, sent: usize, input: Option<Buffer>) {
+        self.up.sent = sent;
+        if sent == self.up.bytes.len() {
+            self.up.state = UpState::Ended;
+        }
         self.down.input = input;
     }
 
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
-        let was_tunnel = self.tunnel;
-        self.notice_drain();
+        let was_tunnel = self.course.is_tunnel();
+        self.course.notice_drain();
         self.poll_up(cx)?;
         if self.poll_down(cx)?.is_ready() && self.is_over() {
             return Poll::Ready(Ok(()));
         }
-        if self.tunnel && !was_tunnel {
+        if self.course.is_tunnel() && !was_tunnel {
             // The client's bytes behind the head are to be read now.
             return self.poll(cx);
         }
-        self.keep_pace();
-        match (self.deadline.poll(cx), self.tunnel) {
+        let waits = self.waits();
+        self.course.keep_pace(waits);
+        match (self.course.deadline.poll(cx), self.course.is_tunnel()) {
             (Poll::Pending, _) => Poll::Pending,
-            (Poll::Ready(passed), false) => Poll::Ready(Err(self.timeout(passed))),
+            (Poll::Ready(passed), false) => Poll::Ready(Err(self.course.timeout(passed, waits))),
             (Poll::Ready(_), true) => {
                 self.end_tunnel(cx);
                 Poll::Ready(Ok(()))
@@ -257,13 +250,13 @@ impl<'a, C: Client> Pump<'a, C> {
     pub fn aftermath(self) -> Aftermath {
         let leftover = self.down.input.as_ref().is_some_and(|input| !input.is_empty());
         if let Some(input) = self.down.input {
-            self.worker.buffers.give_back(input);
+            self.course.worker.buffers.give_back(input);
         }
         Aftermath {
             reusable: self.down.keep_alive
                 && self.down.state == DownState::Done
                 && self.up.state == UpState::Ended
-                && !self.tunnel
+                && !self.course.is_tunnel()
                 && !leftover,
             head_sent: self.down.head_sent,
             took_body: self.up.took_body,
@@ -273,57 +266,20 @@ impl<'a, C: Client> Pump<'a, C> {
 
     /// A response that is over ends the exchange, even when the request's body is not; a tunnel has two ends.
     fn is_over(&self) -> bool {
-        !self.tunnel || matches!(self.up.state, UpState::Ended | UpState::Broken)
+        !self.course.is_tunnel() || matches!(self.up.state, UpState::Ended | UpState::Broken)
     }
 
-    /// Where the client is to keep a rate, its deadline is when it is below.
-    fn keep_pace(&self) {
-        let Some(care) = self.terms.care.filter(|_| !self.tunnel) else { return };
-        let sends = self.up.state == UpState::Read && self.client.body().is_empty();
-        let is_offered = !self.down.window.is_empty() || self.down.state == DownState::Finish;
-        let upload = (self.trace.bytes_in, sends);
-        let download = (self.trace.bytes_out, self.down.head_sent && is_offered);
-        if let Some(at_ms) = care.pace(self.worker.deadlines.now_ms(), upload, download) {
-            self.deadline.hasten(at_ms);
-        }
-    }
-
-    fn timeout(&self, passed: Passed) -> Fault {
-        let slow = self.terms.care.filter(|_| passed == Passed::Stall && !self.tunnel);
-        if let Some(slow) = slow.and_then(|care| care.slow(self.worker.deadlines.now_ms())) {
-            return Fault::Slow(slow);
-        }
-        match passed {
-            // The origin has spoken, and the client does not read it.
-            Passed::Stall if self.down.state == DownState::Interim => {
-                Fault::Client(ClientFault::Gone)
-            }
-            Passed::Stall if self.up.state == UpState::Read && !self.down.head_sent => {
-                Fault::ClientTimeout
-            }
-            passed => Fault::Timeout(passed),
+    fn waits(&self) -> Waits {
+        let is_offered = !self.down.window.is_empty();
+        Waits {
+            sender: self.up.state == UpState::Read && self.client.body().is_empty(),
+            reader: is_offered || matches!(self.down.state, DownState::Interim | DownState::Finish),
         }
     }
 
     fn progress(&self) {
-        let limit = match self.tunnel && self.draining {
-            true => TUNNEL_DRAIN_IDLE_MS,
-            false => self.body_timeout().unwrap_or(BODY_STALL_TIMEOUT_MS),
-        };
-        self.deadline.stall_after(limit);
-    }
-
-    /// What a policy says of a body that is under way. How long an origin thinks is another matter.
-    fn body_timeout(&self) -> Option<u64> {
         let is_body = self.up.state == UpState::Read || self.down.state == DownState::Body;
-        self.terms.care.filter(|_| is_body && !self.tunnel)?.body_timeout_ms
-    }
-
-    fn notice_drain(&mut self) {
-        if self.tunnel && !self.draining && self.worker.deadlines.is_draining() {
-            self.draining = true;
-            self.progress();
-        }
+        self.course.progress(is_body);
     }
 
     /// A tunnel whose time is over is nobody's fault: both ends get a FIN, as far as what waits for them lets it.
@@ -422,7 +378,7 @@ impl<'a, C: Client> Pump<'a, C> {
     fn took(&mut self, count: usize) {
         self.client.consume(count);
         self.up.took_body |= count > 0;
-        self.trace.bytes_in += count as u64;
+        self.course.trace.bytes_in += count as u64;
         self.progress();
     }
 
@@ -432,7 +388,9 @@ impl<'a, C: Client> Pump<'a, C> {
             return Ok(Poll::Pending);
         };
         let polled = match body {
-            Body::End if self.tunnel => Pin::new(&mut *self.io).poll_shutdown(cx).map_ok(|()| 0),
+            Body::End if self.course.is_tunnel() => {
+                Pin::new(&mut *self.io).poll_shutdown(cx).map_ok(|()| 0)
+            }
             Body::End => Pin::new(&mut *self.io).poll_flush(cx).map_ok(|()| 0),
             Body::Data => Pin::new(&mut *self.io).poll_write(cx, self.client.body()),
         };
@@ -484,10 +442,11 @@ impl<'a, C: Client> Pump<'a, C> {
         let Some(input) = self.down.input.as_mut().filter(|input| !input.is_empty()) else {
             return Ok(false);
         };
-        let parsed = h1::parse_response(input.data(), self.down.list, self.terms.method, &LIMITS);
+        let parsed =
+            h1::parse_response(input.data(), self.down.list, self.course.terms.method, &LIMITS);
         let Some(head) = parsed.map_err(|_| Fault::Malformed)? else { return Ok(false) };
         let lines = (input.data(), &*self.down.list);
-        if let Err(fault) = self.terms.pass(head.status, lines, self.up.took_body) {
+        if let Err(fault) = self.course.terms.pass(head.status, lines, self.up.took_body) {
             self.give_way(&head);
             return Err(fault);
         }
@@ -500,14 +459,14 @@ impl<'a, C: Client> Pump<'a, C> {
             reason: head.reason.of(input.data()),
             framing: head.framing,
             fields: Fields::Origin { bytes: input.data(), list: self.down.list },
-            edits: self.terms.response_edits.filter(|_| !head.is_interim()),
-            id: self.terms.id,
-            date: &self.worker.date.get(),
+            edits: self.course.terms.response_edits.filter(|_| !head.is_interim()),
+            id: self.course.terms.id,
+            date: &self.course.worker.date.get(),
         };
         match head.status {
             100 => {}
             101 => {
-                let protocol = head.upgrade.filter(|_| self.terms.asks_upgrade);
+                let protocol = head.upgrade.filter(|_| self.course.terms.asks_upgrade);
                 let protocol = protocol.ok_or(Fault::Malformed)?.of(input.data());
                 if !self.client.switch_protocols(&response, protocol) {
                     return Err(Fault::Malformed);
@@ -540,15 +499,13 @@ impl<'a, C: Client> Pump<'a, C> {
     }
 
     fn begin_body(&mut self, head: &ResponseHead) {
-        self.trace.first_byte = Some(self.trace.started.elapsed());
-        self.trace.status = head.status;
+        self.course.trace.first_byte = Some(self.course.trace.started.elapsed());
+        self.course.trace.status = head.status;
         self.down.head_sent = true;
         self.down.keep_alive = head.keep_alive;
         self.down.state = DownState::Body;
         if head.status == 101 {
-            self.tunnel = true;
-            // The route's time is for requests; a tunnel lasts while it is used.
-            self.deadline.cap_at(self.trace.started, None);
+            self.course.open_tunnel();
             self.down.decoder = BodyDecoder::UntilClose;
             self.up.chunked = false;
             self.up.ended = false;
@@ -597,7 +554,7 @@ impl<'a, C: Client> Pump<'a, C> {
             };
             let count = ready!(self.client.poll_send(cx, data, follow)).map_err(Fault::Client)?;
             self.down.window.start += count;
-            self.trace.bytes_out += count as u64;
+            self.course.trace.bytes_out += count as u64;
             self.progress();
         }
         Poll::Ready(Ok(()))
@@ -613,7 +570,7 @@ impl<'a, C: Client> Pump<'a, C> {
             }
         }
         self.take_larger_buffer();
-        match poll_fill(self.io, &mut self.down.input, &self.worker.buffers, cx) {
+        match poll_fill(self.io, &mut self.down.input, &self.course.worker.buffers, cx) {
             Poll::Pending => {
                 let _ = self.client.poll_flush(cx).map_err(Fault::Client)?;
                 self.client.watch(cx).map_err(Fault::Client)?;
@@ -637,7 +594,7 @@ impl<'a, C: Client> Pump<'a, C> {
         if self.down.input.as_ref().is_some_and(Buffer::is_full) {
             self.take_larger_buffer();
             if self.down.input.as_ref().is_some_and(|input| !input.is_full()) {
-                let _ = poll_fill(self.io, &mut self.down.input, &self.worker.buffers, cx);
+                let _ = poll_fill(self.io, &mut self.down.input, &self.course.worker.buffers, cx);
             }
         }
     }
@@ -650,7 +607,7 @@ impl<'a, C: Client> Pump<'a, C> {
         };
         if is_large && self.down.state == DownState::Body {
             let input = self.down.input.take();
-            self.down.input = self.worker.buffers.grow_for_body(input);
+            self.down.input = self.course.worker.buffers.grow_for_body(input);
         }
     }
 

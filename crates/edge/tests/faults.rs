@@ -5,7 +5,9 @@ mod common;
 
 use common::*;
 use model::edge::{Action, Backend, Listener, Protocol, Rule, Target};
-use model::traffic::{Algorithm, BackendLimits, BackendPolicy, Balance, Ejection, HashKey, Retry};
+use model::traffic::{
+    Algorithm, BackendLimits, BackendPolicy, Balance, ConnectionPool, Ejection, HashKey, Retry,
+};
 use model::{Facts, Node};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -396,6 +398,117 @@ fn a_rival_answers_where_the_first_is_slow_and_posts_get_none() {
     assert!(asked.load(Ordering::Relaxed) >= 1, "the slow one had its turn");
     assert!(bodies(POST).contains(&"slow".to_owned()));
     assert!(running.views.current().live().out().is_empty(), "to be slower is no failure");
+}
+
+fn hedged(after: Duration, codes: &[u16], policy: BackendPolicy) -> Rule {
+    let retry = Retry {
+        attempts: 1,
+        codes: codes.to_vec(),
+        backoff: None,
+        per_try_timeout: None,
+        hedge_after: Some(after),
+    };
+    let balance = Balance { algorithm: Algorithm::RoundRobin, ..Balance::default() };
+    let policy = BackendPolicy { balance, ..policy };
+    Rule { retry: Some(Box::new(retry)), ..with_policy(policy) }
+}
+
+/// The time to connect is for that alone.
+#[test]
+fn a_rival_may_answer_after_more_than_the_time_to_connect() {
+    let late = Origin::start(|peer| {
+        while !peer.head().is_empty() {
+            std::thread::sleep(Duration::from_millis(1_200));
+            peer.send(ok("late"));
+        }
+    });
+    let silent = Origin::start(frozen);
+    let connect_timeout = Some(Duration::from_millis(300));
+    let pool = ConnectionPool { connect_timeout, ..ConnectionPool::default() };
+    let policy = BackendPolicy { pool, ..BackendPolicy::default() };
+    let port = free_port();
+    let rule = hedged(Duration::from_millis(50), &[], policy);
+    let _running = Running::start(at(port, rule), &of(&[late.address, silent.address]));
+    let mut peers: Vec<Peer> = (0..4).map(|_| Peer::connect(port)).collect();
+    peers.iter_mut().for_each(|peer| peer.send(GET));
+    for peer in &mut peers {
+        assert_eq!(peer.response().1, "late");
+    }
+}
+
+#[test]
+fn a_status_is_tried_again_where_there_may_be_a_rival_too() {
+    let busy = Origin::start(|peer| {
+        while !peer.head().is_empty() {
+            peer.send("HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n");
+        }
+    });
+    let good = Origin::start(says("fine"));
+    let port = free_port();
+    let rule = hedged(Duration::from_secs(5), &[503], BackendPolicy::default());
+    let _running = Running::start(at(port, rule), &of(&[busy.address, good.address]));
+    assert_eq!(statuses(port, GET, 10), [200; 10]);
+}
+
+/// Closes with a reset: a client that only ends its side still waits for the response.
+fn leave(peer: Peer) {
+    socket2::SockRef::from(&peer.stream).set_linger(Some(Duration::ZERO)).unwrap();
+}
+
+#[test]
+fn a_client_that_leaves_is_noticed_before_there_is_a_rival() {
+    let (arrived, arrivals) = channel();
+    let silent = Origin::start(move |peer| {
+        peer.head();
+        arrived("asked");
+        assert!(peer.is_closed());
+        arrived("let go");
+    });
+    let port = free_port();
+    let rule = hedged(Duration::from_secs(60), &[], BackendPolicy::default());
+    let _running = Running::start(at(port, rule), &of(&[silent.address, nobody()]));
+    let mut peer = Peer::connect(port);
+    peer.send(GET);
+    assert_eq!(arrivals.recv_timeout(PATIENCE).unwrap(), "asked");
+    leave(peer);
+    assert_eq!(arrivals.recv_timeout(PATIENCE).unwrap(), "let go");
+}
+
+#[test]
+fn a_client_that_leaves_in_a_pause_gives_its_place_back() {
+    let (arrived, arrivals) = channel();
+    let busy = Origin::start(move |peer| {
+        while !peer.head().is_empty() {
+            peer.send("HTTP/1.1 503 Busy\r\ncontent-length: 4\r\n\r\nbusy");
+            arrived(());
+        }
+    });
+    let limits = BackendLimits { requests: Some(1), ..BackendLimits::default() };
+    let retry = Retry {
+        attempts: 3,
+        codes: vec![503],
+        backoff: Some(Duration::from_secs(60)),
+        per_try_timeout: None,
+        hedge_after: None,
+    };
+    let rule = Rule {
+        retry: Some(Box::new(retry)),
+        ..with_policy(BackendPolicy { limits, ..BackendPolicy::default() })
+    };
+    let port = free_port();
+    let _running = Running::start(at(port, rule), &of(&[busy.address]));
+    let mut peer = Peer::connect(port);
+    peer.send(GET);
+    arrivals.recv_timeout(PATIENCE).unwrap();
+    let refused = |port| {
+        let mut peer = Peer::connect(port);
+        peer.send(POST);
+        peer.response().1.contains("as many requests as it may have")
+    };
+    eventually(|| refused(port));
+    leave(peer);
+    // A POST is not tried again: its answer is the origin's own.
+    eventually(|| !refused(port));
 }
 
 #[test]

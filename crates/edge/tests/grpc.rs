@@ -12,6 +12,7 @@ use http2_origin::*;
 use model::Node;
 use model::edge::*;
 use model::traffic::{BackendPolicy, BackendProtocol};
+use std::io::Read;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -24,7 +25,7 @@ fn start(change: impl Fn(&mut Rule)) -> (Running, u16, Http2Origin) {
     let policy = BackendPolicy { protocol: BackendProtocol::Http2, ..BackendPolicy::default() };
     let to_policy = |name| Backend { policy: Some(Node::new(policy.clone())), ..to(name, 1) };
     let mut all = rule("all", "/call", Action::Forward(vec![to_policy("a")]));
-    all.matches = ["/echo", "/never", "/flood", "/unavailable"].map(prefix).to_vec();
+    all.matches = ["/echo", "/never", "/flood", "/half", "/unavailable"].map(prefix).to_vec();
     change(&mut all);
     let nowhere = rule("none", "/nowhere", Action::Forward(vec![to_policy("b")]));
     let listeners = vec![listener(port, Protocol::Http, "", vec![all, nowhere])];
@@ -105,6 +106,43 @@ fn a_response_that_has_begun_ends_with_the_status_in_its_trailers() {
         assert_eq!(trailers.unwrap()["grpc-status"], "4");
     });
     eventually(|| origin.seen.cut.load(SeqCst) == 1);
+}
+
+/// Trailers say how a call went: where the end of a response cannot carry them it is cut, so that nobody takes it for
+/// whole, or what follows for the rest of it.
+#[test]
+fn a_response_that_cannot_say_so_is_cut_when_the_time_is_over() {
+    let (_running, port, _origin) = start(|_| ());
+    for (fields, may_end) in [
+        ("X-Content-Type: application/grpc\r\n", true),
+        ("X-Content-Type: application/grpc\r\nX-Content-Length: 1000\r\n", false),
+        ("X-Content-Length: 1000\r\n", false),
+        ("X-Content-Type: text/plain\r\n", false),
+    ] {
+        let call = "Host: a.test\r\nContent-Type: application/grpc\r\ngrpc-timeout: 200m";
+        let mut peer = Peer::connect(port);
+        peer.send(format!("GET /half HTTP/1.1\r\n{call}\r\n{fields}\r\n"));
+        assert_eq!(status(&peer.head()), 200, "{fields}");
+        if may_end {
+            assert!(peer.until("0\r\n").ends_with("x\r\n0\r\n"), "{fields}");
+            assert_eq!(
+                header(&peer.head(), "grpc-message"),
+                Some("The time for the call is over.")
+            );
+            continue;
+        }
+        peer.send("GET /unavailable HTTP/1.1\r\nHost: a.test\r\n\r\n");
+        let rest = peer.rest();
+        assert!(!rest.contains("HTTP/1.1") && !rest.contains("\r\n0\r\n"), "{fields}{rest}");
+    }
+    // An old client has no chunks: the connection's end is the body's.
+    let mut peer = Peer::connect(port);
+    peer.send("GET /half HTTP/1.0\r\nHost: a.test\r\nContent-Type: application/grpc\r\ngrpc-timeout: 200m\r\nX-Content-Type: application/grpc\r\n\r\n");
+    peer.head();
+    peer.count(500);
+    assert!(
+        matches!(peer.stream.read(&mut [0; 1]), Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset)
+    );
 }
 
 #[test]

@@ -12,9 +12,12 @@ use http::{HeaderMap, Request};
 use http2_origin::*;
 use model::Node;
 use model::edge::*;
-use model::traffic::{BackendPolicy, BackendProtocol, ConnectionPool};
-use std::sync::atomic::Ordering::SeqCst;
+use model::traffic::{BackendLimits, BackendPolicy, BackendProtocol, ConnectionPool};
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
+use tokio::io::AsyncWriteExt;
 
 /// An edge in front of one such origin.
 fn start(manner: Manner) -> (Running, u16, Http2Origin) {
@@ -431,4 +434,41 @@ fn an_origin_that_speaks_no_http2_is_a_fault_of_its_own() {
     for _ in 0..3 {
         assert_eq!(status(&Peer::connect(port).get("/", "a.test").0), 502);
     }
+}
+
+/// Its window of TCP stays closed, so that nothing can be said to it any more.
+async fn takes_nothing(mut io: tokio::net::TcpStream) {
+    const MOST: [u8; 4] = [0x7f, 0xff, 0xff, 0xff];
+    let settings = [&[0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4][..], &MOST].concat();
+    let window = [&[0, 0, 4, 8, 0, 0, 0, 0, 0, 0x7f, 0xff, 0, 0][..]].concat();
+    io.write_all(&[settings, window].concat()).await.unwrap();
+    std::future::pending().await
+}
+
+#[test]
+fn a_connection_that_nobody_needs_ends_though_its_origin_takes_nothing() {
+    let count = AtomicUsize::new(0);
+    let seen = Arc::<Seen>::default();
+    let address = listen(move |io| {
+        let (is_first, seen) = (count.fetch_add(1, SeqCst) == 0, Arc::clone(&seen));
+        async move {
+            match is_first {
+                true => takes_nothing(io).await,
+                false => connection(io, Manner::default(), seen).await,
+            }
+        }
+    });
+    let limits = BackendLimits { connections: Some(1), ..BackendLimits::default() };
+    let protocol = BackendProtocol::Http2;
+    let mut rule = rule_to(BackendPolicy { protocol, limits, ..BackendPolicy::default() });
+    rule.timeouts.request = Some(Duration::from_millis(1_500));
+    let port = free_port();
+    let listeners = vec![listener(port, Protocol::Http, "", vec![rule])];
+    let _running = Running::start(listeners, &facts(&[("a", &[address])]));
+    let mut sender = Peer::connect(port);
+    sender.send("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 200000000\r\n\r\n");
+    // Until the answer comes, and the connection is closed.
+    while sender.stream.write_all(&[7; 64 << 10]).is_ok() {}
+    assert_eq!(status(&Peer::connect(port).get("/", "a.test").0), 503, "it has its place yet");
+    eventually(|| status(&Peer::connect(port).get("/", "a.test").0) == 200);
 }

@@ -13,9 +13,13 @@ use h2::{RecvStream, SendStream};
 use http::{Method, Request, Response};
 use http2_origin::*;
 use model::Node;
+use model::answers::{Answers, Rates, RequestLimits};
 use model::edge::{Action, Backend, Protocol as Scheme};
+use model::front::RulePolicy;
 use model::traffic::{BackendPolicy, BackendProtocol};
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::time::Duration;
 
 /// The key and its answer of RFC 6455 section 1.3.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -236,6 +240,44 @@ fn a_client_of_http2_talks_to_an_origin_of_http2() {
         assert_eq!(read(&mut body, 3).await, "bye");
         assert!(body.data().await.is_none());
     });
+}
+
+/// What a policy says of bodies is for requests: a tunnel lasts while it is used.
+#[test]
+fn a_tunnel_rests_longer_than_a_body_may() {
+    let rest = Some(Duration::from_millis(300));
+    let rates = Rates {
+        request: NonZeroU32::new(1_000),
+        response: NonZeroU32::new(1_000),
+        grace: Duration::from_millis(300),
+    };
+    let limits =
+        RequestLimits { body_timeout: rest, rates: Some(rates), ..RequestLimits::default() };
+    let answers = Some(Box::new(Answers { limits, ..Answers::default() }));
+    let policy = Node::new(RulePolicy { answers, ..RulePolicy::default() });
+    for (address, protocol, path) in [
+        (http1_origin(), BackendProtocol::Http1, "/chat?room=1"),
+        (http2_sockets(true), BackendProtocol::Http2, "/chat"),
+    ] {
+        let port = free_port();
+        let to_origin = BackendPolicy { protocol, ..BackendPolicy::default() };
+        let backend = Backend { policy: Some(Node::new(to_origin)), ..to("a", 1) };
+        let mut rule = rule("all", "/", Action::Forward(vec![backend]));
+        rule.policy = Some(policy.clone());
+        let listeners = vec![listener(port, Scheme::Http, "", vec![rule])];
+        let _running = Running::start(listeners, &facts(&[("a", &[address])]));
+        client(port, async |mut send| {
+            let (response, mut stream) = open(&mut send, socket(path).body(()).unwrap()).await;
+            assert_eq!(response.status(), 200);
+            let mut body = response.into_body();
+            if protocol == BackendProtocol::Http1 {
+                assert_eq!(read(&mut body, 5).await, "hello");
+            }
+            tokio::time::sleep(Duration::from_millis(1_000)).await;
+            stream.send_data(Bytes::from_static(b"message"), false).unwrap();
+            assert_eq!(read(&mut body, 7).await, "message");
+        });
+    }
 }
 
 #[test]

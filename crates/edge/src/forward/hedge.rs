@@ -4,14 +4,16 @@
 
 use super::{Ended, Failed, Load, Run, Tried};
 use crate::access::Trace;
-use crate::additions::{Additions, ResponseEdits};
+use crate::additions::Additions;
 use crate::buffers::{Buffer, Buffers};
 use crate::client::Client;
+use crate::deadline::{Deadline, Passed, millis};
 use crate::exchange::{Scratch, Site};
-use crate::pump::{Pump, Terms};
+use crate::pump::{Aftermath, Fault, Pump};
 use crate::transport::{UpstreamIo, poll_fill, poll_write_all};
 use crate::upstream::Upstream;
 use h1::Framing;
+use model::limits::BODY_STALL_TIMEOUT_MS;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
@@ -65,107 +67,157 @@ impl<'a> Run<'a> {
     ) -> Result<Ended, Failed> {
         let Site { worker, deadline, .. } = self.received.site;
         let first = Runner { io, load, sent: 0, input: None, was_reused };
-        let runner = self.race(first, (after, tried), &scratch.upload, trace).await;
-        let Runner { mut io, mut load, input, was_reused, .. } = runner;
-        let peer = self.peer(load.endpoint);
-        trace.endpoint = Some(peer.address);
-        let edits = self.route.changes.response_edits.as_ref();
-        let terms = Terms { response_edits: ResponseEdits::of(edits, additions), ..self.terms };
+        let (runner, outcome) =
+            self.race(first, (after, &mut *tried), (client, &scratch.upload), trace).await;
+        let Runner { mut io, mut load, sent, input, was_reused } = runner;
+        trace.endpoint = Some(load.endpoint.address());
+        let started = trace.started;
+        let again_on = |status| self.has_time(tried, started) && self.is_again(status, tried);
+        let terms = self.terms_of_attempt(&again_on, additions);
         let request = (&mut scratch.upload, &mut scratch.response);
-        let mut pump = Pump::new(client, &mut io, (worker, deadline), terms, trace, request);
-        pump.is_answered(input);
-        let result = poll_fn(|cx| pump.poll(cx)).await;
-        let aftermath = pump.aftermath();
-        let upstream = Upstream::Http1(io);
-        self.conclude((result, aftermath), (upstream, was_reused), &mut load, client, trace)
+        let pumped = match outcome {
+            Err(fault) => (Err(fault), Aftermath::default()),
+            Ok(()) => {
+                let mut pump =
+                    Pump::new(client, &mut io, (worker, deadline), terms, trace, request);
+                pump.go_on(sent, input);
+                let result = poll_fn(|cx| pump.poll(cx)).await;
+                (result, pump.aftermath())
+            }
+        };
+        self.conclude(pumped, (Upstream::Http1(io), was_reused), &mut load, client, trace)
     }
 
-    /// The one that answers first; the other is dropped, and its connection closed.
-    async fn race(
+    /// The one that answers first; the other is dropped, and its connection closed. A fault ends the attempt before one
+    /// has answered.
+    async fn race<C: Client>(
         &self,
         mut first: Runner<'a>,
         (after, tried): (Duration, &mut Tried),
-        request: &[u8],
+        (client, request): (&mut C, &[u8]),
         trace: &mut Trace,
-    ) -> Runner<'a> {
+    ) -> (Runner<'a>, Result<(), Fault>) {
         let Site { worker, deadline, .. } = self.received.site;
         let buffers = &worker.buffers;
         let mut pause = pin!(worker.timers.sleep(after));
+        // The time to answer begins again with the rival.
+        deadline.stall_after(BODY_STALL_TIMEOUT_MS.saturating_add(millis(after)));
         let is_alone = poll_fn(|cx| {
-            let is_over =
-                first.poll(request, buffers, cx).is_ready() || deadline.poll(cx).is_ready();
-            if is_over { Poll::Ready(true) } else { pause.as_mut().poll(cx).map(|()| false) }
+            if first.poll(request, buffers, cx).is_ready() {
+                return Poll::Ready(Ok(true));
+            }
+            match pause.as_mut().poll(cx) {
+                Poll::Ready(()) => Poll::Ready(Ok(false)),
+                Poll::Pending => self.poll_over(client, cx).map(Err),
+            }
         });
-        if is_alone.await || !self.is_within_budget() {
-            return first;
+        match is_alone.await {
+            Err(fault) => return (first, Err(fault)),
+            Ok(is_alone) if is_alone || !self.is_within_budget() => return (first, Ok(())),
+            Ok(_) => {}
         }
-        let Some(at) = self.pick(tried) else { return first };
+        let Some(at) = self.pick(tried) else { return (first, Ok(())) };
         tried.note(at);
         trace.attempts = tried.attempts;
         worker.counters().retries.add(1);
-        let mut connecting = Box::pin(self.rival(at));
-        let mut second = None;
-        let (mut first_ended, mut second_ended) = (false, false);
+        deadline.stall_after(BODY_STALL_TIMEOUT_MS);
+        let connect = trace.connect;
+        let mut rival = Rival::Connecting(Box::pin(self.rival(at, trace)));
+        let mut first_ended = false;
         let second_wins = poll_fn(|cx| {
             if !first_ended && let Poll::Ready(answered) = first.poll(request, buffers, cx) {
                 if answered {
-                    return Poll::Ready(false);
+                    return Poll::Ready(Ok(false));
                 }
                 first_ended = true;
             }
-            if second.is_none()
-                && !second_ended
-                && let Poll::Ready(made) = connecting.as_mut().poll(cx)
-            {
-                second_ended = made.is_none();
-                second = made;
+            match rival.poll(request, (buffers, deadline), cx) {
+                Poll::Ready(true) => Poll::Ready(Ok(true)),
+                Poll::Ready(false) if first_ended => Poll::Ready(Ok(false)),
+                Poll::Ready(false) | Poll::Pending => self.poll_over(client, cx).map(Err),
             }
-            if !second_ended
-                && let Some(runner) = &mut second
-                && let Poll::Ready(answered) = runner.poll(request, buffers, cx)
-            {
-                if answered {
-                    return Poll::Ready(true);
-                }
-                second_ended = true;
-            }
-            let is_over = first_ended && second_ended || deadline.poll(cx).is_ready();
-            if is_over { Poll::Ready(false) } else { Poll::Pending }
         });
-        let second_wins = second_wins.await;
-        drop(connecting);
-        match second.filter(|_| second_wins) {
-            Some(second) => {
+        let outcome = second_wins.await;
+        let second = rival.into_runner();
+        match (outcome, second) {
+            (Ok(true), Some(second)) => {
                 if first_ended {
                     self.observe(&mut first.load, Outcome::Failure);
                 }
-                second
+                (second, Ok(()))
             }
-            None => first,
+            (outcome, second) => {
+                trace.connect = connect;
+                if let (Err(Fault::Timeout(_)), Some(mut second)) = (outcome, second) {
+                    self.observe(&mut second.load, Outcome::Failure);
+                }
+                (first, outcome.map(|_| ()))
+            }
         }
     }
 
+    /// Ready when nobody waits for an answer any more.
+    fn poll_over<C: Client>(&self, client: &mut C, cx: &mut Context<'_>) -> Poll<Fault> {
+        if let Err(fault) = client.watch(cx) {
+            return Poll::Ready(Fault::Client(fault));
+        }
+        self.received.site.deadline.poll(cx).map(|passed| match passed {
+            Passed::Cap if self.is_clients_time.get() => Fault::Overdue,
+            Passed::Cap | Passed::Stall => Fault::Timeout(passed),
+        })
+    }
+
     /// A connection for the rival; none where there is none to be had.
-    async fn rival(&self, at: usize) -> Option<Runner<'a>> {
-        let Site { worker, deadline, .. } = self.received.site;
-        let backend = self.route.backend;
-        let endpoint: &'a traffic::Endpoint = backend.members.get(at)?;
+    async fn rival(&self, at: usize, trace: &mut Trace) -> Option<Runner<'a>> {
+        let worker = self.received.site.worker;
+        let endpoint: &'a traffic::Endpoint = self.route.backend.members.get(at)?;
         let mut load = Load::begin(worker, endpoint);
-        let peer = self.peer(endpoint);
-        let pooled = worker.pool.take(peer);
+        load.began = trace.started.elapsed();
+        let pooled = worker.pool.take(self.peer(endpoint));
         let was_reused = pooled.is_some();
         let upstream = match pooled {
             Some(upstream) => upstream,
-            None => match worker.pool.connect(peer, endpoint.alternate(), deadline).await {
-                Ok(upstream) => upstream,
-                Err(fault) => {
-                    self.count(fault.verdict().0);
-                    self.observe(&mut load, Outcome::Failure);
-                    return None;
-                }
-            },
+            None => self.connect(&mut load, trace).await.ok()?,
         };
         let Upstream::Http1(io) = upstream else { return None };
         Some(Runner { io, load, sent: 0, input: None, was_reused })
+    }
+}
+
+/// The second of two.
+enum Rival<'a, F> {
+    Connecting(Pin<Box<F>>),
+    Running(Runner<'a>),
+    /// It has no connection, or none any more.
+    Ended,
+}
+
+impl<'a, F: Future<Output = Option<Runner<'a>>>> Rival<'a, F> {
+    /// As [`Runner::poll`], behind the connecting.
+    fn poll(
+        &mut self,
+        request: &[u8],
+        (buffers, deadline): (&Buffers, &Deadline),
+        cx: &mut Context<'_>,
+    ) -> Poll<bool> {
+        if let Rival::Connecting(connecting) = self {
+            let made = ready!(connecting.as_mut().poll(cx));
+            // Connecting had a time of its own.
+            deadline.stall_after(BODY_STALL_TIMEOUT_MS);
+            *self = made.map_or(Rival::Ended, Rival::Running);
+        }
+        let Rival::Running(runner) = self else { return Poll::Ready(false) };
+        let answered = ready!(runner.poll(request, buffers, cx));
+        if !answered {
+            *self = Rival::Ended;
+        }
+        Poll::Ready(answered)
+    }
+
+    fn into_runner(self) -> Option<Runner<'a>> {
+        match self {
+            Rival::Running(runner) => Some(runner),
+            Rival::Connecting(_) | Rival::Ended => None,
+        }
     }
 }

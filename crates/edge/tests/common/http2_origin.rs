@@ -144,6 +144,7 @@ async fn answer(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, 
             send.send_reset(Reason::INTERNAL_ERROR);
             Ok(())
         }
+        "/half" => half(&request, respond).await,
         "/short" => {
             let response = Response::builder().header("content-length", "10").body(()).unwrap();
             let mut send = respond.send_response(response, false).unwrap();
@@ -211,10 +212,26 @@ async fn echo(
     send.send_trailers(trailers)
 }
 
+/// A head with the fields that the request has with `x-` before them, 500 bytes, and nothing more.
+async fn half(
+    request: &Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+) -> Result<(), h2::Error> {
+    let mut response = Response::new(());
+    for name in ["content-type", "content-length"] {
+        let asked = request.headers().get(format!("x-{name}"));
+        asked.map(|value| response.headers_mut().insert(name, value.clone()));
+    }
+    let mut send = respond.send_response(response, false)?;
+    send_all(&mut send, Bytes::from_static(&[b'x'; 500])).await?;
+    poll_fn(|cx| send.poll_reset(cx)).await.map(|_| ())
+}
+
 pub const FLOOD_BYTES: usize = 4 << 20;
 
 async fn flood(mut respond: SendResponse<Bytes>, seen: &Seen) -> Result<(), h2::Error> {
-    let mut send = respond.send_response(Response::new(()), false)?;
+    let response = Response::builder().header("content-type", "application/grpc").body(()).unwrap();
+    let mut send = respond.send_response(response, false)?;
     while seen.flooded.load(SeqCst) < FLOOD_BYTES {
         send_all(&mut send, Bytes::from_static(&[7; 16 << 10])).await?;
         seen.flooded.fetch_add(16 << 10, SeqCst);
