@@ -63,6 +63,8 @@ impl RouteCounters {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UpstreamFailure {
     Connect,
+    /// For want of descriptors, ports or memory here.
+    Shortage,
     ConnectTimeout,
     /// The handshake failed: no TLS, or a certificate that is not to be believed.
     Tls,
@@ -78,8 +80,9 @@ pub enum UpstreamFailure {
 }
 
 impl UpstreamFailure {
-    pub const ALL: [UpstreamFailure; 8] = [
+    pub const ALL: [UpstreamFailure; 9] = [
         UpstreamFailure::Connect,
+        UpstreamFailure::Shortage,
         UpstreamFailure::ConnectTimeout,
         UpstreamFailure::Tls,
         UpstreamFailure::NoResponse,
@@ -92,6 +95,7 @@ impl UpstreamFailure {
     pub fn slug(self) -> &'static str {
         match self {
             UpstreamFailure::Connect => "connect",
+            UpstreamFailure::Shortage => "shortage",
             UpstreamFailure::ConnectTimeout => "connect-timeout",
             UpstreamFailure::Tls => "tls",
             UpstreamFailure::NotProcessed => "not-processed",

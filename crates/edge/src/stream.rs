@@ -357,7 +357,9 @@ async fn reach(arrival: Arrival<'_>, visit: &mut Visit) -> Result<Reached, &'sta
             Err(fault) => {
                 let (failure, cause) = fault.verdict();
                 count(worker, &plan, failure);
-                observe(worker, &view, &backend, &mut active, Outcome::Failure);
+                if fault.blames_endpoint() {
+                    observe(worker, &view, &backend, &mut active, Outcome::Failure);
+                }
                 refusal = cause.slug();
             }
         }

@@ -74,38 +74,66 @@ async fn ask_again(live: Arc<Live>, endpoint: Arc<Endpoint>, check: HealthCheck)
     let mut checker = Checker::default();
     let mut random = Random::new(u64::from(endpoint.address().port()) ^ live.now_ms() << 16);
     loop {
-        let passed = tokio::time::timeout(
-            check.timeout,
-            ask((endpoint.address(), endpoint.alternate()), &check),
-        )
-        .await;
-        let passed = matches!(passed, Ok(Ok(())));
-        let mut changed = endpoint.set_healthy(checker.observe(passed, &check), live.now_ms());
-        let is_ejected = matches!(endpoint.state(), State::Ejected { .. });
-        if checker.makes_amends(passed, is_ejected, &check) {
-            changed |= endpoint.readmit(live.now_ms());
-        }
-        if changed {
-            live.changed();
+        let addresses = (endpoint.address(), endpoint.alternate());
+        let answered = tokio::time::timeout(check.timeout, ask(addresses, &check)).await;
+        let passed = matches!(answered, Ok(Ok(())));
+        if !matches!(answered, Ok(Err(Failed::Here))) {
+            let has_changed = note(passed, &mut checker, (&endpoint, &check), live.now_ms());
+            if has_changed {
+                live.changed();
+            }
         }
         tokio::time::sleep(Checker::pause(&check, &mut random)).await;
     }
 }
 
-/// One question. The error is for nobody yet but a debugger: the thresholds decide.
+/// True where the endpoint is in or out since.
+fn note(
+    passed: bool,
+    checker: &mut Checker,
+    (endpoint, check): (&Endpoint, &HealthCheck),
+    now_ms: u64,
+) -> bool {
+    let has_changed = endpoint.set_healthy(checker.observe(passed, check), now_ms);
+    let is_ejected = matches!(endpoint.state(), State::Ejected { .. });
+    let is_readmitted = checker.makes_amends(passed, is_ejected, check) && endpoint.readmit(now_ms);
+    has_changed || is_readmitted
+}
+
+/// Why a question got no good answer.
+#[derive(Debug)]
+enum Failed {
+    /// It could not be asked: that says nothing about the endpoint.
+    Here,
+    There,
+}
+
+impl From<std::io::Error> for Failed {
+    fn from(error: std::io::Error) -> Failed {
+        if edge::is_shortage(&error) { Failed::Here } else { Failed::There }
+    }
+}
+
+/// What the other end said, or did not say. The sentence is for nobody yet but a debugger: the thresholds decide.
+impl From<String> for Failed {
+    fn from(_: String) -> Failed {
+        Failed::There
+    }
+}
+
+/// One question.
 async fn ask(
     (address, alternate): (SocketAddr, Option<SocketAddr>),
     check: &HealthCheck,
-) -> Result<(), String> {
+) -> Result<(), Failed> {
     let at_port =
         |address: SocketAddr| SocketAddr::new(address.ip(), check.port.unwrap_or(address.port()));
     let address = at_port(address);
-    let stream = edge::connect_either(address, alternate.map(at_port), tokio::time::sleep)
-        .await
-        .map_err(|error| error.to_string())?;
+    let alternate = alternate.map(at_port);
+    let stream = edge::connect_either(address, alternate, tokio::time::sleep).await?;
     match &check.probe {
         Probe::Tcp => Ok(()),
-        Probe::Grpc { service } => grpc(stream, address, service).await,
+        Probe::Grpc { service } => Ok(grpc(stream, address, service).await?),
         Probe::Http { tls, host, path, statuses } => {
             let host = host.as_deref().map_or_else(|| address.to_string(), str::to_owned);
             let status = if *tls {
@@ -116,7 +144,7 @@ async fn ask(
                 http(stream, &host, path).await?
             };
             let is_wanted = statuses.iter().any(|range| range.contains(&status));
-            is_wanted.then_some(()).ok_or_else(|| format!("status {status}"))
+            is_wanted.then_some(()).ok_or(Failed::There)
         }
     }
 }

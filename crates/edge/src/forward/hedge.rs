@@ -160,7 +160,9 @@ impl<'a> Run<'a> {
                 Ok(upstream) => upstream,
                 Err(fault) => {
                     self.count(fault.verdict().0);
-                    self.observe(&mut load, Outcome::Failure);
+                    if fault.blames_endpoint() {
+                        self.observe(&mut load, Outcome::Failure);
+                    }
                     return None;
                 }
             },
