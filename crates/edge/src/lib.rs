@@ -36,6 +36,7 @@ mod exchange;
 mod exposition;
 mod eyeballs;
 mod fallback;
+mod field_names;
 mod forward;
 mod forwarded_lines;
 #[cfg(any(test, feature = "fuzzed"))]
