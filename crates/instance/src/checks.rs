@@ -16,7 +16,9 @@ use traffic::{Checker, Endpoint, Random, State};
 
 pub struct Checks {
     live: Arc<Live>,
-    running: HashMap<SocketAddr, Running>,
+    /// By the numbers of endpoints: two of them may share an address. As long as an endpoint is held here, its number is
+    /// nobody else's.
+    running: HashMap<u32, Running>,
     watch: AbortHandle,
 }
 
@@ -46,14 +48,16 @@ impl Checks {
 
     /// Checks what the view wants checked, and nothing else. A check that is the same goes on.
     pub fn follow(&mut self, view: &EdgeView) {
+        self.want(view.checks());
+    }
+
+    fn want(&mut self, checks: Vec<(Arc<Endpoint>, HealthCheck)>) {
         let mut before = std::mem::take(&mut self.running);
-        for (endpoint, check) in view.checks() {
-            let address = endpoint.address();
-            let known = before.remove(&address).filter(|running| {
-                Arc::ptr_eq(&running.endpoint, &endpoint) && running.check == check
-            });
+        for (endpoint, check) in checks {
+            let number = endpoint.number();
+            let known = before.remove(&number).filter(|running| running.check == check);
             let running = known.unwrap_or_else(|| self.begin(endpoint, check));
-            self.running.insert(address, running);
+            self.running.insert(number, running);
         }
         for running in before.into_values() {
             // Nobody looks at it any more, so nothing is held against it.
@@ -279,6 +283,39 @@ mod tests {
         ] {
             assert_eq!(is_serving(framed), expected, "{framed:?}");
         }
+    }
+
+    /// Services of one family and of two may select one pod.
+    #[tokio::test]
+    async fn endpoints_that_share_an_address_are_each_checked() {
+        let live = edge::Registry::new(1).live;
+        let mut checks = Checks::start(&live);
+        let address = answers("").await;
+        let other = SocketAddr::from(([127, 0, 0, 2], address.port()));
+        let check = HealthCheck {
+            probe: Probe::Tcp,
+            port: None,
+            interval: Duration::from_millis(10),
+            timeout: Duration::from_secs(1),
+            healthy_threshold: 1,
+            unhealthy_threshold: 1,
+        };
+        let endpoints = [
+            Arc::new(Endpoint::new(address, 0, 0)),
+            Arc::new(Endpoint::new(address, 1, 0).or(Some(other))),
+        ];
+        endpoints.iter().for_each(|endpoint| _ = endpoint.set_healthy(false, 0));
+        let wanted = || endpoints.iter().map(|endpoint| (Arc::clone(endpoint), check.clone()));
+        for _ in 0..2 {
+            checks.want(wanted().collect());
+            assert_eq!(checks.running.len(), 2);
+        }
+        let all_are_in = async {
+            while !endpoints.iter().all(|endpoint| endpoint.is_in()) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), all_are_in).await.expect("both are checked");
     }
 
     async fn answers(text: &'static str) -> SocketAddr {
