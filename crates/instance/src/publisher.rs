@@ -4,6 +4,7 @@ use crate::checks::Checks;
 use crate::config::{AccessLogTo, Config, StartError};
 use crate::dns::{self, DnsServer};
 use crate::echo::Echo;
+use crate::external;
 use crate::handover::Handed;
 use crate::keys::Keys;
 use crate::receipt::{Change, Receipt, endpoint_changes};
@@ -240,7 +241,8 @@ impl Publisher {
         for fault in self.keys.renew(&draft.reading.inputs, snapshot, &self.ca, SystemTime::now()) {
             tracing::warn!("{fault}");
         }
-        self.staples.follow(snapshot, &self.keys.table);
+        let api_servers = external::api_servers(&draft.reading.inputs, &draft.facts);
+        self.staples.follow(snapshot, &self.keys.table, api_servers);
         let previous = self.shared.serving();
         let previous = previous.as_ref().map(|serving| &*serving.view);
         let registry = &self.shared.registry;
