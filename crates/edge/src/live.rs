@@ -88,10 +88,7 @@ impl Live {
         let endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
         let known = endpoints.by_address.iter();
         let known = known.filter_map(|((_, is_udp), known)| Some((*is_udp, known.upgrade()?)));
-        let mut troubled: Vec<_> =
-            known.filter(|(_, endpoint)| endpoint.ejections() > 0 || !endpoint.is_in()).collect();
-        troubled.sort_by_key(|(is_udp, endpoint)| (endpoint.address(), *is_udp));
-        troubled
+        known.filter(|(_, endpoint)| endpoint.ejections() > 0 || !endpoint.is_in()).collect()
     }
 
     /// The endpoints of TCP that nothing goes to at the moment.
