@@ -209,10 +209,6 @@ impl Edge {
 
     /// Ports of the current view that could not be bound. They are tried again with the next view.
     pub fn bind_faults(&self) -> Vec<BindFault> {
-        self.faults()
-    }
-
-    fn faults(&self) -> Vec<BindFault> {
         [self.ports.faults(), self.datagrams.faults()].concat()
     }
 
@@ -253,7 +249,7 @@ impl Edge {
                 .unwrap_or_else(|_| Err(io::Error::other("a worker ended before it served")));
             result.map_err(StartError::Thread)?;
         }
-        match self.faults() {
+        match self.bind_faults() {
             faults if faults.is_empty() => Ok(()),
             faults => Err(StartError::Bind(faults)),
         }
