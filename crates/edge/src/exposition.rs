@@ -242,7 +242,7 @@ mod tests {
     fn sums_workers_and_begins_at_zero() {
         let registry = Registry::new(2);
         let metrics = &registry.metrics;
-        let route = metrics.route(&ObjectId::new(Kind::HTTP_ROUTE, "shop", "cart"));
+        let route = metrics.routes.of(&ObjectId::new(Kind::HTTP_ROUTE, "shop", "cart"));
         let mut trace = Trace::new(std::time::Instant::now());
         (trace.status, trace.bytes_out) = (204, 7);
         route.of(0).request(&trace, 700);
