@@ -1,7 +1,7 @@
 //! Active health checks: one checker an endpoint, whatever the number of routes and workers; and a watch that says
 //! when an endpoint is taken out or is back. What a row of answers means is decided by `traffic`.
 
-use crate::handshake;
+use crate::{handshake, http_client};
 use bytes::Bytes;
 use edge::{EdgeView, Live, Out};
 use model::traffic::{HealthCheck, Probe};
@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 use traffic::{Checker, Endpoint, Random, State};
@@ -163,20 +163,8 @@ async fn http(
         "GET {path} HTTP/1.1\r\nhost: {host}\r\nuser-agent: cutwater-health-check\r\nconnection: close\r\n\r\n"
     );
     stream.write_all(request.as_bytes()).await.map_err(|error| error.to_string())?;
-    let (mut bytes, mut list) = (Vec::with_capacity(1024), h1::HeaderList::default());
-    loop {
-        let count = stream.read_buf(&mut bytes).await.map_err(|error| error.to_string())?;
-        let head = h1::parse_response(&bytes, &mut list, h1::Method::Get, &h1::Limits::DEFAULT);
-        match head.map_err(|refusal| format!("no HTTP response: {refusal:?}"))? {
-            Some(head) if head.is_interim() => {
-                bytes.drain(..head.len);
-                list.clear();
-            }
-            Some(head) => return Ok(head.status),
-            None if count == 0 => return Err("the response ended early".to_owned()),
-            None => {}
-        }
-    }
+    let response = http_client::response(stream, h1::Method::Get).await?;
+    Ok(response.head.status)
 }
 
 /// grpc.health.v1.Health/Check over HTTP/2 with prior knowledge; SERVING is what passes.
@@ -269,6 +257,7 @@ async fn watch(live: Arc<Live>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::io::AsyncReadExt as _;
 
     #[test]
     fn messages_of_grpc_health() {

@@ -1,6 +1,7 @@
 //! Asks responders whether the certificates that are served still stand, and gives what they say to the edge (RFC 6066
 //! section 8). In the background: a responder that is slow, silent or wrong costs clients nothing but the staple.
 
+use crate::http_client;
 use certs::{OcspQuery, Staple};
 use edge::{KeyTable, ServedKey};
 use model::certificates::Source;
@@ -9,7 +10,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -168,7 +169,11 @@ async fn ask(
         question.len()
     );
     stream.write_all(&[head.as_bytes(), question].concat()).await.map_err(text)?;
-    body(stream).await
+    let response = http_client::response(stream, h1::Method::Post).await?;
+    match response.head.status {
+        200 => response.body(RESPONSE_BYTES).await,
+        status => Err(format!("status {status}")),
+    }
 }
 
 /// Where a responder may be asked. Whoever writes a certificate writes this name, and could have us send requests to what
@@ -189,40 +194,6 @@ fn permitted(
         (true, None) => Err("its name has no address".to_owned()),
         (true, Some((address, why))) => {
             Err(format!("its address is {address}, which is {why}: nothing is asked there"))
-        }
-    }
-}
-
-/// The body of a response 200.
-async fn body(mut stream: TcpStream) -> Result<Vec<u8>, String> {
-    let (mut bytes, mut list) = (Vec::with_capacity(4 << 10), h1::HeaderList::default());
-    let mut head: Option<h1::ResponseHead> = None;
-    loop {
-        let whole = head.as_ref().and_then(|head| match head.framing {
-            h1::Framing::Length(length) => head.len.checked_add(usize::try_from(length).ok()?),
-            _ => None,
-        });
-        if let (Some(whole), Some(head)) = (whole, &head)
-            && bytes.len() >= whole
-        {
-            return Ok(bytes[head.len..whole].to_vec());
-        }
-        let count = stream.read_buf(&mut bytes).await.map_err(|error| error.to_string())?;
-        if bytes.len() > RESPONSE_BYTES {
-            return Err("its answer is too long".to_owned());
-        }
-        if head.is_none() {
-            let limits = &h1::Limits::DEFAULT;
-            head = h1::parse_response(&bytes, &mut list, h1::Method::Post, limits)
-                .map_err(|refusal| format!("no HTTP response: {refusal:?}"))?;
-            if let Some(status) = head.as_ref().map(|head| head.status).filter(|s| *s != 200) {
-                return Err(format!("status {status}"));
-            }
-        }
-        match (count, &head) {
-            (0, Some(head)) if whole.is_none() => return Ok(bytes[head.len..].to_vec()),
-            (0, _) => return Err("the answer ended early".to_owned()),
-            _ => {}
         }
     }
 }
@@ -301,29 +272,5 @@ mod tests {
         assert!(refused.contains("a loopback address"), "{refused}");
         let came = tokio::time::timeout(Duration::from_millis(50), listener.accept()).await;
         assert!(came.is_err(), "somebody connected");
-    }
-
-    async fn answers(text: &'static [u8]) -> TcpStream {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = listener.local_addr().expect("it is bound");
-        tokio::spawn(async move {
-            let (mut stream, _) = listener.accept().await.expect("a client");
-            let _ = stream.write_all(text).await;
-        });
-        TcpStream::connect(address).await.expect("it listens")
-    }
-
-    #[tokio::test]
-    async fn bodies_by_length_and_by_the_end() {
-        for (answer, expected) in [
-            (&b"HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\nabc"[..], Ok(b"ab".to_vec())),
-            (b"HTTP/1.0 200 OK\r\n\r\nabc", Ok(b"abc".to_vec())),
-            (b"HTTP/1.0 200 OK\r\ncontent-length: 9\r\n\r\nabc", Err("the answer ended early")),
-            (b"HTTP/1.1 404 Not Found\r\n\r\nabc", Err("status 404")),
-            (b"HTTP/1.0 2", Err("the answer ended early")),
-        ] {
-            let got = body(answers(answer).await).await;
-            assert_eq!(got, expected.map_err(str::to_owned));
-        }
     }
 }
