@@ -6,7 +6,7 @@ use crate::codes;
 use crate::grants::{self, Grants};
 use crate::report::{Problem, Report};
 use manifest::Inputs;
-use manifest::kinds::gateway::Gateway;
+use manifest::kinds::gateway::{Gateway, Listener, TlsMode};
 use manifest::kinds::gateway_tls::{
     AuthorityReference, FrontendValidation, ValidationMode, Written,
 };
@@ -62,16 +62,22 @@ pub(crate) fn asked(
 pub(crate) fn report_idle_ports(gateway: &ObjectId, spec: &Gateway, report: &mut Report) {
     let frontend = spec.tls.as_ref().and_then(|tls| tls.frontend.as_ref());
     for (index, entry) in frontend.into_iter().flat_map(|tls| tls.per_port.iter().enumerate()) {
-        let is_served =
-            spec.listeners.iter().any(|l| l.port == entry.port && &*l.protocol == "HTTPS");
+        let is_served = spec.listeners.iter().any(|l| l.port == entry.port && ends_tls(l));
         if !is_served {
             let field = format!("spec.tls.frontend.perPort[{index}].port");
-            let message = format!("no HTTPS listener of the Gateway has port {}", entry.port);
+            let message =
+                format!("no listener of the Gateway at which TLS ends has port {}", entry.port);
             report
                 .add(&codes::FRONTEND_TLS_IDLE, gateway, field, message)
                 .help("correct the port, or remove the entry");
         }
     }
+}
+
+fn ends_tls(listener: &Listener) -> bool {
+    let is_passed_through =
+        listener.tls.as_ref().is_some_and(|tls| tls.mode == TlsMode::Passthrough);
+    matches!(&*listener.protocol, "HTTPS" | "TLS") && !is_passed_through
 }
 
 fn report_fallback(

@@ -132,7 +132,7 @@ codes! {
     BAD_CLIENT_CERTIFICATE = error("bad-client-certificate-ref",
         "The certificate that a Gateway would show to backends is no usable Secret of type kubernetes.io/tls. Backends are shown none, and those that want one refuse the connection.");
     FRONTEND_TLS_IDLE = warning("frontend-tls-without-listener",
-        "The Gateway's `tls.frontend.perPort` speaks of a port on which it has no HTTPS listener, so the entry has no effect.");
+        "The Gateway's `tls.frontend.perPort` speaks of a port on which none of its listeners ends TLS, so the entry has no effect.");
     INSECURE_FALLBACK = warning("client-certificate-not-required",
         "AllowInsecureFallback lets clients in whose certificate is missing or bad; whether to answer them is left to backends. Use AllowValidOnly to turn them away.");
     TLS_WITHOUT_POLICY = warning("backend-tls-without-policy",

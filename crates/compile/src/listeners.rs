@@ -167,7 +167,7 @@ fn ask_clients(
     references: References,
     report: &mut Report,
 ) {
-    if draft.protocol != Some(Spoken::Http(Protocol::Https)) {
+    if !draft.protocol.is_some_and(Spoken::ends_tls) {
         return;
     }
     let (gateway, sources) = (&draft.id.object, (references.inputs, references.grants));

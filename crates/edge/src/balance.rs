@@ -74,16 +74,20 @@ pub(crate) fn key(
 ) -> Option<u64> {
     let Algorithm::ConsistentHash(key) = algorithm else { return None };
     match key {
-        HashKey::SourceAddress => Some(match caller.ip() {
-            IpAddr::V4(address) => traffic::hash(&address.octets()),
-            IpAddr::V6(address) => traffic::hash(&address.octets()),
-        }),
+        HashKey::SourceAddress => Some(key_of_address(caller.ip())),
         HashKey::Header(name) => request.values(name).next().map(traffic::hash),
         HashKey::Cookie(name) => request
             .values("cookie")
             .find_map(|cookies| pair(cookies, b';', name))
             .map(traffic::hash),
         HashKey::QueryParameter(name) => pair(query?, b'&', name).map(traffic::hash),
+    }
+}
+
+pub(crate) fn key_of_address(address: IpAddr) -> u64 {
+    match address {
+        IpAddr::V4(address) => traffic::hash(&address.octets()),
+        IpAddr::V6(address) => traffic::hash(&address.octets()),
     }
 }
 

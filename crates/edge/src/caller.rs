@@ -1,16 +1,16 @@
 //! The context of a request: who asks, as far as it is to be believed. Filled once, when the request's listener is
 //! known. Where nobody is trusted it is the connection's own word, and costs nothing.
 //!
-//! Of a proxy that is believed these count, besides the client's address: with X-Forwarded-For or a field of its own, the
-//! last elements of X-Forwarded-Proto, X-Forwarded-Host and X-Forwarded-Port; with Forwarded, its `proto` and `host`.
-//! Routing goes by Host alone.
+//! Of a proxy that is believed these count, besides the client's address: with X-Forwarded-For, the last elements of
+//! X-Forwarded-Proto, X-Forwarded-Host and X-Forwarded-Port; with Forwarded, its `proto` and `host`; with a field of its
+//! own nothing, for who writes that field need not write the others, and passes on what a client wrote there.
+//! Routing goes by Host alone, and so do redirects.
 
 use crate::connection::Connection;
 use crate::decide::Head;
 use crate::refusal::{Cause, Refusal};
 use h1::Known;
 use h1::forwarded::{self, Forwarded};
-use h1::host::Authority;
 use model::edge::Protocol;
 use model::front::{self, AddressHeader, ClientAddress, ListenerPolicy, RulePolicy};
 use std::net::IpAddr;
@@ -44,17 +44,13 @@ impl Told {
                 let said = walk_forwarded(trust, peer, request);
                 (said.client, said.proto, None)
             }
-            other => {
-                let client = match other {
-                    AddressHeader::Named(name) => lone_address(request, name).unwrap_or(peer),
-                    _ => forwarded::x_forwarded_for(
-                        peer,
-                        lines(request, Known::XForwardedFor),
-                        |proxy, hops| trust.trusted.believes(proxy, hops),
-                    ),
-                };
+            AddressHeader::XForwardedFor => {
+                let believes = |proxy, hops| trust.trusted.believes(proxy, hops);
+                let chain = lines(request, Known::XForwardedFor);
+                let client = forwarded::x_forwarded_for(peer, chain, believes);
                 (client, last(Known::XForwardedProto), last(Known::XForwardedPort))
             }
+            AddressHeader::Named(name) => (lone_address(request, name).unwrap_or(peer), None, None),
         };
         Told {
             is_believed: true,
@@ -96,25 +92,20 @@ impl<'a> Caller<'a> {
         self.told.port
     }
 
-    /// The host that the client asked for, where a proxy says so.
-    pub fn host<'r>(&self, trust: Option<&ClientAddress>, request: Head<'r>) -> Option<Host<'r>> {
-        let trust = trust.filter(|_| self.told.is_believed)?;
+    /// The host that the client asked for, as a proxy that is believed wrote it.
+    pub fn host<'r>(&self, trust: &ClientAddress, request: Head<'r>) -> Option<&'r [u8]> {
         let written = match &trust.header {
+            _ if !self.told.is_believed => None,
             AddressHeader::Forwarded => {
                 walk_forwarded(trust, self.connection.peer.ip(), request).host
             }
-            _ => lines(request, Known::XForwardedHost).next().map(forwarded::last_element),
-        }?;
-        let authority = h1::host::parse(written)?;
-        Some(Host { written, authority })
+            AddressHeader::XForwardedFor => {
+                lines(request, Known::XForwardedHost).next().map(forwarded::last_element)
+            }
+            AddressHeader::Named(_) => None,
+        };
+        written.filter(|host| h1::host::parse(host).is_some())
     }
-}
-
-/// A host as a proxy wrote it, and what it means.
-#[derive(Clone, Copy)]
-pub(crate) struct Host<'r> {
-    pub written: &'r [u8],
-    pub authority: Authority<'r>,
 }
 
 /// Judges the connection's other end and the client by what the listener says; tells who asks.
@@ -197,7 +188,7 @@ mod tests {
         let connection = connection(peer);
         let told = Told::of(trust, &connection, request);
         let caller = Caller { connection: &connection, told };
-        let host = caller.host(Some(trust), request).map_or(&b"-"[..], |host| host.written);
+        let host = caller.host(trust, request).unwrap_or(b"-");
         let host = String::from_utf8_lossy(host);
         let port = caller.port().unwrap_or_default();
         let found = format!("{} {} {port} {host}", caller.ip(), caller.scheme_name());
@@ -218,7 +209,7 @@ mod tests {
         check(&standard, "10.0.0.1", FIELDS, "192.0.2.2 https 0 b.test");
         let named = trust(AddressHeader::Named("cf-connecting-ip".into()));
         check(&named, "203.0.113.1", FIELDS, "203.0.113.1 http 0 -");
-        check(&named, "10.0.0.1", FIELDS, "192.0.2.3 https 8443 a.test");
+        check(&named, "10.0.0.1", FIELDS, "192.0.2.3 http 0 -");
         let twice = "cf-connecting-ip: 192.0.2.3\r\ncf-connecting-ip: 192.0.2.4\r\n";
         check(&named, "10.0.0.1", twice, "10.0.0.1 http 0 -");
     }

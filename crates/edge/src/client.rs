@@ -2,7 +2,7 @@
 //! written against this trait once.
 
 use crate::additions::ResponseEdits;
-use crate::client_certificate::is_certificate_field;
+use crate::field_names::is_certificate_field;
 use crate::ids::RequestId;
 use h1::{Framing, HeaderList, Known, Trailers};
 use std::task::{Context, Poll};

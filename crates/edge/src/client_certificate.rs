@@ -59,22 +59,6 @@ fn byte_sequence(der: &[u8]) -> String {
     format!(":{}:", STANDARD.encode(der))
 }
 
-/// Names that the edge alone may give to a backend (RFC 9440 section 2.4). An underscore counts as a hyphen: a backend
-/// that gets fields as variables cannot tell them apart.
-#[inline]
-pub(crate) fn is_certificate_field(name: &[u8]) -> bool {
-    let is = |own: &[u8]| {
-        name.iter()
-            .zip(own)
-            .all(|(b, own)| b.to_ascii_lowercase() == *own || (*b == b'_' && *own == b'-'))
-    };
-    match name.len() {
-        11 => is(b"client-cert"),
-        17 => is(b"client-cert-chain"),
-        _ => false,
-    }
-}
-
 /// Whom a listener believes.
 #[derive(Debug)]
 pub(crate) struct Clients {
@@ -175,23 +159,6 @@ impl ClientCertVerifier for LetsAllIn {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_of_the_edge_in_every_spelling() {
-        for (name, expected) in [
-            ("client-cert", true),
-            ("Client-Cert", true),
-            ("CLIENT_CERT", true),
-            ("Client_Cert-Chain", true),
-            ("client-cert-chain", true),
-            ("client-certs", false),
-            ("client-cert-chai", false),
-            ("clientxcert", false),
-            ("", false),
-        ] {
-            assert_eq!(is_certificate_field(name.as_bytes()), expected, "{name}");
-        }
-    }
 
     #[test]
     fn lines_as_asked() {

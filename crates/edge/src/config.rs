@@ -28,26 +28,28 @@ impl Config {
 /// A port that could not be bound, with the mend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BindFault {
+    /// Ports of TCP and those of UDP have nothing to do with each other.
+    pub is_udp: bool,
     /// As written in the plan.
     pub port: u16,
     pub message: String,
 }
 
 impl BindFault {
-    pub(crate) fn no_such_port(config: &Config, port: u16) -> BindFault {
-        let offset = config.port_offset;
+    pub(crate) fn no_such_port(config: &Config, is_udp: bool, port: u16) -> BindFault {
+        let (of, offset) = (kind(is_udp), config.port_offset);
         let message = format!(
-            "port {port} + offset {offset} is more than 65535; use a smaller --port-offset"
+            "{of}port {port} + offset {offset} is more than 65535; use a smaller --port-offset"
         );
-        BindFault { port, message }
+        BindFault { is_udp, port, message }
     }
 
-    pub(crate) fn of(config: &Config, port: u16, error: &io::Error) -> BindFault {
-        let offset = config.port_offset;
+    pub(crate) fn of(config: &Config, is_udp: bool, port: u16, error: &io::Error) -> BindFault {
+        let (of, offset) = (kind(is_udp), config.port_offset);
         let bound = config.bound_port(port).unwrap_or_default();
         let place = match offset {
-            0 => format!("port {bound}"),
-            _ => format!("port {port} + offset {offset} = {bound}"),
+            0 => format!("{of}port {bound}"),
+            _ => format!("{of}port {port} + offset {offset} = {bound}"),
         };
         let message = match error.kind() {
             io::ErrorKind::AddrInUse => format!("{place} is in use; use --port-offset"),
@@ -59,8 +61,12 @@ impl BindFault {
             }
             _ => format!("{place} on {} cannot be bound: {error}", config.bind),
         };
-        BindFault { port, message }
+        BindFault { is_udp, port, message }
     }
+}
+
+fn kind(is_udp: bool) -> &'static str {
+    if is_udp { "UDP " } else { "" }
 }
 
 impl fmt::Display for BindFault {

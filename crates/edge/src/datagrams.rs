@@ -10,11 +10,12 @@ use crate::access::AccessRecord;
 use crate::deadline::Deadline;
 use crate::entry::Unwelcome;
 use crate::metrics::UpstreamFailure;
+use crate::shortage::is_shortage;
 use crate::stream::{Active, choose, count, observe, place};
 use crate::stream_metrics::StreamCounters;
 use crate::streams::{Entrance, StreamPlan};
 use crate::worker::{FlowPlace, Phase, Worker};
-use model::limits::{TUNNEL_DRAIN_IDLE_MS, UDP_FLOW_IDLE_MS, WORKER_UDP_FLOWS};
+use model::limits::{TUNNEL_DRAIN_IDLE_MS, UDP_FLOW_IDLE_MS};
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 use std::cell::{Cell, RefCell};
@@ -131,6 +132,7 @@ impl Port {
             }
             // No room: the datagram is lost, as UDP has it.
             Err(Errno::AGAIN) => {}
+            Err(error) if is_shortage(&error.into()) => {}
             // What was sent before came back refused.
             Err(_) => {
                 self.refused(&flow);
@@ -178,7 +180,7 @@ impl Port {
             }
             _ => return worker.counters().streams_without_route.add(1),
         };
-        if worker.flows.get() >= WORKER_UDP_FLOWS {
+        if worker.flows.get() >= worker.flow_limit {
             worker.counters().flows_over_limit.add(1);
             return;
         }
@@ -218,6 +220,11 @@ impl Port {
                     self.flows.borrow_mut().insert(client, Rc::clone(&flow));
                     self.spawn(flow);
                     return;
+                }
+                // Another endpoint would not be reached either.
+                Err(error) if is_shortage(&error) => {
+                    count(worker, &plan, UpstreamFailure::Shortage);
+                    break;
                 }
                 Err(_) => {
                     count(worker, &plan, UpstreamFailure::Connect);

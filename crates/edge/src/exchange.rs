@@ -249,7 +249,7 @@ fn plan<'v, C: Client>(
     match &rule.action {
         RuleAction::Fail { status } => turn(Refusal::Rule { status: *status }),
         RuleAction::Redirect(redirect) => {
-            let location = location(received, (request, caller), &decided, (redirect, host));
+            let location = location(received, caller, &decided, (redirect, host));
             Step::Redirect(rule, redirect.status, location)
         }
         RuleAction::Forward(backends) => {
@@ -392,19 +392,16 @@ fn terms<'v>(
     }
 }
 
-/// As the client sees the request, which is what a proxy that is believed says of it.
+/// To the host that was routed by. Scheme and port are what the client sees, which a proxy that is believed says.
 fn location(
     received: Received<'_>,
-    (request, caller): (Head<'_>, Caller<'_>),
+    caller: Caller<'_>,
     decided: &Decided<'_, '_>,
     (redirect, host): (&Redirect, &str),
 ) -> Vec<u8> {
     use model::edge::Protocol::{Http, Https};
     let Site { worker, connection, .. } = received.site;
     let config = &worker.config;
-    let told = caller.host(decided.trust, request).map(|host| host.authority);
-    let told_host = told.and_then(|told| std::str::from_utf8(told.host).ok());
-    let told_port = caller.port().or(told.and_then(|told| told.port));
     let own_port = match (caller.scheme(), caller.scheme() == connection.scheme()) {
         (_, true) => config.bound_port(connection.port).unwrap_or(connection.port),
         (Http, false) => 80,
@@ -412,8 +409,8 @@ fn location(
     };
     let request = RedirectRequest {
         scheme: caller.scheme(),
-        host: told_host.unwrap_or(host),
-        port: told_port.unwrap_or(own_port),
+        host,
+        port: caller.port().unwrap_or(own_port),
         path: decided.path.path,
         query: decided.path.query,
         matched_prefix_len: decided.matched_prefix_len,

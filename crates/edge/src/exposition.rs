@@ -8,7 +8,9 @@ use crate::mirror;
 use crate::refusal::Cause;
 use crate::stream_metrics;
 use crate::view::Registry;
+use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use traffic::State;
 
@@ -112,29 +114,40 @@ fn failures(text: &mut String, routes: &[Arc<RouteMetrics>]) {
     }
 }
 
+/// What endpoints of one address tell together: with another address beside it, one is another endpoint.
+#[derive(Default)]
+struct Trouble {
+    ejections: u64,
+    is_ejected: bool,
+    is_unhealthy: bool,
+}
+
 /// Only of endpoints that were ever out: the others have nothing to tell, and are many.
 fn endpoints(text: &mut String, live: &Live) {
+    let mut troubled = BTreeMap::<(SocketAddr, bool), Trouble>::new();
+    for (is_udp, endpoint) in live.troubled() {
+        let trouble = troubled.entry((endpoint.address(), is_udp)).or_default();
+        let state = endpoint.state();
+        trouble.ejections += endpoint.ejections();
+        trouble.is_ejected |= matches!(state, State::Ejected { .. });
+        trouble.is_unhealthy |= matches!(state, State::Unhealthy { .. });
+    }
+    let labelled = troubled.iter().map(|((address, is_udp), trouble)| match is_udp {
+        true => (format!("udp/{address}"), trouble),
+        false => (address.to_string(), trouble),
+    });
+    let labelled: Vec<(String, &Trouble)> = labelled.collect();
     const EJECTIONS: &str = "cutwater_endpoint_ejections_total";
-    let troubled = live.troubled();
     family(text, EJECTIONS, "counter", "Times that an endpoint was taken out for what it did.");
-    let troubled: Vec<(String, _)> = troubled
-        .into_iter()
-        .map(|(is_udp, endpoint)| match is_udp {
-            true => (format!("udp/{}", endpoint.address()), endpoint),
-            false => (endpoint.address().to_string(), endpoint),
-        })
-        .collect();
-    for (address, endpoint) in &troubled {
-        sample(text, EJECTIONS, &[("endpoint", address)], endpoint.ejections());
+    for (address, trouble) in &labelled {
+        sample(text, EJECTIONS, &[("endpoint", address)], trouble.ejections);
     }
     const OUT: &str = "cutwater_endpoint_out";
     family(text, OUT, "gauge", "1 while an endpoint gets no requests, by reason.");
-    for (address, endpoint) in &troubled {
-        let state = endpoint.state();
-        for (reason, is_so) in [
-            ("ejected", matches!(state, State::Ejected { .. })),
-            ("unhealthy", matches!(state, State::Unhealthy { .. })),
-        ] {
+    for (address, trouble) in &labelled {
+        for (reason, is_so) in
+            [("ejected", trouble.is_ejected), ("unhealthy", trouble.is_unhealthy)]
+        {
             let labels = [("endpoint", address.as_str()), ("reason", reason)];
             sample(text, OUT, &labels, u8::from(is_so));
         }
@@ -204,11 +217,32 @@ mod tests {
     use crate::access::Trace;
     use model::{Kind, ObjectId};
 
+    /// Services of one family and of two may select one pod.
+    #[test]
+    fn endpoints_of_one_address_are_one_series() {
+        let registry = Registry::new(1);
+        let address = ([127, 0, 0, 1], 80).into();
+        let other = Some(([127, 0, 0, 2], 80).into());
+        let live = &registry.live;
+        let endpoints = [(other, false), (None, false), (None, true)]
+            .map(|(other, is_udp)| live.endpoint((address, other), is_udp));
+        endpoints.iter().for_each(|endpoint| _ = endpoint.set_healthy(false, 0));
+        let text = render(&registry);
+        let series = text.lines().filter(|line| line.starts_with("cutwater_endpoint_"));
+        let mut names: Vec<&str> =
+            series.filter_map(|line| line.rsplit_once(' ')).map(|s| s.0).collect();
+        assert_eq!(names.len(), 6, "{text}");
+        names.dedup();
+        assert_eq!(names.len(), 6, "{text}");
+        const OUT: &str = "cutwater_endpoint_out{endpoint=\"127.0.0.1:80\",reason=\"unhealthy\"} 1";
+        assert!(text.lines().any(|line| line == OUT), "{text}");
+    }
+
     #[test]
     fn sums_workers_and_begins_at_zero() {
         let registry = Registry::new(2);
         let metrics = &registry.metrics;
-        let route = metrics.route(&ObjectId::new(Kind::HTTP_ROUTE, "shop", "cart"));
+        let route = metrics.routes.of(&ObjectId::new(Kind::HTTP_ROUTE, "shop", "cart"));
         let mut trace = Trace::new(std::time::Instant::now());
         (trace.status, trace.bytes_out) = (204, 7);
         route.of(0).request(&trace, 700);

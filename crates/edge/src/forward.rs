@@ -546,10 +546,11 @@ impl<'a> Run<'a> {
         ))
         .await;
         trace.connect = Some(start.elapsed());
-        let (counted, cause) = match result {
+        let fault = match result {
             Ok(upstream) => return Ok(upstream),
-            Err(fault) => fault.verdict(),
+            Err(fault) => fault,
         };
+        let (counted, cause) = fault.verdict();
         let refusal = Refusal::Edge(cause);
         if cause == Cause::CircuitOpen {
             return Err(Ok(Ended::Refused(refusal)));
@@ -558,7 +559,9 @@ impl<'a> Run<'a> {
         if cause == Cause::RouteTimeout && self.is_clients_time.get() {
             return Err(Ok(Ended::Refused(refusal)));
         }
-        self.observe(load, Outcome::Failure);
+        if fault.blames_endpoint() {
+            self.observe(load, Outcome::Failure);
+        }
         if cause == Cause::RouteTimeout && self.is_out_of_time(trace) {
             return Err(Ok(Ended::Refused(refusal)));
         }

@@ -19,11 +19,11 @@ pub(crate) fn write(
     edits: Option<&Edits>,
 ) {
     let is_ours = |name: &[u8]| edits.is_none_or(|edits| !edits.drops(name));
-    let host = caller.host(Some(trust), request);
-    let host = host.map_or(request.authority(), |host| host.written);
+    let host = caller.host(trust, request).unwrap_or(request.authority());
     let is_standard = trust.header == AddressHeader::Forwarded;
     if is_ours(b"x-forwarded-for") {
-        x_forwarded_for(out, request, caller, is_standard);
+        let is_chain = trust.header == AddressHeader::XForwardedFor;
+        x_forwarded_for(out, request, caller, is_chain);
     }
     if is_ours(b"x-forwarded-proto") {
         encode::header(out, b"x-forwarded-proto", caller.scheme_name().as_bytes());
@@ -42,16 +42,12 @@ pub(crate) fn write(
     }
 }
 
-fn x_forwarded_for(out: &mut Vec<u8>, request: Head<'_>, caller: Caller<'_>, is_standard: bool) {
+fn x_forwarded_for(out: &mut Vec<u8>, request: Head<'_>, caller: Caller<'_>, is_chain: bool) {
     out.extend_from_slice(b"x-forwarded-for: ");
-    if is_standard {
-        caller
-            .told
-            .client()
-            .into_iter()
-            .for_each(|client| display(out, format_args!("{client}, ")));
-    } else {
+    if is_chain {
         chain(out, lines(request, Known::XForwardedFor).rev());
+    } else if let Some(client) = caller.told.client() {
+        display(out, format_args!("{client}, "));
     }
     display(out, format_args!("{}\r\n", caller.connection.peer.ip()));
 }

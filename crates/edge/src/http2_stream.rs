@@ -8,9 +8,9 @@
 //! 8.1.1), without a request id, a line in the log or a count.
 
 use crate::client::{Body, Client, ClientFault, Follow, Lines, Response, forwarded_trailers};
-use crate::client_certificate::is_certificate_field;
 use crate::connection::Connection;
 use crate::exchange::{self, HTTP2, Site};
+use crate::field_names::is_certificate_field;
 use crate::http2_budget::Budget;
 use crate::refusal::{Cause, Refusal};
 use crate::websocket;

@@ -37,6 +37,7 @@ mod exchange;
 mod exposition;
 mod eyeballs;
 mod fallback;
+mod field_names;
 mod forward;
 mod forwarded_lines;
 #[cfg(any(test, feature = "fuzzed"))]
@@ -65,6 +66,7 @@ mod relay;
 mod reply;
 mod request_head;
 mod served_key;
+mod shortage;
 mod sticky;
 mod stream;
 mod stream_metrics;
@@ -91,6 +93,7 @@ pub use live::{Live, Out};
 pub use metrics::{Counter, LATENCY_BOUNDS_US, Metrics, UpstreamFailure};
 pub use refusal::{Cause, Refusal};
 pub use served_key::ServedKey;
+pub use shortage::{is_shortage, raise_descriptor_limit};
 pub use sticky::SESSION_KEY_BYTES;
 pub use tls::{KeyError, KeyTable};
 pub use view::{EdgeView, Registry};
@@ -207,10 +210,6 @@ impl Edge {
 
     /// Ports of the current view that could not be bound. They are tried again with the next view.
     pub fn bind_faults(&self) -> Vec<BindFault> {
-        self.faults()
-    }
-
-    fn faults(&self) -> Vec<BindFault> {
         [self.ports.faults(), self.datagrams.faults()].concat()
     }
 
@@ -251,7 +250,7 @@ impl Edge {
                 .unwrap_or_else(|_| Err(io::Error::other("a worker ended before it served")));
             result.map_err(StartError::Thread)?;
         }
-        match self.faults() {
+        match self.bind_faults() {
             faults if faults.is_empty() => Ok(()),
             faults => Err(StartError::Bind(faults)),
         }

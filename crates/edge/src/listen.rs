@@ -14,8 +14,7 @@ const BACKLOG: i32 = 4_096;
 
 /// A socket that several workers have side by side on one port.
 pub(crate) trait PortSocket: Sized {
-    /// Ahead of what is said about a port.
-    const OF: &str;
+    const IS_UDP: bool;
     /// Bound, and taking what comes at once.
     fn open(address: SocketAddr, is_shared: bool) -> io::Result<Self>;
     /// Bound beside sockets of a process that still serves, without taking anything from them. None where that cannot
@@ -26,7 +25,7 @@ pub(crate) trait PortSocket: Sized {
 }
 
 impl PortSocket for TcpListener {
-    const OF: &str = "";
+    const IS_UDP: bool = false;
 
     fn open(address: SocketAddr, is_shared: bool) -> io::Result<Self> {
         listen(address, is_shared).map(Into::into)
@@ -47,7 +46,7 @@ impl PortSocket for TcpListener {
 }
 
 impl PortSocket for UdpSocket {
-    const OF: &str = "UDP ";
+    const IS_UDP: bool = true;
 
     fn open(address: SocketAddr, is_shared: bool) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
@@ -141,8 +140,7 @@ impl<S: PortSocket> Ports<S> {
                 state.faults.remove(&port);
                 Some((listeners, Held { ports: Arc::clone(self), port, number }))
             }
-            Err(BindFault { port, message }) => {
-                let fault = BindFault { port, message: format!("{}{message}", S::OF) };
+            Err(fault) => {
                 state.faults.insert(port, fault);
                 None
             }
@@ -186,8 +184,9 @@ impl<S: PortSocket> Ports<S> {
         worker: usize,
     ) -> Result<(Vec<S>, u64), BindFault> {
         let config = &*self.config;
-        let address = config.address(port).ok_or_else(|| BindFault::no_such_port(config, port))?;
-        let fault = |error: io::Error| BindFault::of(config, port, &error);
+        let address =
+            config.address(port).ok_or_else(|| BindFault::no_such_port(config, S::IS_UDP, port))?;
+        let fault = |error: io::Error| BindFault::of(config, S::IS_UDP, port, &error);
         if !state.bound.contains_key(&port) {
             let bound = match state.inherited.remove(&address) {
                 Some(sockets) => Bound::inherited(sockets, config.workers),
@@ -302,7 +301,7 @@ mod tests {
         let theirs = ports(1);
         assert!(theirs.take(port, 0).is_none());
         let message = format!("port {port} is in use; use --port-offset");
-        assert_eq!(theirs.faults(), [BindFault { port, message }]);
+        assert_eq!(theirs.faults(), [BindFault { is_udp: false, port, message }]);
         drop(first);
         assert_eq!(ours.bound(), [port]);
         // Dropped by one worker and wanted again while the other still holds it.
@@ -319,7 +318,7 @@ mod tests {
         let config = Config { bind, port_offset: 8_000, workers: 1 };
         let in_use = io::Error::from(io::ErrorKind::AddrInUse);
         assert_eq!(
-            BindFault::of(&config, 80, &in_use).message,
+            BindFault::of(&config, false, 80, &in_use).message,
             "port 80 + offset 8000 = 8080 is in use; use --port-offset"
         );
         let ports = Ports::<TcpListener>::new(Arc::new(config), Vec::new());

@@ -1,11 +1,11 @@
 //! What outlives views: endpoints with their state, and what all workers share of a backend. Workers write here when
 //! something goes wrong, and once a sweep.
 
+use crate::numbers::Held;
 use model::traffic::BackendPolicy;
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use traffic::{Endpoint, State};
 
@@ -15,18 +15,8 @@ pub struct Live {
     epoch: Instant,
     /// Counts changes of state of any endpoint: balancers make their lists anew when it moves.
     changes: AtomicU64,
-    endpoints: Mutex<Endpoints>,
-}
-
-/// Numbers are used again once nobody holds the endpoint, so that tables stay as large as the busiest moment.
-#[derive(Debug, Default)]
-struct Endpoints {
     /// By addresses, and whether over UDP: what a port does over one says nothing of the other.
-    by_address: HashMap<(Addresses, bool), Weak<Endpoint>>,
-    free: Vec<u32>,
-    next: u32,
-    /// How many there were when the dead ones were last looked for.
-    swept: usize,
+    endpoints: Mutex<Held<(Addresses, bool), Endpoint>>,
 }
 
 /// An endpoint's address, and the one of the other family where it has one.
@@ -68,30 +58,16 @@ impl Live {
     pub(crate) fn endpoint(&self, addresses: Addresses, is_udp: bool) -> Arc<Endpoint> {
         let (address, alternate) = addresses;
         let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (addresses, is_udp);
-        if let Some(known) = endpoints.by_address.get(&key).and_then(Weak::upgrade) {
-            return known;
-        }
-        endpoints.sweep();
-        let number = endpoints.free.pop().unwrap_or_else(|| {
-            endpoints.next += 1;
-            endpoints.next - 1
-        });
-        let endpoint = Endpoint::new(address, number, self.now_ms()).or(alternate);
-        let endpoint = Arc::new(endpoint);
-        endpoints.by_address.insert(key, Arc::downgrade(&endpoint));
-        endpoint
+        endpoints.of((addresses, is_udp), |number| {
+            Endpoint::new(address, number, self.now_ms()).or(alternate)
+        })
     }
 
     /// Endpoints that are out or once were, by address, and whether over UDP.
     pub(crate) fn troubled(&self) -> Vec<(bool, Arc<Endpoint>)> {
         let endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = endpoints.by_address.iter();
-        let known = known.filter_map(|((_, is_udp), known)| Some((*is_udp, known.upgrade()?)));
-        let mut troubled: Vec<_> =
-            known.filter(|(_, endpoint)| endpoint.ejections() > 0 || !endpoint.is_in()).collect();
-        troubled.sort_by_key(|(is_udp, endpoint)| (endpoint.address(), *is_udp));
-        troubled
+        let known = endpoints.iter().map(|((_, is_udp), known)| (*is_udp, known));
+        known.filter(|(_, endpoint)| endpoint.ejections() > 0 || !endpoint.is_in()).collect()
     }
 
     /// The endpoints of TCP that nothing goes to at the moment.
@@ -111,21 +87,6 @@ impl Live {
                 Some(Out { address, state, since_ms: now_ms.saturating_sub(since_ms), left_ms })
             })
             .collect()
-    }
-}
-
-impl Endpoints {
-    /// Forgets endpoints that no view holds, once there are twice as many as last time.
-    fn sweep(&mut self) {
-        const FEW: usize = 64;
-        if self.by_address.len() < (2 * self.swept).max(FEW) {
-            return;
-        }
-        self.by_address.retain(|_, endpoint| endpoint.strong_count() > 0);
-        self.swept = self.by_address.len();
-        let used: std::collections::HashSet<u32> =
-            self.by_address.values().filter_map(Weak::upgrade).map(|e| e.number()).collect();
-        self.free = (0..self.next).filter(|number| !used.contains(number)).collect();
     }
 }
 

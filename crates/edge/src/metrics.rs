@@ -5,7 +5,7 @@ use crate::access::Trace;
 use crate::entry::Unwelcome;
 use crate::mirror;
 use crate::refusal::{Cause, Refusal};
-use crate::stream_metrics::StreamRoutes;
+use crate::stream_metrics::StreamCounters;
 use model::{ObjectId, limits};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -63,6 +63,8 @@ impl RouteCounters {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UpstreamFailure {
     Connect,
+    /// For want of descriptors, ports or memory here.
+    Shortage,
     ConnectTimeout,
     /// The handshake failed: no TLS, or a certificate that is not to be believed.
     Tls,
@@ -78,8 +80,9 @@ pub enum UpstreamFailure {
 }
 
 impl UpstreamFailure {
-    pub const ALL: [UpstreamFailure; 8] = [
+    pub const ALL: [UpstreamFailure; 9] = [
         UpstreamFailure::Connect,
+        UpstreamFailure::Shortage,
         UpstreamFailure::ConnectTimeout,
         UpstreamFailure::Tls,
         UpstreamFailure::NoResponse,
@@ -92,6 +95,7 @@ impl UpstreamFailure {
     pub fn slug(self) -> &'static str {
         match self {
             UpstreamFailure::Connect => "connect",
+            UpstreamFailure::Shortage => "shortage",
             UpstreamFailure::ConnectTimeout => "connect-timeout",
             UpstreamFailure::Tls => "tls",
             UpstreamFailure::NotProcessed => "not-processed",
@@ -105,24 +109,65 @@ impl UpstreamFailure {
 
 /// The counters of one route, of all workers.
 #[derive(Debug)]
-pub struct RouteMetrics {
-    pub(crate) label: String,
-    workers: Box<[RouteCounters]>,
+pub(crate) struct OfRoute<C> {
+    pub label: String,
+    workers: Box<[C]>,
 }
 
-impl RouteMetrics {
-    fn new(label: String, workers: usize) -> Arc<RouteMetrics> {
-        let workers = (0..workers).map(|_| RouteCounters::default()).collect();
-        Arc::new(RouteMetrics { label, workers })
+pub(crate) type RouteMetrics = OfRoute<RouteCounters>;
+
+impl<C> OfRoute<C> {
+    fn new(label: String, workers: usize) -> Arc<OfRoute<C>>
+    where
+        C: Default,
+    {
+        let workers = (0..workers).map(|_| C::default()).collect();
+        Arc::new(OfRoute { label, workers })
     }
 
     /// `worker` is below the number that the metrics were made for.
-    pub(crate) fn of(&self, worker: usize) -> &RouteCounters {
+    pub fn of(&self, worker: usize) -> &C {
         &self.workers[worker]
     }
 
-    pub(crate) fn sum(&self, read: impl Fn(&RouteCounters) -> &Counter) -> u64 {
+    pub fn sum(&self, read: impl Fn(&C) -> &Counter) -> u64 {
         self.workers.iter().map(|counters| read(counters).value()).sum()
+    }
+}
+
+/// Counters by route.
+#[derive(Debug)]
+pub(crate) struct Routes<C> {
+    workers: usize,
+    by_id: Mutex<BTreeMap<ObjectId, Arc<OfRoute<C>>>>,
+    /// Takes the routes beyond [`limits::METRIC_ROUTES`].
+    other: Arc<OfRoute<C>>,
+}
+
+impl<C: Default> Routes<C> {
+    pub fn new(workers: usize) -> Routes<C> {
+        let other = OfRoute::new("other".to_owned(), workers);
+        Routes { workers, by_id: Mutex::default(), other }
+    }
+
+    /// Made at its first sight.
+    pub fn of(&self, id: &ObjectId) -> Arc<OfRoute<C>> {
+        let mut routes = self.by_id.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(metrics) = routes.get(id) {
+            return Arc::clone(metrics);
+        }
+        if routes.len() >= limits::METRIC_ROUTES {
+            return Arc::clone(&self.other);
+        }
+        let metrics = OfRoute::new(id.to_string(), self.workers);
+        routes.insert(id.clone(), Arc::clone(&metrics));
+        metrics
+    }
+
+    /// In the order of ids; then the one that stands for no route of its own.
+    pub fn all(&self) -> Vec<Arc<OfRoute<C>>> {
+        let routes = self.by_id.lock().unwrap_or_else(PoisonError::into_inner);
+        routes.values().chain([&self.other]).cloned().collect()
     }
 }
 
@@ -183,48 +228,32 @@ impl WorkerCounters {
 /// All counters of an edge.
 #[derive(Debug)]
 pub struct Metrics {
-    routes: Mutex<BTreeMap<ObjectId, Arc<RouteMetrics>>>,
-    /// Takes the routes beyond [`limits::METRIC_ROUTES`].
-    other: Arc<RouteMetrics>,
+    pub(crate) routes: Routes<RouteCounters>,
     /// Takes requests that no route matched.
     unmatched: Arc<RouteMetrics>,
-    pub(crate) streams: StreamRoutes,
+    pub(crate) streams: Routes<StreamCounters>,
     pub(crate) workers: Box<[WorkerCounters]>,
 }
 
 impl Metrics {
     pub fn new(workers: usize) -> Arc<Metrics> {
         Arc::new(Metrics {
-            routes: Mutex::default(),
-            other: RouteMetrics::new("other".to_owned(), workers),
-            unmatched: RouteMetrics::new("none".to_owned(), workers),
-            streams: StreamRoutes::new(workers),
+            routes: Routes::new(workers),
+            unmatched: OfRoute::new("none".to_owned(), workers),
+            streams: Routes::new(workers),
             workers: (0..workers).map(|_| WorkerCounters::new()).collect(),
         })
-    }
-
-    /// The counters of a route, made at its first sight.
-    pub(crate) fn route(&self, id: &ObjectId) -> Arc<RouteMetrics> {
-        let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(metrics) = routes.get(id) {
-            return Arc::clone(metrics);
-        }
-        if routes.len() >= limits::METRIC_ROUTES {
-            return Arc::clone(&self.other);
-        }
-        let metrics = RouteMetrics::new(id.to_string(), self.workers.len());
-        routes.insert(id.clone(), Arc::clone(&metrics));
-        metrics
     }
 
     pub(crate) fn unmatched(&self) -> &RouteMetrics {
         &self.unmatched
     }
 
-    /// In the order of ids; then the two that stand for no route of their own.
+    /// Of HTTP; in the end the two that stand for no route of their own.
     pub(crate) fn routes(&self) -> Vec<Arc<RouteMetrics>> {
-        let routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
-        routes.values().chain([&self.other, &self.unmatched]).cloned().collect()
+        let mut routes = self.routes.all();
+        routes.push(Arc::clone(&self.unmatched));
+        routes
     }
 
     pub(crate) fn sum(&self, read: impl Fn(&WorkerCounters) -> &Counter) -> u64 {

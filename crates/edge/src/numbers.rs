@@ -50,30 +50,38 @@ pub(crate) struct Held<K, V> {
     by_key: HashMap<K, (u32, Weak<V>)>,
     free: Vec<u32>,
     next: u32,
+    /// How many there were when those that nobody holds were last forgotten.
+    swept: usize,
 }
 
 impl<K, V> Default for Held<K, V> {
     fn default() -> Self {
-        Held { by_key: HashMap::new(), free: Vec::new(), next: 0 }
+        Held { by_key: HashMap::new(), free: Vec::new(), next: 0, swept: 0 }
     }
 }
 
 impl<K: Eq + Hash, V> Held<K, V> {
     /// The value of a key; made with its number where nobody holds one.
     pub fn of(&mut self, key: K, make: impl FnOnce(u32) -> V) -> Arc<V> {
-        let known = self.by_key.get(&key);
-        if let Some(value) = known.and_then(|(_, value)| value.upgrade()) {
+        if let Some(value) = self.by_key.get(&key).and_then(|(_, value)| value.upgrade()) {
             return value;
         }
+        if self.by_key.len() >= (2 * self.swept).max(FEW) {
+            self.sweep();
+        }
         // One that is dead and not yet forgotten keeps its number.
-        let number = known.map(|(number, _)| *number);
+        let number = self.by_key.get(&key).map(|(number, _)| *number);
         let number = number.unwrap_or_else(|| take(&mut self.free, &mut self.next));
         let value = Arc::new(make(number));
         self.by_key.insert(key, (number, Arc::downgrade(&value)));
         value
     }
 
-    /// Forgets what nobody holds.
+    pub fn iter(&self) -> impl Iterator<Item = (&K, Arc<V>)> {
+        self.by_key.iter().filter_map(|(key, (_, value))| Some((key, value.upgrade()?)))
+    }
+
+    /// Forgets what nobody holds; without that it is done once there are twice as many as last time.
     pub fn sweep(&mut self) {
         let free = &mut self.free;
         self.by_key.retain(|_, (number, value)| {
@@ -83,6 +91,7 @@ impl<K: Eq + Hash, V> Held<K, V> {
             }
             is_held
         });
+        self.swept = self.by_key.len();
     }
 }
 

@@ -40,6 +40,7 @@ causes! {
     FallbackResponse 503 "fallback-response" "No endpoint of the backend, or of what stands in for it, is ready.",
     CircuitOpen 503 "circuit-open" "The backend has as many requests as it may have.",
     ConnectFailed 502 "connect-failed" "The backend could not be reached.",
+    Shortage 503 "shortage" "This server has no room for another connection now.",
     UpstreamTls 502 "upstream-tls" "The connection to the backend could not be secured.",
     UpstreamTlsExpired 502 "upstream-tls-expired" "The certificate of the backend is not valid at this time.",
     UpstreamTlsName 502 "upstream-tls-name" "The certificate of the backend is for another name.",

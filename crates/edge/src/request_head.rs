@@ -4,10 +4,10 @@
 use crate::access::TlsFacts;
 use crate::caller::Caller;
 use crate::changes::Changes;
-use crate::client_certificate::is_certificate_field;
 use crate::connection::Connection;
 use crate::decide::{Decided, Head};
 use crate::edits::Edits;
+use crate::field_names::{is_alike, is_edge_field};
 use crate::forwarded_lines;
 use crate::ids::RequestId;
 use h1::{Framing, Known, Method, encode};
@@ -108,12 +108,13 @@ fn host<'a>(request: Head<'a>, changes: &'a Changes, edits: Option<&'a Edits>) -
     edited.or(changes.rewrite_host.as_deref()).unwrap_or(request.authority())
 }
 
-/// A field that a proxy would be believed by, from somebody who is not.
+/// A field that a proxy would be believed by, from somebody who is not; in other spellings from anybody.
 fn is_claimed(name: &[u8], decided: &Decided<'_, '_>, caller: Caller<'_>) -> bool {
     let Some(AddressHeader::Named(field)) = decided.trust.map(|trust| &trust.header) else {
         return false;
     };
-    !caller.told.is_believed() && name.eq_ignore_ascii_case(field.as_bytes())
+    let is_it = caller.told.is_believed() && name.eq_ignore_ascii_case(field.as_bytes());
+    !is_it && is_alike(name, field.as_bytes())
 }
 
 /// Fields that say where a request comes from are the edge's to write. What a proxy that is believed wrote goes on in
@@ -129,8 +130,7 @@ fn is_forwarded(request: Head<'_>, header: h1::Header, name: &[u8]) -> bool {
         | Known::XForwardedPort
         | Known::XForwardedProto
         | Known::XRequestId => false,
-        Known::Other if name.eq_ignore_ascii_case(b"x-real-ip") => false,
-        Known::Other if is_certificate_field(name) => false,
+        Known::Other if is_edge_field(name) => false,
         _ => !request.list.is_hop_by_hop(request.bytes, header),
     }
 }

@@ -9,13 +9,14 @@
 //! ```
 
 use crate::access::{AccessRecord, TlsFacts};
-use crate::balance::{Picked, pick};
+use crate::balance::{Picked, key_of_address, pick};
 use crate::deadline::Deadline;
 use crate::entry::Unwelcome;
 use crate::metrics::UpstreamFailure;
 use crate::relay::{End, Relay};
 use crate::stream_tls::StreamTls;
 use crate::streams::{Entrance, StreamPlan};
+use crate::tls::{Alert, HandshakeFault, refuse};
 use crate::transport::{Io, UpstreamIo};
 use crate::upstream::{self, ConnectFault, Ends, Peer};
 use crate::view::{Backend, EdgeView, Seat};
@@ -31,7 +32,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
-use tokio::io::{AsyncWriteExt, Interest};
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 use traffic::{Choice, Endpoint, Outcome};
 
@@ -84,7 +85,7 @@ async fn serve_tls(arrival: Arrival<'_>, io: TcpStream) -> Option<Https> {
         Err(NoHello::Gone) => return None,
         Err(NoHello::Bad) => {
             worker.counters().hellos_refused.add(1);
-            refuse(io, DECODE_ERROR).await;
+            refuse(io, Alert::DecodeError).await;
             return None;
         }
     };
@@ -104,11 +105,11 @@ async fn serve_tls(arrival: Arrival<'_>, io: TcpStream) -> Option<Https> {
         }
         Entrance::Nobody => {
             worker.counters().streams_without_route.add(1);
-            refuse(io, UNRECOGNIZED_NAME).await;
+            refuse(io, Alert::UnrecognizedName).await;
         }
         Entrance::Refused => {
             arrival.turn_away();
-            refuse(io, ACCESS_DENIED).await;
+            refuse(io, Alert::AccessDenied).await;
         }
     }
     None
@@ -119,7 +120,7 @@ async fn end_tls(arrival: Arrival<'_>, mut visit: Visit, io: TcpStream, tls: &St
     let mut accepting = pin!(tls.accept(io));
     let accepted = poll_fn(|cx| match accepting.as_mut().poll(cx) {
         Poll::Ready(result) => Poll::Ready(result),
-        Poll::Pending => deadline.poll(cx).map(|_| Err(io::ErrorKind::TimedOut.into())),
+        Poll::Pending => deadline.poll(cx).map(|_| Err(HandshakeFault::Failed)),
     })
     .await;
     match accepted {
@@ -188,18 +189,6 @@ async fn peek(arrival: Arrival<'_>, io: &TcpStream) -> Result<Hello, NoHello> {
             (Ok(None), Err(_)) => return Err(NoHello::Gone),
         }
     }
-}
-
-const ACCESS_DENIED: u8 = 49;
-const DECODE_ERROR: u8 = 50;
-const UNRECOGNIZED_NAME: u8 = 112;
-
-/// A fatal alert in a record of its own (RFC 8446 section 6, RFC 6066 section 3). What the client sent is taken first: a
-/// close with bytes unread is a reset, and the alert would be lost. Whether it is heard does not matter.
-async fn refuse(mut io: TcpStream, alert: u8) {
-    let _ = io.try_read(&mut [0; CLIENT_HELLO_BYTES]);
-    let _: io::Result<()> = io.write_all(&[21, 3, 3, 0, 2, 2, alert]).await;
-    let _ = io.shutdown().await;
 }
 
 /// One connection on its way to the access log.
@@ -357,7 +346,9 @@ async fn reach(arrival: Arrival<'_>, visit: &mut Visit) -> Result<Reached, &'sta
             Err(fault) => {
                 let (failure, cause) = fault.verdict();
                 count(worker, &plan, failure);
-                observe(worker, &view, &backend, &mut active, Outcome::Failure);
+                if fault.blames_endpoint() {
+                    observe(worker, &view, &backend, &mut active, Outcome::Failure);
+                }
                 refusal = cause.slug();
             }
         }
@@ -392,23 +383,14 @@ pub(crate) fn place(
         now_ms: worker.deadlines.now_ms(),
         changes: view.live().changes(),
         levels: backend.levels(),
-        key: key(&backend.policy.balance.algorithm, client),
+        // Of what consistent hashing goes by, bytes have an address only.
+        key: match backend.policy.balance.algorithm {
+            Algorithm::ConsistentHash(HashKey::SourceAddress) => Some(key_of_address(client)),
+            _ => None,
+        },
         tried,
     };
     worker.balancer.borrow_mut().pick(backend.members, &backend.policy.balance, &choice)
-}
-
-/// Of what consistent hashing goes by, bytes have an address only.
-fn key(algorithm: &Algorithm, client: IpAddr) -> Option<u64> {
-    match (algorithm, client) {
-        (Algorithm::ConsistentHash(HashKey::SourceAddress), IpAddr::V4(address)) => {
-            Some(traffic::hash(&address.octets()))
-        }
-        (Algorithm::ConsistentHash(HashKey::SourceAddress), IpAddr::V6(address)) => {
-            Some(traffic::hash(&address.octets()))
-        }
-        _ => None,
-    }
 }
 
 pub(crate) fn observe(

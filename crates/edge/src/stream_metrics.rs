@@ -2,10 +2,8 @@
 //! Those of HTTP are in `metrics`.
 
 use crate::exposition::{family, sample};
-use crate::metrics::{Counter, UpstreamFailure, WorkerCounters};
-use model::{ObjectId, limits};
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use crate::metrics::{Counter, OfRoute, Routes, UpstreamFailure, WorkerCounters};
+use std::sync::Arc;
 
 /// One worker's counters of one route.
 #[derive(Debug, Default)]
@@ -21,67 +19,11 @@ pub(crate) struct StreamCounters {
     pub failures: [Counter; UpstreamFailure::ALL.len()],
 }
 
-/// The counters of one route, of all workers.
-#[derive(Debug)]
-pub(crate) struct StreamMetrics {
-    label: String,
-    workers: Box<[StreamCounters]>,
-}
-
-impl StreamMetrics {
-    fn new(label: String, workers: usize) -> Arc<StreamMetrics> {
-        let workers = (0..workers).map(|_| StreamCounters::default()).collect();
-        Arc::new(StreamMetrics { label, workers })
-    }
-
-    /// `worker` is below the number that the metrics were made for.
-    pub fn of(&self, worker: usize) -> &StreamCounters {
-        &self.workers[worker]
-    }
-
-    fn sum(&self, read: impl Fn(&StreamCounters) -> &Counter) -> u64 {
-        self.workers.iter().map(|counters| read(counters).value()).sum()
-    }
-}
-
-/// By route; those beyond [`limits::METRIC_ROUTES`] share one.
-#[derive(Debug)]
-pub(crate) struct StreamRoutes {
-    workers: usize,
-    routes: Mutex<BTreeMap<ObjectId, Arc<StreamMetrics>>>,
-    other: Arc<StreamMetrics>,
-}
-
-impl StreamRoutes {
-    pub fn new(workers: usize) -> StreamRoutes {
-        let other = StreamMetrics::new("other".to_owned(), workers);
-        StreamRoutes { workers, routes: Mutex::default(), other }
-    }
-
-    /// Made at its first sight.
-    pub fn route(&self, id: &ObjectId) -> Arc<StreamMetrics> {
-        let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(metrics) = routes.get(id) {
-            return Arc::clone(metrics);
-        }
-        if routes.len() >= limits::METRIC_ROUTES {
-            return Arc::clone(&self.other);
-        }
-        let metrics = StreamMetrics::new(id.to_string(), self.workers);
-        routes.insert(id.clone(), Arc::clone(&metrics));
-        metrics
-    }
-
-    fn all(&self) -> Vec<Arc<StreamMetrics>> {
-        let routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
-        let other = (routes.len() >= limits::METRIC_ROUTES).then_some(&self.other);
-        routes.values().chain(other).cloned().collect()
-    }
-}
+pub(crate) type StreamMetrics = OfRoute<StreamCounters>;
 
 pub(crate) fn render(
     text: &mut String,
-    routes: &StreamRoutes,
+    routes: &Routes<StreamCounters>,
     total: impl Fn(fn(&WorkerCounters) -> &Counter) -> u64,
 ) {
     let routes = routes.all();
@@ -114,11 +56,11 @@ pub(crate) fn render(
 }
 
 fn failures(text: &mut String, routes: &[Arc<StreamMetrics>]) {
-    use UpstreamFailure::{Connect, ConnectTimeout, NoResponse, Tls};
+    use UpstreamFailure::{Connect, ConnectTimeout, NoResponse, Shortage, Tls};
     const NAME: &str = "cutwater_stream_upstream_failures_total";
     family(text, NAME, "counter", "Endpoints that did not take a connection or a datagram.");
     for route in routes {
-        for failure in [Connect, ConnectTimeout, Tls, NoResponse] {
+        for failure in [Connect, Shortage, ConnectTimeout, Tls, NoResponse] {
             let labels = [("route", route.label.as_str()), ("reason", failure.slug())];
             sample(text, NAME, &labels, route.sum(|c| &c.failures[failure as usize]));
         }

@@ -1,27 +1,26 @@
-//! TLS that ends here for a TLSRoute or TCPRoute: the certificates of one listener, and the handshake. What protocol is
-//! inside is not known, so none is agreed on by ALPN. HTTPS is in `tls`.
+//! TLS that ends here for a TLSRoute or TCPRoute: the certificates of one listener, whom it asks, and the handshake. What
+//! protocol is inside is not known, so none is agreed on by ALPN. HTTPS is in `tls`.
 
 use crate::access::TlsFacts;
-use crate::tls::{Candidate, KeyTable, facts};
-use crate::tls_terms;
+use crate::tls::{Candidate, HandshakeFault, KeyTable, finish};
+use crate::tls_terms::Terms;
 use model::certificates::CertificatePlan;
 use model::layer4::Listener;
-use rustls::server::{ClientHello, ResolvesServerCert, ServerConfig};
+use rustls::server::{Acceptor, ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use std::fmt;
-use std::io;
 use std::sync::Arc;
 use tokio::net::TcpStream;
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
-pub(crate) struct StreamTls(Arc<ServerConfig>);
+pub(crate) struct StreamTls(Terms);
 
 /// In the listener's order of preference.
 struct Certificates(Vec<Candidate>);
 
 impl StreamTls {
-    /// None without a usable certificate.
+    /// None without a usable certificate, and where clients are asked and nobody could be believed.
     pub fn new(listener: &Listener, plan: &CertificatePlan, keys: &KeyTable) -> Option<StreamTls> {
         let candidates = listener.certificates.iter();
         let candidates: Vec<_> =
@@ -29,28 +28,31 @@ impl StreamTls {
         if candidates.is_empty() {
             return None;
         }
+        let policy = listener.policy.as_deref();
+        let wanted = (
+            policy.map(|policy| &policy.tls),
+            policy.and_then(|policy| policy.client_trust.as_deref()),
+        );
         let resolver = Arc::new(Certificates(candidates));
-        let terms = listener.policy.as_deref().map(|policy| &policy.tls);
-        Some(StreamTls(Arc::new(tls_terms::config(terms, None, resolver))))
+        Terms::new(wanted, Vec::new(), resolver).map(StreamTls)
     }
 
     /// The time limit is the caller's.
-    pub async fn accept(&self, io: TcpStream) -> io::Result<(Box<TlsStream<TcpStream>>, TlsFacts)> {
-        let stream = Box::new(TlsAcceptor::from(Arc::clone(&self.0)).accept(io).await?);
-        let session = stream.get_ref().1;
-        let name = session.server_name().map(str::to_ascii_lowercase);
-        let facts = facts(session, name, None);
-        Ok((stream, facts))
+    pub async fn accept(
+        &self,
+        io: TcpStream,
+    ) -> Result<(Box<TlsStream<TcpStream>>, TlsFacts), HandshakeFault> {
+        let start = LazyConfigAcceptor::new(Acceptor::default(), io);
+        let start = start.await.map_err(|_| HandshakeFault::Failed)?;
+        let name = start.client_hello().server_name().map(str::to_ascii_lowercase);
+        finish(start, &self.0, name).await
     }
 }
 
 impl ResolvesServerCert for Certificates {
-    /// The first that covers the name; else the first of all, for the client to judge.
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let name = hello.server_name().map(str::to_ascii_lowercase);
-        let covers = |found: &&Candidate| name.as_deref().is_some_and(|name| found.covers(name));
-        let found = self.0.iter().find(covers).or(self.0.first());
-        found.map(|candidate| candidate.key().current())
+        Candidate::choose(&self.0, name.as_deref()).map(|key| key.current())
     }
 }
 

@@ -22,14 +22,12 @@ pub(crate) struct Streams {
     table: StreamTable,
     tcp: HashMap<u16, PortStreams>,
     udp: HashMap<u16, PortStreams>,
+    /// What ports of TCP ask where HTTPS has no part in them.
+    entries: HashMap<u16, Arc<PortEntry>>,
 }
 
 /// One port, by the places of its listeners in the table.
-struct PortStreams {
-    /// What the port asks where HTTPS has no part in it.
-    entry: Option<Arc<PortEntry>>,
-    listeners: Vec<ListenerStreams>,
-}
+type PortStreams = Vec<ListenerStreams>;
 
 struct ListenerStreams {
     /// Where TLS ends here; none then says that there is no usable certificate.
@@ -85,19 +83,19 @@ impl Streams {
                 let (tls, closed) = (tls.map(Arc::new), closed.cloned().collect());
                 ListenerStreams { tls, closed, routes: prepared.collect() }
             });
-            let listeners = listeners.collect();
-            let entry = PortEntry::of(policies(port)).map(Arc::new);
-            (port.port(), PortStreams { entry, listeners })
+            (port.port(), listeners.collect())
         };
         let tcp = table.tcp().iter().map(&mut port).collect();
         let udp = table.udp().iter().map(&mut port).collect();
-        Streams { table, tcp, udp }
+        let entry =
+            |port: &StreamPort| Some((port.port(), Arc::new(PortEntry::of(policies(port))?)));
+        let entries = table.tcp().iter().filter_map(entry).collect();
+        Streams { table, tcp, udp, entries }
     }
 
     pub fn plans(&self) -> impl Iterator<Item = &StreamPlan> {
         let ports = self.tcp.values().chain(self.udp.values());
-        let listeners = ports.flat_map(|port| &port.listeners);
-        listeners.flat_map(|listener| &*listener.routes).map(|plan| &**plan)
+        ports.flatten().flat_map(|listener| &*listener.routes).map(|plan| &**plan)
     }
 
     pub fn tcp_ports(&self) -> impl Iterator<Item = u16> {
@@ -124,7 +122,7 @@ impl Streams {
 
     /// Of a port that HTTP has no part in.
     pub fn entry(&self, port: u16) -> Option<&Arc<PortEntry>> {
-        self.tcp.get(&port)?.entry.as_ref()
+        self.entries.get(&port)
     }
 
     pub fn entrance(
@@ -141,7 +139,7 @@ impl Streams {
             TlsEntry::Nobody => return Entrance::Nobody,
             TlsEntry::Stream(at, listener) => (at, listener),
         };
-        let plans = &plans.listeners[at];
+        let plans = &plans[at];
         if !plans.admits(client) {
             return Entrance::Refused;
         }
@@ -164,7 +162,7 @@ impl Streams {
     }
 
     fn plain(ports: &HashMap<u16, PortStreams>, port: u16, client: IpAddr) -> Entrance {
-        let listener = ports.get(&port).and_then(|port| port.listeners.first());
+        let listener = ports.get(&port).and_then(|port| port.first());
         match listener.map(|listener| (listener, listener.routes.first())) {
             Some((listener, _)) if !listener.admits(client) => Entrance::Refused,
             Some((_, Some(route))) => Entrance::Pass(Arc::clone(route)),

@@ -8,6 +8,7 @@ use crate::tls_terms::{Terms, TermsTable};
 use crate::transport::Io;
 use model::certificates::{CertificatePlan, Source};
 use model::edge::Protocol;
+use model::limits::CLIENT_HELLO_BYTES;
 use model::{Digest, HostPattern, ObjectId};
 use routing::{ListenerTable, Router};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
@@ -17,14 +18,17 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::collections::HashMap;
 use std::fmt;
+use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio_rustls::LazyConfigAcceptor;
+use std::task::Poll;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio_rustls::server::TlsStream;
+use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 
 /// Certificates with their keys by the Secret that holds them, parsed once.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq)]
 pub struct KeyTable {
     keys: HashMap<ObjectId, Entry>,
 }
@@ -34,6 +38,12 @@ struct Entry {
     /// Of both texts: what tells that a Secret changed.
     digest: Digest,
     key: Arc<ServedKey>,
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Entry) -> bool {
+        self.digest == other.digest
+    }
 }
 
 /// Why a pair of texts is no certificate with its key. Never holds the key.
@@ -178,13 +188,17 @@ impl Candidate {
         Some(Candidate { names: names(plan, secret), key })
     }
 
-    /// `name` in lower case.
-    pub fn covers(&self, name: &str) -> bool {
+    fn covers(&self, name: &str) -> bool {
         self.names.iter().any(|pattern| pattern.matches(name))
     }
 
-    pub fn key(&self) -> &Arc<ServedKey> {
-        &self.key
+    /// The first that covers the name, which is in lower case; else the first of all, for the client to judge.
+    pub fn choose<'c>(
+        candidates: &'c [Candidate],
+        name: Option<&str>,
+    ) -> Option<&'c Arc<ServedKey>> {
+        let covers = |found: &&Candidate| name.is_some_and(|name| found.covers(name));
+        candidates.iter().find(covers).or(candidates.first()).map(|found| &found.key)
     }
 }
 
@@ -207,14 +221,11 @@ impl Certificates {
         Certificates { router: Arc::clone(router), port, by_listener }
     }
 
-    /// The first that covers the name; else the first of all, for the client to judge.
     fn choose(&self, server_name: Option<&str>) -> Option<&Arc<ServedKey>> {
         let lower = server_name.map(str::to_ascii_lowercase);
         let listener = self.listener(lower.as_deref())?;
         let candidates = self.by_listener.get(&(std::ptr::from_ref(listener) as usize))?;
-        let covers =
-            |candidate: &&Candidate| lower.as_ref().is_some_and(|name| candidate.covers(name));
-        candidates.iter().find(covers).or(candidates.first()).map(Candidate::key)
+        Candidate::choose(candidates, lower.as_deref())
     }
 
     fn listener(&self, lower_name: Option<&str>) -> Option<&ListenerTable> {
@@ -222,14 +233,35 @@ impl Certificates {
     }
 
     /// Why there is no certificate: nobody listens under this name, or the listener has none.
-    fn alert(&self, lower_name: Option<&str>) -> u8 {
-        const HANDSHAKE_FAILURE: u8 = 40;
-        const UNRECOGNIZED_NAME: u8 = 112;
+    fn alert(&self, lower_name: Option<&str>) -> Alert {
         match lower_name.is_some() && self.listener(lower_name).is_none() {
-            true => UNRECOGNIZED_NAME,
-            false => HANDSHAKE_FAILURE,
+            true => Alert::UnrecognizedName,
+            false => Alert::HandshakeFailure,
         }
     }
+}
+
+/// RFC 8446 section 6.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Alert {
+    HandshakeFailure = 40,
+    AccessDenied = 49,
+    DecodeError = 50,
+    /// RFC 6066 section 3.
+    UnrecognizedName = 112,
+}
+
+/// Ends a connection without a handshake: a fatal alert in a record of its own. What the client sent is taken first: a
+/// close with bytes unread is a reset, and the alert would be lost. Whether it is heard does not matter.
+pub(crate) async fn refuse(mut io: impl AsyncRead + AsyncWrite + Unpin, alert: Alert) {
+    poll_fn(|cx| {
+        let mut room = [0; CLIENT_HELLO_BYTES];
+        let _ = Pin::new(&mut io).poll_read(cx, &mut ReadBuf::new(&mut room));
+        Poll::Ready(())
+    })
+    .await;
+    let _: io::Result<()> = io.write_all(&[21, 3, 3, 0, 2, 2, alert as u8]).await;
+    let _ = io.shutdown().await;
 }
 
 impl ResolvesServerCert for Certificates {
@@ -271,18 +303,25 @@ pub(crate) struct Accepted<S> {
 /// The handshake. Its time limit is the caller's.
 pub(crate) async fn accept<S: Io>(io: S, tls: &PortTls) -> Result<Accepted<S>, HandshakeFault> {
     let start = LazyConfigAcceptor::new(Acceptor::default(), io);
-    let mut start = start.await.map_err(|_| HandshakeFault::Failed)?;
+    let start = start.await.map_err(|_| HandshakeFault::Failed)?;
     let server_name = start.client_hello().server_name().map(str::to_ascii_lowercase);
     let terms = tls.terms(server_name.as_deref());
     let has_certificate = tls.certificates.choose(server_name.as_deref()).is_some();
     let Some(terms) = terms.filter(|_| has_certificate) else {
-        // A fatal alert in a record of its own (RFC 8446 section 6, RFC 6066 section 3). Whether the client hears it
-        // does not matter.
-        let alert = [21, 3, 3, 0, 2, 2, tls.certificates.alert(server_name.as_deref())];
-        let _: io::Result<()> = start.io.write_all(&alert).await;
-        let _ = start.io.shutdown().await;
+        refuse(start.io, tls.certificates.alert(server_name.as_deref())).await;
         return Err(HandshakeFault::NoCertificate);
     };
+    let (io, facts) = finish(start, terms, server_name).await?;
+    let is_http2 = io.get_ref().1.alpn_protocol() == Some(b"h2");
+    Ok(Accepted { io, facts, is_http2 })
+}
+
+/// The rest of a handshake, by these terms.
+pub(crate) async fn finish<S: Io>(
+    start: StartHandshake<S>,
+    terms: &Terms,
+    server_name: Option<String>,
+) -> Result<(Box<TlsStream<S>>, TlsFacts), HandshakeFault> {
     let accepting = start.into_stream(Arc::clone(&terms.config)).into_fallible();
     let stream = match accepting.await {
         Ok(stream) => stream,
@@ -299,8 +338,7 @@ pub(crate) async fn accept<S: Io>(io: S, tls: &PortTls) -> Result<Accepted<S>, H
         return Err(HandshakeFault::Failed);
     };
     let facts = facts(stream.get_ref().1, server_name, asked);
-    let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    Ok(Accepted { io: Box::new(stream), facts, is_http2 })
+    Ok((Box::new(stream), facts))
 }
 
 /// Ends the writing side and reads on for a moment: a close with unread bytes would be a reset, which can take the
@@ -322,7 +360,7 @@ fn asked(session: &ServerConnection, terms: &Terms) -> Result<Option<Box<Asked>>
     Ok(Some(Box::new(Asked { trust: clients.trust, certificate })))
 }
 
-pub(crate) fn facts(
+fn facts(
     session: &ServerConnection,
     server_name: Option<String>,
     asked: Option<Box<Asked>>,

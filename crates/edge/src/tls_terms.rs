@@ -17,7 +17,8 @@ pub(crate) struct Terms {
     pub clients: Option<Clients>,
 }
 
-type Wanted<'l> = (Option<&'l TlsTerms>, Option<&'l ClientTrust>);
+/// What is said of versions and protocols, and of clients.
+pub(crate) type Wanted<'l> = (Option<&'l TlsTerms>, Option<&'l ClientTrust>);
 
 /// Terms of one port, by what listeners ask for. None where nobody could be believed: then there is no handshake.
 pub(crate) struct TermsTable<'l> {
@@ -35,26 +36,33 @@ impl<'l> TermsTable<'l> {
         let tls = policy.map(|policy| &policy.tls).filter(|tls| **tls != TlsTerms::default());
         let trust = policy.and_then(|policy| policy.client_trust.as_deref());
         let resolver = &self.resolver;
-        self.made.entry((tls, trust)).or_insert_with(|| make(tls, trust, resolver)).clone()
+        let make = || {
+            let protocols = alpn(tls.map(|tls| tls.alpn.as_slice()).unwrap_or_default());
+            Terms::new((tls, trust), protocols, Arc::clone(resolver)).map(Arc::new)
+        };
+        self.made.entry((tls, trust)).or_insert_with(make).clone()
     }
 }
 
-fn make(
-    tls: Option<&TlsTerms>,
-    trust: Option<&ClientTrust>,
-    resolver: &Arc<dyn ResolvesServerCert>,
-) -> Option<Arc<Terms>> {
-    let clients = match trust {
-        Some(trust) => Some(Clients::new(trust)?),
-        None => None,
-    };
-    let mut config = config(tls, clients.as_ref(), Arc::clone(resolver));
-    config.alpn_protocols = alpn(tls.map(|tls| tls.alpn.as_slice()).unwrap_or_default());
-    Some(Arc::new(Terms { config: Arc::new(config), clients }))
+impl Terms {
+    /// None where nobody could be believed.
+    pub fn new(
+        (tls, trust): Wanted<'_>,
+        protocols: Vec<Vec<u8>>,
+        resolver: Arc<dyn ResolvesServerCert>,
+    ) -> Option<Terms> {
+        let clients = match trust {
+            Some(trust) => Some(Clients::new(trust)?),
+            None => None,
+        };
+        let mut config = config(tls, clients.as_ref(), resolver);
+        config.alpn_protocols = protocols;
+        Some(Terms { config: Arc::new(config), clients })
+    }
 }
 
 /// All but the protocols that may be agreed on.
-pub(crate) fn config(
+fn config(
     tls: Option<&TlsTerms>,
     clients: Option<&Clients>,
     resolver: Arc<dyn ResolvesServerCert>,

@@ -15,6 +15,7 @@ use crate::proxy_protocol;
 use crate::pump::{Aftermath, Fault, Pump, Terms};
 use crate::refusal::Cause;
 use crate::request_head;
+use crate::shortage::is_shortage;
 use crate::timers::Timers;
 use crate::tls_client::TlsFault;
 use crate::transport::{Counted, UpstreamIo};
@@ -85,6 +86,8 @@ pub(crate) enum ConnectFault {
     Passed,
     /// There are as many connections as there may be.
     Full,
+    /// Something is short here.
+    Shortage,
 }
 
 impl Upstream {
@@ -128,7 +131,18 @@ impl Upstream {
     }
 }
 
+impl From<std::io::Error> for ConnectFault {
+    fn from(error: std::io::Error) -> ConnectFault {
+        if is_shortage(&error) { ConnectFault::Shortage } else { ConnectFault::Refused }
+    }
+}
+
 impl ConnectFault {
+    /// It counts against the endpoint.
+    pub fn blames_endpoint(self) -> bool {
+        !matches!(self, ConnectFault::Full | ConnectFault::Shortage)
+    }
+
     /// How it is counted, and what is answered when no other endpoint is left.
     pub fn verdict(self) -> (UpstreamFailure, Cause) {
         match self {
@@ -136,6 +150,7 @@ impl ConnectFault {
             ConnectFault::TimedOut => (UpstreamFailure::ConnectTimeout, Cause::ConnectFailed),
             ConnectFault::Passed => (UpstreamFailure::Timeout, Cause::RouteTimeout),
             ConnectFault::Full => (UpstreamFailure::Connect, Cause::CircuitOpen),
+            ConnectFault::Shortage => (UpstreamFailure::Shortage, Cause::Shortage),
             ConnectFault::Tls(fault) => (
                 UpstreamFailure::Tls,
                 match fault {
@@ -325,7 +340,7 @@ async fn open_any(
         Ok::<_, std::io::Error>(io)
     };
     let connected = within(dial.connect_timeout_ms, deadline, connecting).await?;
-    let io = connected.map_err(|_| ConnectFault::Refused)?;
+    let io = connected?;
     match &dial.security {
         Security::Plain => {
             let is_http2 = dial.protocol == BackendProtocol::Http2;

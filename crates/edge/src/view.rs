@@ -85,6 +85,7 @@ pub struct EdgeView {
 }
 
 struct Plan {
+    source: Source,
     router: Arc<Router>,
     /// By the address of the router's table.
     listeners: Listeners,
@@ -93,6 +94,14 @@ struct Plan {
     /// In order of their numbers.
     backends: Vec<Arc<BackendPlan>>,
     tells_of_clients: bool,
+}
+
+/// What a plan was made from: the same makes the same.
+#[derive(PartialEq)]
+struct Source {
+    edge: Digest,
+    certificates: Digest,
+    keys: KeyTable,
 }
 
 type Listeners = HashMap<usize, Arc<ListenerPlan>, BuildHasherDefault<AddressHasher>>;
@@ -232,7 +241,8 @@ impl Backends {
 }
 
 impl EdgeView {
-    /// Tables of listeners that are the same in `previous` are shared with it.
+    /// Everything but endpoints is shared with `previous` where they alone are others; else the tables of listeners that
+    /// are the same.
     pub fn build(
         snapshot: &Snapshot,
         facts: &Facts,
@@ -240,6 +250,14 @@ impl EdgeView {
         registry: &Registry,
         previous: Option<&EdgeView>,
     ) -> EdgeView {
+        let source = Source {
+            edge: snapshot.edge.digest(),
+            certificates: snapshot.certificates.digest(),
+            keys: keys.clone(),
+        };
+        if let Some(view) = previous.filter(|view| view.plan.source == source) {
+            return view.with_facts(facts);
+        }
         let previous_endpoints = previous.map_or_else(Vec::new, |view| view.endpoints.clone());
         let previous = previous.map(|view| &*view.plan);
         let router = Arc::new(Router::build(&snapshot.edge, previous.map(|plan| &*plan.router)));
@@ -264,7 +282,7 @@ impl EdgeView {
         let backends = by_number(backends.chain(of_streams));
         let tells_of_clients = backends.iter().any(|backend| backend.dial.proxy_protocol.is_some());
         let ports = ports(&router, snapshot, &streams, keys);
-        let plan = Plan { listeners, ports, streams, backends, tells_of_clients, router };
+        let plan = Plan { source, listeners, ports, streams, backends, tells_of_clients, router };
         let live = Arc::clone(&registry.live);
         let here = Arc::clone(&registry.here);
         EdgeView { plan: Arc::new(plan), live, here, endpoints: previous_endpoints }
@@ -610,8 +628,9 @@ mod tests {
         let back = snapshot(vec![listener(81, "b")]);
         let back = EdgeView::build(&back, &facts, &keys, &registry, Some(&second));
         assert_eq!(plan_of(&first, 81).rules[0].number, plan_of(&back, 81).rules[0].number);
-        let third = second.with_facts(&facts);
-        assert!(Arc::ptr_eq(&second.plan, &third.plan));
+        let same = snapshot(vec![listener(80, "a"), listener(81, "c")]);
+        let third = EdgeView::build(&same, &facts, &keys, &registry, Some(&second));
+        assert!(Arc::ptr_eq(&second.plan, &third.plan), "TLS of ports included");
         let members = |view: &EdgeView| Arc::clone(view.backend(0).expect("its backend").members);
         assert!(Arc::ptr_eq(&members(&second), &members(&third)));
     }

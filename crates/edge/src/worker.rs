@@ -14,7 +14,7 @@ use crate::mirror::Mirrors;
 use crate::timers::Timers;
 use crate::upstream::Pool;
 use crate::view::EdgeView;
-use crate::{connection, datagrams, date};
+use crate::{connection, datagrams, date, shortage};
 use model::limits;
 use publish::Reader;
 use std::cell::{Cell, RefCell};
@@ -78,6 +78,7 @@ pub(crate) struct Worker {
     connections: Cell<usize>,
     /// Of UDP.
     pub flows: Cell<usize>,
+    pub flow_limit: usize,
 }
 
 /// One hold of the shared view, counted among this worker's requests by an `Rc`.
@@ -126,6 +127,7 @@ async fn live(seed: Seed) {
     // All workers count from one moment, which is that of their endpoints too.
     let deadlines = Deadlines::new(view.live().epoch());
     deadlines.sweep(Instant::now());
+    let workers = config.workers;
     let worker = Rc::new(Worker {
         index,
         config,
@@ -147,6 +149,7 @@ async fn live(seed: Seed) {
         views: Cell::new(0),
         connections: Cell::new(0),
         flows: Cell::new(0),
+        flow_limit: shortage::flows(workers),
     });
     let mut sockets = Sockets::new(Rc::clone(&worker), (ports, datagrams), phase.clone());
     sockets.sync();

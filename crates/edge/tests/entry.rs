@@ -104,6 +104,42 @@ fn the_standard_field_is_believed_alone_where_it_is_named() {
     assert_eq!(values(&head, "forwarded"), ["for=127.0.0.1;proto=http;host=\"a.test\""]);
 }
 
+/// Who writes a field of its own passes on what the client wrote into the others.
+#[test]
+fn with_a_field_of_its_own_nothing_else_of_a_proxy_is_believed() {
+    let header = AddressHeader::Named("cf-connecting-ip".into());
+    let (_running, port) = entry(trusting(&["127.0.0.1"], header), |_| {});
+    let mut client = Peer::connect(port);
+    let (_, head) = ask(&mut client, "/", CLAIMS);
+    for (name, expected) in [
+        ("x-forwarded-for", "192.0.2.9, 127.0.0.1"),
+        ("x-real-ip", "192.0.2.9"),
+        ("x-forwarded-proto", "http"),
+        ("x-forwarded-host", "a.test"),
+        ("forwarded", "for=192.0.2.9;proto=http;host=\"a.test\", for=127.0.0.1;proto=http"),
+        ("cf-connecting-ip", "192.0.2.9"),
+    ] {
+        assert_eq!(values(&head, name), [expected], "{name} in {head}");
+    }
+    assert!(values(&head, "x-forwarded-port").is_empty());
+    let (head, _) = ask(&mut client, "/moved", CLAIMS);
+    assert_eq!(header_of(&head, "location"), format!("http://a.test:{port}/moved"));
+}
+
+/// A backend that gets fields as variables would take them for the edge's own lines.
+#[test]
+fn names_with_underscores_do_not_pass_for_the_edges_own() {
+    const CLAIMS: &str = "X_Forwarded_For: 6.6.6.6\r\nX_Forwarded-Host: 6.6.6.6\r\n\
+        x-forwarded_proto: 6.6.6.6\r\nX_FORWARDED_PORT: 6.6.6.6\r\nX_Real_IP: 6.6.6.6\r\n\
+        X_Request_Id: 6.6.6.6\r\nCF_Connecting_IP: 6.6.6.6\r\nOwn_Name: kept\r\n";
+    for networks in [&["127.0.0.1"], &["10.0.0.0/8"]] {
+        let header = AddressHeader::Named("cf-connecting-ip".into());
+        let (_running, port) = entry(trusting(networks, header), |_| {});
+        let (_, head) = ask(&mut Peer::connect(port), "/", CLAIMS);
+        assert!(!head.contains("6.6.6.6") && head.contains("Own_Name: kept"), "{head}");
+    }
+}
+
 #[test]
 fn a_strangers_word_is_dropped() {
     let header = AddressHeader::Named("cf-connecting-ip".into());
@@ -133,8 +169,8 @@ fn redirects_lead_to_where_the_client_sees_the_entry() {
     let mut client = Peer::connect(port);
     for (fields, expected) in [
         ("X-Forwarded-Proto: https\r\n", "https://a.test/moved".to_owned()),
-        (CLAIMS, "https://b.test:8443/moved".to_owned()),
-        ("X-Forwarded-Host: b.test:99\r\n", "http://b.test:99/moved".to_owned()),
+        (CLAIMS, "https://a.test:8443/moved".to_owned()),
+        ("X-Forwarded-Host: b.test:99\r\n", format!("http://a.test:{port}/moved")),
         ("X-Forwarded-Proto: http\r\n", format!("http://a.test:{port}/moved")),
         ("", format!("http://a.test:{port}/moved")),
     ] {

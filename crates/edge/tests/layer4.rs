@@ -8,13 +8,18 @@ use edge::{AccessRecord, Config, Edge, EdgeView, Inherited, KeyTable, Recorder, 
 use model::certificates::{Certificate, CertificatePlan, Leaf, Source};
 use model::edge::{Backend, Protocol};
 use model::facts::EndpointSet;
-use model::front::{AcceptProxy, AddressList, ListOrigin, ListenerPolicy, Restriction};
+use model::front::{
+    AcceptProxy, AddressList, ClientTrust, ListOrigin, ListenerPolicy, Restriction,
+};
 use model::id::{ListenerId, RuleId};
 use model::layer4::{Attachment, Listener, Route, Transport};
 use model::{Digest, Facts, Kind, Node, ObjectId};
 use publish::Cell;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection};
-use rustls::{StreamOwned, pki_types::PrivateKeyDer};
+use rustls::{
+    StreamOwned,
+    pki_types::{CertificateDer, PrivateKeyDer},
+};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, UdpSocket};
 use std::sync::{Arc, Mutex};
@@ -155,9 +160,22 @@ fn der(issued: &Issued) -> rustls::pki_types::CertificateDer<'static> {
 }
 
 fn client(issued: &Issued, port: u16) -> StreamOwned<ClientConnection, std::net::TcpStream> {
+    client_with(issued, port, None)
+}
+
+/// Shows a certificate where it is asked for one.
+fn client_with(
+    issued: &Issued,
+    port: u16,
+    own: Option<(CertificateDer<'static>, PrivateKeyDer<'static>)>,
+) -> StreamOwned<ClientConnection, std::net::TcpStream> {
     let mut roots = RootCertStore::empty();
     roots.add(der(issued)).unwrap();
-    let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let config = ClientConfig::builder().with_root_certificates(roots);
+    let config = match own {
+        None => config.with_no_client_auth(),
+        Some((leaf, key)) => config.with_client_auth_cert(vec![leaf], key).unwrap(),
+    };
     let name = issued.name.clone().try_into().unwrap();
     let session = ClientConnection::new(Arc::new(config), name).unwrap();
     StreamOwned::new(session, Peer::connect(port).stream)
@@ -298,6 +316,42 @@ fn one_port_of_tls_is_shared_by_name() {
     text.clear();
     web.read_to_string(&mut text).unwrap();
     assert!(text.starts_with("HTTP/1.1 200") && text.ends_with("web"), "{text}");
+}
+
+#[test]
+fn who_shows_no_certificate_where_one_is_asked_for_is_not_led_on() {
+    let issued = [issue("end.test")];
+    let ca_key = rcgen::KeyPair::generate().unwrap();
+    let mut ca = rcgen::CertificateParams::new(vec![]).unwrap();
+    ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let authority = ca.self_signed(&ca_key).unwrap().der().to_vec();
+    let issuer = rcgen::Issuer::new(ca, ca_key);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let leaf = rcgen::CertificateParams::new(vec!["anna".to_owned()]).unwrap();
+    let leaf = leaf.signed_by(&key, &issuer).unwrap().der().clone();
+    let own = Some((leaf, PrivateKeyDer::try_from(key.serialize_der()).unwrap()));
+
+    let origin = Origin::start(echo);
+    let port = free_port();
+    let mut end = stream(port, Transport::TlsTerminate, "", &[("", vec![to("a", 1)])]);
+    end.certificates = vec![issued[0].secret.clone()];
+    let trust = ClientTrust { is_required: true, authorities: vec![authority] };
+    let policy = ListenerPolicy { client_trust: Some(Box::new(trust)), ..Default::default() };
+    end.policy = Some(Box::new(policy));
+    let bytes = serve(vec![], vec![end], &facts(&[("a", &[origin.address])]), &issued);
+
+    let mut known = client_with(&issued[0], port, own);
+    known.write_all(b"anna").unwrap();
+    let mut room = [0; 4];
+    known.read_exact(&mut room).unwrap();
+    assert_eq!(&room, b"anna");
+    drop(known);
+    assert!(bytes.line().starts_with(&format!("tls end.test route-{port}-0 ")));
+    let mut unknown = client(&issued[0], port);
+    let _ = unknown.write_all(b"who");
+    let error = unknown.read_to_end(&mut Vec::new()).unwrap_err();
+    assert!(error.to_string().contains("CertificateRequired"), "{error}");
+    bytes.has(&format!("cutwater_stream_connections_total{{route=\"TLSRoute test/route-{port}-0\",result=\"led\"}} 1"));
 }
 
 #[test]

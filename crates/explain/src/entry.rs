@@ -13,7 +13,7 @@ pub fn judge(subject: &Subject<'_>, evidence: &Evidence) -> Finding {
     let found = |state, detail: String| Finding::new(Link::LoadBalancer, state, detail);
     let held = held_back(subject);
     match &evidence.ports {
-        Probed::Seen(ports) => match ports.get(&subject.port) {
+        Probed::Seen(ports) => match ports.get(&(is_udp(subject), subject.port)) {
             Some(PortState::Failed(why)) => {
                 with_listener(subject, found(State::Broken, why.clone()))
                     .help("free the port, or choose another with --port-offset or --bind")
@@ -48,7 +48,9 @@ pub fn judge(subject: &Subject<'_>, evidence: &Evidence) -> Finding {
 pub fn is_unbound(subject: &Subject<'_>, evidence: &Evidence) -> bool {
     match &evidence.ports {
         Probed::Seen(_) if is_udp(subject) => false,
-        Probed::Seen(ports) => !matches!(ports.get(&subject.port), Some(PortState::Bound(_))),
+        Probed::Seen(ports) => {
+            !matches!(ports.get(&(false, subject.port)), Some(PortState::Bound(_)))
+        }
         Probed::Unknown(_) | Probed::Skipped => false,
     }
 }

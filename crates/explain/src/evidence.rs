@@ -19,8 +19,8 @@ pub enum Probed<T> {
 pub struct Evidence {
     /// The answer of our nameserver over the wire; an error when it does not answer.
     pub dns: Probed<Result<DnsAnswer, String>>,
-    /// Ports as manifests write them, with what became of binding them.
-    pub ports: Probed<BTreeMap<u16, PortState>>,
+    /// Ports as manifests write them, by whether they are of UDP, with what became of binding them.
+    pub ports: Probed<BTreeMap<(bool, u16), PortState>>,
     /// A handshake with the entry; an error when it failed.
     pub tls: Probed<Result<Handshake, String>>,
     /// A connection to each endpoint.

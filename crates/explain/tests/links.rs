@@ -97,7 +97,8 @@ fn healthy() -> Evidence {
             ttl: 60,
         })),
         ports: Probed::Seen(
-            [(80, PortState::Bound(address)), (443, PortState::Bound(address))].into(),
+            [((false, 80), PortState::Bound(address)), ((false, 443), PortState::Bound(address))]
+                .into(),
         ),
         tls: Probed::Seen(Ok(Handshake {
             version: "TLS 1.3".into(),
@@ -205,10 +206,17 @@ fn one_fault_at_a_time() {
 #[test]
 fn causes_and_consequences() {
     let taken = |e: &mut Evidence| {
-        e.ports = Probed::Seen([(443, PortState::Failed("port 8443 is in use".into()))].into());
+        e.ports =
+            Probed::Seen([((false, 443), PortState::Failed("port 8443 is in use".into()))].into());
         e.tls = Probed::Seen(Err("the other program answers".into()));
     };
     check(WEB, taken, "ooocoBooo");
+    // The port of UDP has its number, and nothing else in common.
+    let other_taken = |e: &mut Evidence| {
+        let Probed::Seen(ports) = &mut e.ports else { panic!("seen") };
+        ports.insert((true, 443), PortState::Failed("UDP port 8443 is in use".into()));
+    };
+    check(WEB, other_taken, "ooooooooo");
     // A weight of zero holds back; it does not spoil a certificate.
     check("https://shop.example.test/off", |e| handshake(e).not_after = NOW - DAY, "oooBoBoss");
     check("https://shop.example.test/moved", |_| {}, "oooooooss");
@@ -670,7 +678,7 @@ endpoints: [{addresses: [127.0.0.1]}]
 fn what_is_led_on_as_bytes_is_followed() {
     let bound = PortState::Bound(([127, 0, 0, 1], 8443).into());
     let evidence = Evidence {
-        ports: Probed::Seen([(443, bound.clone()), (5432, bound)].into()),
+        ports: Probed::Seen([((false, 443), bound.clone()), ((false, 5432), bound)].into()),
         endpoints: Probed::Seen(endpoints(&[(1, true)])),
         dns: Probed::Skipped,
         tls: Probed::Skipped,

@@ -9,7 +9,6 @@
 #![forbid(unsafe_code)]
 
 use std::borrow::Cow;
-use std::fmt;
 
 /// What a whole ClientHello says. With Encrypted Client Hello (or its GREASE) it is the outer one: the name that is
 /// meant for those on the way.
@@ -33,30 +32,6 @@ pub enum Fault {
     /// A name that no server has (RFC 6066 section 3).
     BadName,
 }
-
-impl Fault {
-    pub const ALL: [Fault; 5] =
-        [Fault::NotTls, Fault::NotHello, Fault::TooLong, Fault::Malformed, Fault::BadName];
-
-    /// For logs and metrics.
-    pub const fn slug(self) -> &'static str {
-        match self {
-            Fault::NotTls => "not-tls",
-            Fault::NotHello => "not-client-hello",
-            Fault::TooLong => "client-hello-too-long",
-            Fault::Malformed => "client-hello-malformed",
-            Fault::BadName => "server-name-malformed",
-        }
-    }
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.slug())
-    }
-}
-
-impl std::error::Error for Fault {}
 
 /// Reads the start of a connection. None while more bytes are needed; what is wrong is said as soon as it shows. A
 /// hello that does not end within `limit` bytes, heads of records counted, is too long.

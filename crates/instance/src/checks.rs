@@ -1,7 +1,7 @@
 //! Active health checks: one checker an endpoint, whatever the number of routes and workers; and a watch that says
 //! when an endpoint is taken out or is back. What a row of answers means is decided by `traffic`.
 
-use crate::handshake;
+use crate::{handshake, http_client};
 use bytes::Bytes;
 use edge::{EdgeView, Live, Out};
 use model::traffic::{HealthCheck, Probe};
@@ -9,14 +9,16 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 use traffic::{Checker, Endpoint, Random, State};
 
 pub struct Checks {
     live: Arc<Live>,
-    running: HashMap<SocketAddr, Running>,
+    /// By the numbers of endpoints: two of them may share an address. As long as an endpoint is held here, its number is
+    /// nobody else's.
+    running: HashMap<u32, Running>,
     watch: AbortHandle,
 }
 
@@ -46,14 +48,16 @@ impl Checks {
 
     /// Checks what the view wants checked, and nothing else. A check that is the same goes on.
     pub fn follow(&mut self, view: &EdgeView) {
+        self.want(view.checks());
+    }
+
+    fn want(&mut self, checks: Vec<(Arc<Endpoint>, HealthCheck)>) {
         let mut before = std::mem::take(&mut self.running);
-        for (endpoint, check) in view.checks() {
-            let address = endpoint.address();
-            let known = before.remove(&address).filter(|running| {
-                Arc::ptr_eq(&running.endpoint, &endpoint) && running.check == check
-            });
+        for (endpoint, check) in checks {
+            let number = endpoint.number();
+            let known = before.remove(&number).filter(|running| running.check == check);
             let running = known.unwrap_or_else(|| self.begin(endpoint, check));
-            self.running.insert(address, running);
+            self.running.insert(number, running);
         }
         for running in before.into_values() {
             // Nobody looks at it any more, so nothing is held against it.
@@ -74,38 +78,66 @@ async fn ask_again(live: Arc<Live>, endpoint: Arc<Endpoint>, check: HealthCheck)
     let mut checker = Checker::default();
     let mut random = Random::new(u64::from(endpoint.address().port()) ^ live.now_ms() << 16);
     loop {
-        let passed = tokio::time::timeout(
-            check.timeout,
-            ask((endpoint.address(), endpoint.alternate()), &check),
-        )
-        .await;
-        let passed = matches!(passed, Ok(Ok(())));
-        let mut changed = endpoint.set_healthy(checker.observe(passed, &check), live.now_ms());
-        let is_ejected = matches!(endpoint.state(), State::Ejected { .. });
-        if checker.makes_amends(passed, is_ejected, &check) {
-            changed |= endpoint.readmit(live.now_ms());
-        }
-        if changed {
-            live.changed();
+        let addresses = (endpoint.address(), endpoint.alternate());
+        let answered = tokio::time::timeout(check.timeout, ask(addresses, &check)).await;
+        let passed = matches!(answered, Ok(Ok(())));
+        if !matches!(answered, Ok(Err(Failed::Here))) {
+            let has_changed = note(passed, &mut checker, (&endpoint, &check), live.now_ms());
+            if has_changed {
+                live.changed();
+            }
         }
         tokio::time::sleep(Checker::pause(&check, &mut random)).await;
     }
 }
 
-/// One question. The error is for nobody yet but a debugger: the thresholds decide.
+/// True where the endpoint is in or out since.
+fn note(
+    passed: bool,
+    checker: &mut Checker,
+    (endpoint, check): (&Endpoint, &HealthCheck),
+    now_ms: u64,
+) -> bool {
+    let has_changed = endpoint.set_healthy(checker.observe(passed, check), now_ms);
+    let is_ejected = matches!(endpoint.state(), State::Ejected { .. });
+    let is_readmitted = checker.makes_amends(passed, is_ejected, check) && endpoint.readmit(now_ms);
+    has_changed || is_readmitted
+}
+
+/// Why a question got no good answer.
+#[derive(Debug)]
+enum Failed {
+    /// It could not be asked: that says nothing about the endpoint.
+    Here,
+    There,
+}
+
+impl From<std::io::Error> for Failed {
+    fn from(error: std::io::Error) -> Failed {
+        if edge::is_shortage(&error) { Failed::Here } else { Failed::There }
+    }
+}
+
+/// What the other end said, or did not say. The sentence is for nobody yet but a debugger: the thresholds decide.
+impl From<String> for Failed {
+    fn from(_: String) -> Failed {
+        Failed::There
+    }
+}
+
+/// One question.
 async fn ask(
     (address, alternate): (SocketAddr, Option<SocketAddr>),
     check: &HealthCheck,
-) -> Result<(), String> {
+) -> Result<(), Failed> {
     let at_port =
         |address: SocketAddr| SocketAddr::new(address.ip(), check.port.unwrap_or(address.port()));
     let address = at_port(address);
-    let stream = edge::connect_either(address, alternate.map(at_port), tokio::time::sleep)
-        .await
-        .map_err(|error| error.to_string())?;
+    let alternate = alternate.map(at_port);
+    let stream = edge::connect_either(address, alternate, tokio::time::sleep).await?;
     match &check.probe {
         Probe::Tcp => Ok(()),
-        Probe::Grpc { service } => grpc(stream, address, service).await,
+        Probe::Grpc { service } => Ok(grpc(stream, address, service).await?),
         Probe::Http { tls, host, path, statuses } => {
             let host = host.as_deref().map_or_else(|| address.to_string(), str::to_owned);
             let status = if *tls {
@@ -116,7 +148,7 @@ async fn ask(
                 http(stream, &host, path).await?
             };
             let is_wanted = statuses.iter().any(|range| range.contains(&status));
-            is_wanted.then_some(()).ok_or_else(|| format!("status {status}"))
+            is_wanted.then_some(()).ok_or(Failed::There)
         }
     }
 }
@@ -131,20 +163,8 @@ async fn http(
         "GET {path} HTTP/1.1\r\nhost: {host}\r\nuser-agent: cutwater-health-check\r\nconnection: close\r\n\r\n"
     );
     stream.write_all(request.as_bytes()).await.map_err(|error| error.to_string())?;
-    let (mut bytes, mut list) = (Vec::with_capacity(1024), h1::HeaderList::default());
-    loop {
-        let count = stream.read_buf(&mut bytes).await.map_err(|error| error.to_string())?;
-        let head = h1::parse_response(&bytes, &mut list, h1::Method::Get, &h1::Limits::DEFAULT);
-        match head.map_err(|refusal| format!("no HTTP response: {refusal:?}"))? {
-            Some(head) if head.is_interim() => {
-                bytes.drain(..head.len);
-                list.clear();
-            }
-            Some(head) => return Ok(head.status),
-            None if count == 0 => return Err("the response ended early".to_owned()),
-            None => {}
-        }
-    }
+    let response = http_client::response(stream, h1::Method::Get).await?;
+    Ok(response.head.status)
 }
 
 /// grpc.health.v1.Health/Check over HTTP/2 with prior knowledge; SERVING is what passes.
@@ -237,6 +257,7 @@ async fn watch(live: Arc<Live>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::io::AsyncReadExt as _;
 
     #[test]
     fn messages_of_grpc_health() {
@@ -251,6 +272,39 @@ mod tests {
         ] {
             assert_eq!(is_serving(framed), expected, "{framed:?}");
         }
+    }
+
+    /// Services of one family and of two may select one pod.
+    #[tokio::test]
+    async fn endpoints_that_share_an_address_are_each_checked() {
+        let live = edge::Registry::new(1).live;
+        let mut checks = Checks::start(&live);
+        let address = answers("").await;
+        let other = SocketAddr::from(([127, 0, 0, 2], address.port()));
+        let check = HealthCheck {
+            probe: Probe::Tcp,
+            port: None,
+            interval: Duration::from_millis(10),
+            timeout: Duration::from_secs(1),
+            healthy_threshold: 1,
+            unhealthy_threshold: 1,
+        };
+        let endpoints = [
+            Arc::new(Endpoint::new(address, 0, 0)),
+            Arc::new(Endpoint::new(address, 1, 0).or(Some(other))),
+        ];
+        endpoints.iter().for_each(|endpoint| _ = endpoint.set_healthy(false, 0));
+        let wanted = || endpoints.iter().map(|endpoint| (Arc::clone(endpoint), check.clone()));
+        for _ in 0..2 {
+            checks.want(wanted().collect());
+            assert_eq!(checks.running.len(), 2);
+        }
+        let all_are_in = async {
+            while !endpoints.iter().all(|endpoint| endpoint.is_in()) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), all_are_in).await.expect("both are checked");
     }
 
     async fn answers(text: &'static str) -> SocketAddr {

@@ -38,8 +38,8 @@ struct State {
     servers: Vec<SocketAddr>,
     epoch: Instant,
     lookups: Mutex<HashMap<DnsName, [Lookup; 2]>>,
-    /// Addresses that were refused, each said once.
-    said: Mutex<HashSet<(DnsName, IpAddr)>>,
+    /// Names of which an address was refused: said once, for whoever writes the zone can give ever new ones.
+    said: Mutex<HashSet<DnsName>>,
     /// Names came or went.
     wanted: Notify,
     /// Addresses are others.
@@ -97,6 +97,7 @@ impl Externals {
 
     fn want<'n>(&mut self, names: impl Iterator<Item = &'n DnsName>) {
         let names: HashSet<&DnsName> = names.collect();
+        self.state.said().retain(|name| names.contains(name));
         let mut lookups = self.state.lookups();
         lookups.retain(|name, _| names.contains(name));
         for name in names {
@@ -112,6 +113,10 @@ impl Externals {
 impl State {
     fn lookups(&self) -> MutexGuard<'_, HashMap<DnsName, [Lookup; 2]>> {
         self.lookups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn said(&self) -> MutexGuard<'_, HashSet<DnsName>> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn now_ms(&self) -> u64 {
@@ -138,8 +143,7 @@ impl State {
 
     fn is_allowed(&self, name: &DnsName, address: IpAddr, servers: &[IpAddr]) -> bool {
         let Some(why) = forbidden(address, servers) else { return true };
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        if said.insert((name.clone(), address)) {
+        if self.said().insert(name.clone()) {
             let name = name.as_str();
             tracing::warn!("{name} leads to {address}, which is {why}: no request goes there");
         }
@@ -199,7 +203,7 @@ fn endpoint(port: &ServicePort, address: IpAddr) -> Endpoint {
 }
 
 /// As the environment of a pod and the Service `default/kubernetes` name them.
-fn api_servers(inputs: &Inputs, facts: &Facts) -> Vec<IpAddr> {
+pub fn api_servers(inputs: &Inputs, facts: &Facts) -> Vec<IpAddr> {
     let host = std::env::var("KUBERNETES_SERVICE_HOST").ok().and_then(|host| host.parse().ok());
     let service =
         inputs.service(&"default".into(), &"kubernetes".into()).map(|(_, service)| service);
@@ -288,6 +292,20 @@ mod tests {
         ] {
             assert_eq!(nameservers(text).len(), expected, "{text}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_was_said_of_names_does_not_grow() {
+        let mut externals = Externals::new(vec![([127, 0, 0, 1], 9).into()]);
+        let names = ["a.test", "b.test"].map(|name| DnsName::parse(name).expect("a name"));
+        externals.want(names.iter());
+        for last in 1..=200 {
+            let address = IpAddr::from([127, 0, 0, last]);
+            assert!(names.iter().all(|name| !externals.state.is_allowed(name, address, &[])));
+        }
+        assert_eq!(externals.state.said().len(), 2);
+        externals.want(names[1..].iter());
+        assert_eq!(externals.state.said().len(), 1, "of a name that nobody wants nothing is kept");
     }
 
     #[test]

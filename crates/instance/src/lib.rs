@@ -20,6 +20,7 @@ mod external;
 mod findings;
 mod handover;
 mod handshake;
+mod http_client;
 mod keys;
 mod metrics;
 mod predecessor;

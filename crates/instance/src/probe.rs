@@ -19,7 +19,7 @@ pub struct Entrance {
     pub bind: IpAddr,
     pub port_offset: u16,
     pub nameserver: Option<SocketAddr>,
-    pub ports: BTreeMap<u16, PortState>,
+    pub ports: BTreeMap<(bool, u16), PortState>,
     pub local_ca_pem: String,
     /// Endpoints that get no requests, and why.
     pub out: BTreeMap<SocketAddr, String>,

@@ -4,6 +4,7 @@ use crate::checks::Checks;
 use crate::config::{AccessLogTo, Config, StartError};
 use crate::dns::{self, DnsServer};
 use crate::echo::Echo;
+use crate::external;
 use crate::handover::Handed;
 use crate::keys::Keys;
 use crate::receipt::{Change, Receipt, endpoint_changes};
@@ -49,7 +50,7 @@ pub struct Shared {
 #[derive(Default)]
 struct Visible {
     serving: Option<Arc<Serving>>,
-    ports: BTreeMap<u16, PortState>,
+    ports: BTreeMap<(bool, u16), PortState>,
     nameserver: Option<SocketAddr>,
     /// The first view that the workers were given; none before they start, and while they drain.
     first: Option<(Cell<EdgeView>, u64)>,
@@ -72,7 +73,7 @@ impl Shared {
         self.lock().serving.clone()
     }
 
-    pub fn ports(&self) -> BTreeMap<u16, PortState> {
+    pub fn ports(&self) -> BTreeMap<(bool, u16), PortState> {
         self.lock().ports.clone()
     }
 
@@ -240,7 +241,8 @@ impl Publisher {
         for fault in self.keys.renew(&draft.reading.inputs, snapshot, &self.ca, SystemTime::now()) {
             tracing::warn!("{fault}");
         }
-        self.staples.follow(snapshot, &self.keys.table);
+        let api_servers = external::api_servers(&draft.reading.inputs, &draft.facts);
+        self.staples.follow(snapshot, &self.keys.table, api_servers);
         let previous = self.shared.serving();
         let previous = previous.as_ref().map(|serving| &*serving.view);
         let registry = &self.shared.registry;
@@ -276,8 +278,8 @@ impl Publisher {
         {
             bound.push("the DNS port is bound now".to_owned());
         }
-        let faults = |edge: &Edge| -> Vec<u16> {
-            edge.bind_faults().into_iter().map(|fault| fault.port).collect()
+        let faults = |edge: &Edge| -> Vec<(bool, u16)> {
+            edge.bind_faults().into_iter().map(|fault| (fault.is_udp, fault.port)).collect()
         };
         let Some(before) = self.edge.as_ref().map(faults).filter(|faults| !faults.is_empty())
         else {
@@ -289,7 +291,10 @@ impl Publisher {
         self.views.collect();
         let after = self.edge.as_ref().map(faults).unwrap_or_default();
         let freed = before.iter().filter(|port| !after.contains(port));
-        bound.extend(freed.map(|port| format!("port {port} is bound now")));
+        bound.extend(freed.map(|(is_udp, port)| {
+            let of = if *is_udp { "UDP " } else { "" };
+            format!("{of}port {port} is bound now")
+        }));
         let ports = self.port_states();
         self.shared.lock().ports = ports;
         bound
@@ -382,17 +387,17 @@ impl Publisher {
         drop(replaced);
     }
 
-    fn port_states(&self) -> BTreeMap<u16, PortState> {
+    fn port_states(&self) -> BTreeMap<(bool, u16), PortState> {
         let Some(edge) = &self.edge else { return BTreeMap::new() };
         let bound = edge.bound_ports().into_iter().filter_map(|port| {
             let address =
                 SocketAddr::new(self.config.bind, port.checked_add(self.config.port_offset)?);
-            Some((port, PortState::Bound(address)))
+            Some(((false, port), PortState::Bound(address)))
         });
         let failed = edge
             .bind_faults()
             .into_iter()
-            .map(|fault| (fault.port, PortState::Failed(fault.message)));
+            .map(|fault| ((fault.is_udp, fault.port), PortState::Failed(fault.message)));
         bound.chain(failed).collect()
     }
 

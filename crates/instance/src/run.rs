@@ -35,6 +35,9 @@ const CONSOLE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Serves until SIGTERM or SIGINT, or until another process has taken its place; then drains.
 pub async fn run(config: Config) -> Result<(), StartError> {
+    if let Err(error) = edge::raise_descriptor_limit() {
+        tracing::warn!("the limit of open files (ulimit -n) stays as it is: {error}");
+    }
     let mut signals =
         Signals::new().map_err(|error| StartError::System("signals cannot be handled", error))?;
     let found = Predecessor::find()

@@ -1,17 +1,21 @@
 //! Asks responders whether the certificates that are served still stand, and gives what they say to the edge (RFC 6066
 //! section 8). In the background: a responder that is slow, silent or wrong costs clients nothing but the staple.
 
+use crate::http_client;
 use certs::{OcspQuery, Staple};
 use edge::{KeyTable, ServedKey};
 use model::certificates::Source;
 use model::{ObjectId, Snapshot};
 use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpStream, lookup_host};
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use traffic::Random;
+use traffic::external::forbidden;
 
 /// For one question, from the name of the responder to the last byte of its answer.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -29,6 +33,8 @@ const RESPONSE_BYTES: usize = 64 << 10;
 #[derive(Default)]
 pub struct Staples {
     running: HashMap<ObjectId, Running>,
+    /// Addresses of the API server.
+    api_servers: watch::Sender<Vec<IpAddr>>,
 }
 
 struct Running {
@@ -44,36 +50,42 @@ impl Drop for Running {
 
 impl Staples {
     /// Asks about the certificates of the snapshot, and about no others. For one that did not change nothing begins
-    /// anew.
-    pub fn follow(&mut self, snapshot: &Snapshot, keys: &KeyTable) {
+    /// anew. `api_servers` are not asked, whatever a certificate says.
+    pub fn follow(&mut self, snapshot: &Snapshot, keys: &KeyTable, api_servers: Vec<IpAddr>) {
+        self.api_servers.send_replace(api_servers);
         let mut before = std::mem::take(&mut self.running);
         for certificate in &snapshot.certificates.certificates {
             let Source::Secret(_) = certificate.source else { continue };
             let Some(key) = keys.served(&certificate.secret) else { continue };
             let known = before.remove(&certificate.secret);
             let is_same = |running: &Running| running.key.as_ptr() == Arc::as_ptr(key);
-            let running = known.filter(is_same).or_else(|| begin(&certificate.secret, key));
+            let running = known.filter(is_same).or_else(|| self.begin(&certificate.secret, key));
             if let Some(running) = running {
                 self.running.insert(certificate.secret.clone(), running);
             }
         }
     }
+
+    /// None where the certificate names no responder.
+    fn begin(&self, secret: &ObjectId, key: &Arc<ServedKey>) -> Option<Running> {
+        let query = OcspQuery::of(key.chain())?;
+        let key = Arc::downgrade(key);
+        let keep = keep(secret.clone(), Weak::clone(&key), query, self.api_servers.subscribe());
+        Some(Running { key, task: tokio::spawn(keep).abort_handle() })
+    }
 }
 
-/// None where the certificate names no responder.
-fn begin(secret: &ObjectId, key: &Arc<ServedKey>) -> Option<Running> {
-    let query = OcspQuery::of(key.chain())?;
-    let key = Arc::downgrade(key);
-    let task = tokio::spawn(keep(secret.clone(), Weak::clone(&key), query)).abort_handle();
-    Some(Running { key, task })
-}
-
-async fn keep(secret: ObjectId, key: Weak<ServedKey>, query: OcspQuery) {
+async fn keep(
+    secret: ObjectId,
+    key: Weak<ServedKey>,
+    query: OcspQuery,
+    api_servers: watch::Receiver<Vec<IpAddr>>,
+) {
     let now_ms = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let mut random = Random::new(now_ms.as_nanos() as u64);
     let mut held = Held::default();
     loop {
-        let asked = tokio::time::timeout(PATIENCE, ask(&query)).await;
+        let asked = tokio::time::timeout(PATIENCE, judged(&query, &api_servers)).await;
         let asked = asked.unwrap_or_else(|_| Err("it does not answer".to_owned()));
         let Some(key) = key.upgrade() else { return };
         if let Err(why) = &asked
@@ -127,55 +139,61 @@ impl Held {
     }
 }
 
-async fn ask(query: &OcspQuery) -> Result<Staple, String> {
+async fn judged(
+    query: &OcspQuery,
+    api_servers: &watch::Receiver<Vec<IpAddr>>,
+) -> Result<Staple, String> {
+    let body = ask(&query.url, &query.request, api_servers).await?;
+    query.judge(&body, SystemTime::now()).map_err(|fault| fault.to_string())
+}
+
+/// What the responder says.
+async fn ask(
+    url: &str,
+    question: &[u8],
+    api_servers: &watch::Receiver<Vec<IpAddr>>,
+) -> Result<Vec<u8>, String> {
     let text = |error: std::io::Error| error.to_string();
-    let uri: http::Uri = query.url.parse().map_err(|_| "its address cannot be read".to_owned())?;
+    let uri: http::Uri = url.parse().map_err(|_| "its address cannot be read".to_owned())?;
     let host = uri.host().ok_or("its address has no host")?;
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
     let at = (host.trim_matches(['[', ']']), uri.port_u16().unwrap_or(80));
-    let mut stream = TcpStream::connect(at).await.map_err(text)?;
+    let found = lookup_host(at).await.map_err(text)?;
+    let permitted = permitted(found, &api_servers.borrow())?;
+    let mut stream = TcpStream::connect(&*permitted).await.map_err(text)?;
     // Of HTTP/1.0, so that the body of the answer comes as it is.
     let authority = uri.authority().map_or(host, |authority| authority.as_str());
     let head = format!(
         "POST {path} HTTP/1.0\r\nhost: {authority}\r\ncontent-type: application/ocsp-request\r\n\
          content-length: {}\r\n\r\n",
-        query.request.len()
+        question.len()
     );
-    stream.write_all(&[head.as_bytes(), &query.request].concat()).await.map_err(text)?;
-    let body = body(stream).await?;
-    query.judge(&body, SystemTime::now()).map_err(|fault| fault.to_string())
+    stream.write_all(&[head.as_bytes(), question].concat()).await.map_err(text)?;
+    let response = http_client::response(stream, h1::Method::Post).await?;
+    match response.head.status {
+        200 => response.body(RESPONSE_BYTES).await,
+        status => Err(format!("status {status}")),
+    }
 }
 
-/// The body of a response 200.
-async fn body(mut stream: TcpStream) -> Result<Vec<u8>, String> {
-    let (mut bytes, mut list) = (Vec::with_capacity(4 << 10), h1::HeaderList::default());
-    let mut head: Option<h1::ResponseHead> = None;
-    loop {
-        let whole = head.as_ref().and_then(|head| match head.framing {
-            h1::Framing::Length(length) => head.len.checked_add(usize::try_from(length).ok()?),
-            _ => None,
-        });
-        if let (Some(whole), Some(head)) = (whole, &head)
-            && bytes.len() >= whole
-        {
-            return Ok(bytes[head.len..whole].to_vec());
-        }
-        let count = stream.read_buf(&mut bytes).await.map_err(|error| error.to_string())?;
-        if bytes.len() > RESPONSE_BYTES {
-            return Err("its answer is too long".to_owned());
-        }
-        if head.is_none() {
-            let limits = &h1::Limits::DEFAULT;
-            head = h1::parse_response(&bytes, &mut list, h1::Method::Post, limits)
-                .map_err(|refusal| format!("no HTTP response: {refusal:?}"))?;
-            if let Some(status) = head.as_ref().map(|head| head.status).filter(|s| *s != 200) {
-                return Err(format!("status {status}"));
-            }
-        }
-        match (count, &head) {
-            (0, Some(head)) if whole.is_none() => return Ok(bytes[head.len..].to_vec()),
-            (0, _) => return Err("the answer ended early".to_owned()),
-            _ => {}
+/// Where a responder may be asked. Whoever writes a certificate writes this name, and could have us send requests to what
+/// is not theirs.
+fn permitted(
+    found: impl Iterator<Item = SocketAddr>,
+    api_servers: &[IpAddr],
+) -> Result<Vec<SocketAddr>, String> {
+    let mut refused = None;
+    let mut permitted: Vec<SocketAddr> = found.collect();
+    permitted.retain(|address| {
+        let why = forbidden(address.ip(), api_servers);
+        refused = why.map(|why| (address.ip(), why)).or(refused);
+        why.is_none()
+    });
+    match (permitted.is_empty(), refused) {
+        (false, _) => Ok(permitted),
+        (true, None) => Err("its name has no address".to_owned()),
+        (true, Some((address, why))) => {
+            Err(format!("its address is {address}, which is {why}: nothing is asked there"))
         }
     }
 }
@@ -219,27 +237,40 @@ mod tests {
         assert!(waits.is_sorted() && waits[39] == LONGEST_WAIT);
     }
 
-    async fn answers(text: &'static [u8]) -> TcpStream {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = listener.local_addr().expect("it is bound");
-        tokio::spawn(async move {
-            let (mut stream, _) = listener.accept().await.expect("a client");
-            let _ = stream.write_all(text).await;
-        });
-        TcpStream::connect(address).await.expect("it listens")
+    #[test]
+    fn no_certificate_leads_to_what_is_not_its_writers() {
+        let servers: Vec<IpAddr> = vec![[10, 96, 0, 1].into()];
+        let check = |found: &[&str]| {
+            let found = found.iter().map(|ip| SocketAddr::new(ip.parse().expect("an address"), 80));
+            permitted(found, &servers)
+                .map(|left| left.iter().map(|a| a.ip().to_string()).collect::<Vec<_>>().join(" "))
+        };
+        for (found, expected) in [
+            (&["192.0.2.1", "2001:db8::1"][..], Ok("192.0.2.1 2001:db8::1")),
+            (&["127.0.0.1", "192.0.2.1", "::1"], Ok("192.0.2.1")),
+            (&["169.254.169.254"], Err("the metadata service of a cloud")),
+            (&["10.96.0.1"], Err("the API server")),
+            (&["fe80::1"], Err("a link-local address")),
+            (&["::1", "127.0.0.1"], Err("a loopback address")),
+            (&[], Err("its name has no address")),
+        ] {
+            match (check(found), expected) {
+                (Ok(left), Ok(expected)) => assert_eq!(left, expected),
+                (Err(why), Err(expected)) => assert!(why.contains(expected), "{why}"),
+                other => panic!("{found:?}: {other:?}"),
+            }
+        }
     }
 
     #[tokio::test]
-    async fn bodies_by_length_and_by_the_end() {
-        for (answer, expected) in [
-            (&b"HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\nabc"[..], Ok(b"ab".to_vec())),
-            (b"HTTP/1.0 200 OK\r\n\r\nabc", Ok(b"abc".to_vec())),
-            (b"HTTP/1.0 200 OK\r\ncontent-length: 9\r\n\r\nabc", Err("the answer ended early")),
-            (b"HTTP/1.1 404 Not Found\r\n\r\nabc", Err("status 404")),
-            (b"HTTP/1.0 2", Err("the answer ended early")),
-        ] {
-            let got = body(answers(answer).await).await;
-            assert_eq!(got, expected.map_err(str::to_owned));
-        }
+    async fn nothing_is_sent_to_where_no_responder_may_be() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("it is bound");
+        let url = format!("http://localhost:{}/ocsp", address.port());
+        let servers = watch::Sender::new(Vec::new());
+        let refused = ask(&url, b"question", &servers.subscribe()).await.expect_err("a refusal");
+        assert!(refused.contains("a loopback address"), "{refused}");
+        let came = tokio::time::timeout(Duration::from_millis(50), listener.accept()).await;
+        assert!(came.is_err(), "somebody connected");
     }
 }

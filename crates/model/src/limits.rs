@@ -102,7 +102,7 @@ pub const CLIENT_HELLO_BYTES: usize = 16 << 10;
 pub const STREAM_IDLE_TIMEOUT_MS: u64 = 3_600_000;
 /// A flow of a UDPRoute (one client's address at one port) without a datagram in either direction.
 pub const UDP_FLOW_IDLE_MS: u64 = 60_000;
-/// Flows of one worker; a datagram that would begin a further one is dropped and counted.
+/// Flows of one worker, or its part of a quarter of the descriptors where that is less; a datagram that would begin a further one is dropped and counted.
 pub const WORKER_UDP_FLOWS: usize = 16_384;
 /// A process that was upgraded keeps an idle connection this long for a last request.
 pub const HANDOVER_IDLE_MS: u64 = 5_000;

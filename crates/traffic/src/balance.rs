@@ -110,11 +110,6 @@ impl Balancer {
         self.groups.get_mut(group as usize).map_or(0, |group| std::mem::take(&mut group.requests))
     }
 
-    /// The backend uses endpoints that are ejected or unhealthy, because too few others are left.
-    pub fn is_in_panic(&self, group: u32) -> bool {
-        self.groups.get(group as usize).is_some_and(|group| group.standing.is_in_panic())
-    }
-
     pub fn begin(&mut self, endpoint: &Endpoint) {
         self.loads.of_mut(endpoint).begin();
     }
@@ -434,12 +429,12 @@ mod tests {
         let picked: Vec<usize> =
             (0..100).filter_map(|_| balancer.pick(&members, &Balance::default(), &at(1))).collect();
         assert!(picked.len() == 100 && !picked.contains(&1));
-        assert!(!balancer.is_in_panic(3));
+        assert!(!balancer.groups[3].standing.is_in_panic());
         members[0].set_healthy(false, 2);
         members[2].set_healthy(false, 2);
         let picked: Vec<usize> =
             (0..100).filter_map(|_| balancer.pick(&members, &Balance::default(), &at(2))).collect();
-        assert!(balancer.is_in_panic(3));
+        assert!(balancer.groups[3].standing.is_in_panic());
         assert!((0..4).all(|member| picked.contains(&member)), "all are used: {picked:?}");
     }
 
@@ -462,7 +457,7 @@ mod tests {
                 let choice = Choice { key: Some(mix(key)), ..choice };
                 counts[balancer.pick(&members, &policy, &choice).expect("there are members")] += 1;
             }
-            assert!(balancer.is_in_panic(3));
+            assert!(balancer.groups[3].standing.is_in_panic());
             assert!(counts.iter().all(|count| *count > 50), "{algorithm:?}: {counts:?}");
         }
     }

@@ -103,7 +103,7 @@ impl<'r> Builder<'r> {
         RulePlan {
             id: id.clone(),
             number: self.numbers.rules.of(id.clone()),
-            metrics: self.metrics.route(&slot.route.id),
+            metrics: self.metrics.routes.of(&slot.route.id),
             timeouts: *timeouts,
             retry: retry.clone(),
             policy: slot.rule.policy.clone(),
@@ -158,7 +158,7 @@ impl<'r> Builder<'r> {
         let rule = RulePlan {
             // With one backend there is nothing to take turns at.
             number: 0,
-            metrics: self.metrics.route(&service.policy),
+            metrics: self.metrics.routes.of(&service.policy),
             timeouts: Timeouts { request: Some(timeout), backend_request: Some(timeout) },
             policy: None,
             retry: None,
@@ -228,7 +228,7 @@ impl<'r> Builder<'r> {
             Arc::new(StreamPlan {
                 rule: route.rule.clone(),
                 number: self.numbers.rules.of(route.rule.clone()),
-                metrics: self.metrics.streams.route(route.id()),
+                metrics: self.metrics.streams.of(route.id()),
                 backends,
                 kept: by_number(std::mem::take(&mut self.used).iter()).into(),
             })
