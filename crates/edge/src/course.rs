@@ -81,6 +81,19 @@ impl<'a> Course<'a> {
         }
     }
 
+    /// An origin that gives up when the client's time is over knew of it too, and may be ahead of our own look at the
+    /// clock.
+    pub fn blame(&self, fault: Fault) -> Fault {
+        match fault {
+            Fault::NoResponse | Fault::Malformed | Fault::Truncated
+                if self.terms.is_clients_time && self.deadline.is_beyond_cap() =>
+            {
+                Fault::Overdue
+            }
+            other => other,
+        }
+    }
+
     /// An origin is not blamed for the time that the client took.
     pub fn timeout(&self, passed: Passed, waits: Waits) -> Fault {
         let slow = self.terms.care.filter(|_| passed == Passed::Stall);

@@ -161,6 +161,11 @@ impl Deadline {
         (self.at_ms.get() <= now).then_some(Passed::Stall)
     }
 
+    /// By the clock, and not by the last sweep: for when something else has come to its end at the same moment.
+    pub fn is_beyond_cap(&self) -> bool {
+        self.cap_ms.get() <= self.table.millis(Instant::now()).saturating_add(1)
+    }
+
     /// Ready when a time has passed; else the task is woken when it does, or when draining begins.
     pub fn poll(&self, cx: &Context<'_>) -> Poll<Passed> {
         if let Some(passed) = self.passed() {

@@ -153,6 +153,11 @@ fn trailers_frame(trailers: Option<&Trailers>) -> Vec<u8> {
     frame
 }
 
+/// What has none has its status in its head.
+fn has_body(framing: Framing) -> bool {
+    !matches!(framing, Framing::None | Framing::Length(0))
+}
+
 /// The head of a response as grpc-web has it. None for what is none of gRPC.
 fn translated(response: &Response<'_>, form: Form) -> Option<Vec<u8>> {
     let Fields::Origin { bytes, list } = response.fields else { return None };
@@ -167,6 +172,9 @@ fn translated(response: &Response<'_>, form: Form) -> Option<Vec<u8>> {
                 encode::header(&mut head, b"content-type", &value);
             }
             // The frame of trailers is to follow.
+            Known::ContentLength if !has_body(response.framing) => {
+                encode::header(&mut head, b"content-length", header.value(bytes));
+            }
             Known::ContentLength | Known::TransferEncoding | Known::Trailer => {}
             _ => encode::header(&mut head, header.name(bytes), header.value(bytes)),
         }
@@ -235,7 +243,7 @@ impl<C: Client> Client for GrpcWeb<'_, C> {
         });
         let Some(bytes) = head.filter(|_| is_read) else { return self.client.head(response) };
         self.translates = true;
-        self.ends_with_trailers = !matches!(response.framing, Framing::None | Framing::Length(0));
+        self.ends_with_trailers = has_body(response.framing);
         let framing = if self.ends_with_trailers { Framing::Chunked } else { response.framing };
         let fields = Fields::Origin { bytes: &bytes, list: &list };
         self.client.head(&Response { framing, fields, ..*response });

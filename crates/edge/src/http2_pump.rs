@@ -105,7 +105,7 @@ pub(crate) async fn attempt<C: Client>(
     if state == UpState::Read {
         pump.client.want_body();
     }
-    let result = poll_fn(|cx| pump.poll(cx)).await;
+    let result = poll_fn(|cx| pump.poll(cx)).await.map_err(|fault| pump.course.blame(fault));
     let is_over = matches!(result, Err(Fault::Timeout(Passed::Cap) | Fault::Overdue));
     let is_told = is_over && pump.end_call();
     let (head_sent, took_body) = (pump.down.head_sent, pump.up.took_body);

@@ -25,7 +25,8 @@ fn start(change: impl Fn(&mut Rule)) -> (Running, u16, Http2Origin) {
     let policy = BackendPolicy { protocol: BackendProtocol::Http2, ..BackendPolicy::default() };
     let to_policy = |name| Backend { policy: Some(Node::new(policy.clone())), ..to(name, 1) };
     let mut all = rule("all", "/call", Action::Forward(vec![to_policy("a")]));
-    all.matches = ["/echo", "/never", "/flood", "/half", "/unavailable"].map(prefix).to_vec();
+    all.matches =
+        ["/echo", "/never", "/flood", "/half", "/unavailable", "/unknown"].map(prefix).to_vec();
     change(&mut all);
     let nowhere = rule("none", "/nowhere", Action::Forward(vec![to_policy("b")]));
     let listeners = vec![listener(port, Protocol::Http, "", vec![all, nowhere])];
@@ -268,6 +269,23 @@ fn grpc_web_that_is_refused_malformed_or_out_of_time() {
         "POST /never HTTP/1.1\r\nHost: a.test\r\nContent-Type: application/grpc-web-text\r\nContent-Length: 8\r\n\r\n!!!!!!!!",
     );
     assert_eq!(header(&peer.head(), "grpc-status"), Some("13"));
+}
+
+#[test]
+fn a_call_of_grpc_web_that_fails_in_its_head_ends_with_it() {
+    let (_running, port, _origin) = start(|_| ());
+    for content_type in ["application/grpc", "application/grpc-web", "application/grpc-web-text"] {
+        let mut peer = Peer::connect(port);
+        for _ in 0..2 {
+            peer.send(format!(
+                "POST /unknown HTTP/1.1\r\nHost: a.test\r\nContent-Type: {content_type}\r\nContent-Length: 0\r\n\r\n",
+            ));
+            let head = peer.head();
+            assert_eq!(header(&head, "grpc-status"), Some("12"), "{head}");
+            assert_eq!(header(&head, "content-type"), Some(content_type));
+            assert_eq!(header(&head, "content-length"), Some("0"), "{head}");
+        }
+    }
 }
 
 fn to_http2() -> Rule {

@@ -100,12 +100,34 @@ fn snippet<'a>(
     let annotation = kind.span(start - first..end - first);
     let annotation = if label.is_empty() { annotation } else { annotation.label(label) };
     let line = text.get(first..line_end)?;
+    let line = if is_secret(text, start) { masked(line) } else { Cow::Borrowed(line) };
     Some(
         Snippet::source(line)
             .line_start(place.line as usize)
             .path(harmless(&place.file))
             .annotation(annotation),
     )
+}
+
+/// Whether the document around a byte is a Secret, or a list with one in it: by its text, as it may be what cannot be
+/// read.
+fn is_secret(text: &str, at: usize) -> bool {
+    let start = text[..at].rfind("\n---").unwrap_or(0);
+    let end = text[at..].find("\n---").map_or(text.len(), |length| at + length);
+    let words = text[start..end].split(|c: char| !c.is_ascii_alphanumeric());
+    let words = || words.clone().filter(|word| !word.is_empty());
+    words().any(|word| matches!(word, "data" | "stringData"))
+        && words().zip(words().skip(1)).any(|pair| pair == ("kind", "Secret"))
+}
+
+/// What a line says, but not the value behind its first key. As long as it was, so that what is marked stays marked.
+fn masked(line: &str) -> Cow<'_, str> {
+    let shown = line.find(':').map_or(0, |colon| colon + 1);
+    let hidden = line[shown..].chars().map(|c| match c {
+        ' ' => " ".to_owned(),
+        c => "*".repeat(c.len_utf8()),
+    });
+    (line[..shown].to_owned() + &hidden.collect::<String>()).into()
 }
 
 pub fn to_json(diagnostics: &[Diagnostic]) -> Value {
@@ -218,6 +240,30 @@ mod tests {
             "Service shop/cart",
         ] {
             assert!(text.contains(part), "{part:?} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn what_a_secret_holds_is_not_shown() {
+        for (text, shown) in [
+            ("kind: Secret\nmetadata: {name: a}\ndata: {tls.key: PRIVATE, x: y}\n", false),
+            ("data:\n  tls.key: PRIVATE\nkind: Secret\n", false),
+            ("kind: Secret\nstringData:\n  tls.key: |\n    PRIVATE\n", false),
+            ("{\"data\": {\"tls.key\": \"PRIVATE\"}, \"kind\": \"Secret\"}\n", false),
+            ("kind: List\nitems:\n- kind: Secret\n  data:\n    tls.key: PRIVATE\n", false),
+            ("kind: Service\n---\nkind: Secret\ndata: {a: PRIVATE}\n", false),
+            ("kind: Secret\ndata: {a: b}\n---\nkind: Service\ndata: PRIVATE\n", true),
+            ("kind: Gateway\nmetadata: {name: a}\nref: {kind: Secret, name: PRIVATE}\n", true),
+            ("kind: ConfigMap\ndata: {a: PRIVATE}\n", true),
+        ] {
+            let mut origins = Origins::default();
+            origins.files.push(SourceFile::new("a.yaml".into(), text.into()));
+            let start = text.find("PRIVATE").expect("in the text") as u32;
+            let place = origins.place_of_span(0, start, start + 7);
+            let diagnostic = Diagnostic::new(&CODE, "wrong").place(place);
+            let said = to_text(&[diagnostic], &origins, false);
+            assert_eq!(said.contains("PRIVATE"), shown, "{said}");
+            assert!(said.contains("^^^^^^^"), "{said}");
         }
     }
 

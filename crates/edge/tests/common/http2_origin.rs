@@ -170,6 +170,21 @@ async fn answer(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, 
             tokio::time::sleep(PATIENCE).await;
             Ok(())
         }
+        // How servers of gRPC say that a call has failed.
+        "/unknown" => {
+            let response = Response::builder()
+                .header("content-type", "application/grpc")
+                .header("grpc-status", "12")
+                .body(())
+                .unwrap();
+            respond.send_response(response, true).map(|_| ())
+        }
+        // As they do when the client's time is over.
+        "/gives-up" => {
+            tokio::time::sleep(Duration::from_millis(60)).await;
+            respond.send_reset(h2::Reason::CANCEL);
+            Ok(())
+        }
         "/flood" => flood(respond, &seen).await,
         _ => describe(&request, respond),
     };
