@@ -171,14 +171,7 @@ async fn answer(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, 
             Ok(())
         }
         // How servers of gRPC say that a call has failed.
-        "/unknown" => {
-            let response = Response::builder()
-                .header("content-type", "application/grpc")
-                .header("grpc-status", "12")
-                .body(())
-                .unwrap();
-            respond.send_response(response, true).map(|_| ())
-        }
+        "/unknown" => unknown(respond),
         // As they do when the client's time is over.
         "/gives-up" => {
             tokio::time::sleep(Duration::from_millis(60)).await;
@@ -191,6 +184,15 @@ async fn answer(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, 
     if answered.is_err() {
         seen.cut.fetch_add(1, SeqCst);
     }
+}
+
+fn unknown(mut respond: SendResponse<Bytes>) -> Result<(), h2::Error> {
+    let response = Response::builder()
+        .header("content-type", "application/grpc")
+        .header("grpc-status", "12")
+        .body(())
+        .unwrap();
+    respond.send_response(response, true).map(|_| ())
 }
 
 /// The head as text.
