@@ -51,9 +51,6 @@ struct Arguments {
     alone: bool,
 }
 
-/// The short form runs beside other work, which takes time from an abuse: what holds at one of three runs holds.
-const SHORT_REPEATS: usize = 2;
-
 fn main() -> ExitCode {
     match run(&Arguments::parse()) {
         Ok(true) => ExitCode::SUCCESS,
@@ -73,14 +70,10 @@ fn run(arguments: &Arguments) -> Result<bool> {
     for program in chosen {
         eprintln!("== {}: {}", program.name, program.what);
         report.begin(program.name);
-        attempt(program, &context, &mut report);
-        for _ in 0..context.pick(SHORT_REPEATS, 0) {
-            if !report.program_holds() {
-                println!("  again: what does not hold on a busy machine may hold now");
-                report.take_back();
-                attempt(program, &context, &mut report);
-            }
+        if let Err(error) = (program.run)(&context, &mut report) {
+            report.row("cutwater", "program", format!("{error:#}"), "runs to its end", false);
         }
+        report.print_program();
     }
     if let Some(file) = &arguments.json {
         let text = serde_json::to_string_pretty(&report)?;
@@ -88,13 +81,6 @@ fn run(arguments: &Arguments) -> Result<bool> {
     }
     println!("{}", report.verdict());
     Ok(report.holds())
-}
-
-fn attempt(program: &Program, context: &Context, report: &mut Report) {
-    if let Err(error) = (program.run)(context, report) {
-        report.row("cutwater", "program", format!("{error:#}"), "runs to its end", false);
-    }
-    report.print_program();
 }
 
 fn chosen(name: Option<&str>) -> Result<Vec<&'static Program>> {

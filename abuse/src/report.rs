@@ -14,16 +14,7 @@ pub struct Report {
     #[serde(skip)]
     program: &'static str,
     #[serde(skip)]
-    begun: Mark,
-}
-
-/// How far the report was when a program began.
-#[derive(Clone, Copy, Default)]
-struct Mark {
-    rows: usize,
-    skipped: usize,
-    passed: usize,
-    failed: usize,
+    printed: (usize, usize),
 }
 
 #[derive(Serialize)]
@@ -54,32 +45,13 @@ impl Report {
             skipped: Vec::new(),
             rows: Vec::new(),
             program: "",
-            begun: Mark::default(),
+            printed: (0, 0),
         }
     }
 
     /// What follows is of this program.
     pub fn begin(&mut self, program: &'static str) {
         self.program = program;
-        self.begun = Mark {
-            rows: self.rows.len(),
-            skipped: self.skipped.len(),
-            passed: self.passed,
-            failed: self.failed,
-        };
-    }
-
-    /// Of what is under way.
-    pub fn program_holds(&self) -> bool {
-        self.failed == self.begun.failed
-    }
-
-    /// Forgets what has come since the program began, which is to be run again.
-    pub fn take_back(&mut self) {
-        let Mark { rows, skipped, passed, failed } = self.begun;
-        self.rows.truncate(rows);
-        self.skipped.truncate(skipped);
-        (self.passed, self.failed) = (passed, failed);
     }
 
     pub fn row(
@@ -113,9 +85,9 @@ impl Report {
         self.failed == 0 && self.passed > 0
     }
 
-    /// The table of what was added since the program began.
-    pub fn print_program(&self) {
-        let rows = self.rows.get(self.begun.rows..).unwrap_or_default();
+    /// The table of what was added since the last one.
+    pub fn print_program(&mut self) {
+        let rows = self.rows.get(self.printed.0..).unwrap_or_default();
         let width = |of: fn(&Row) -> &str| {
             rows.iter().map(|row| of(row).chars().count()).max().unwrap_or_default()
         };
@@ -125,9 +97,10 @@ impl Report {
             let Row { server, case: name, limit: to, figure, .. } = row;
             println!("  {server:<8} | {name:<case$} | {to:<limit$} | {held:<3} | {figure}");
         }
-        for skipped in self.skipped.get(self.begun.skipped..).unwrap_or_default() {
+        for skipped in self.skipped.get(self.printed.1..).unwrap_or_default() {
             println!("  skipped: {}: {}", skipped.case, skipped.reason);
         }
+        self.printed = (self.rows.len(), self.skipped.len());
     }
 
     pub fn verdict(&self) -> String {
@@ -153,21 +126,5 @@ mod tests {
         let json = serde_json::to_value(&report).unwrap();
         assert_eq!((json["passed"].as_u64(), json["failed"].as_u64()), (Some(1), Some(1)));
         assert_eq!(json["rows"][0]["server"], "nginx");
-    }
-
-    #[test]
-    fn a_program_that_is_run_again_counts_once() {
-        let mut report = Report::new("all");
-        report.begin("one");
-        report.row("cutwater", "a", 0, "0", true);
-        report.begin("two");
-        assert!(report.program_holds());
-        report.row("cutwater", "b", 1, "0", false);
-        report.skip("c", "not here");
-        assert!(!report.program_holds());
-        report.take_back();
-        assert_eq!(report.verdict(), "all: 1 held, 0 did not, 0 skipped");
-        report.row("cutwater", "b", 0, "0", true);
-        assert_eq!(report.verdict(), "all: 2 held, 0 did not, 0 skipped");
     }
 }

@@ -301,7 +301,7 @@ mod tests {
             let figure = figure.unwrap();
             let (micros, share) = (figure.micros(), figure.server_share());
             assert!((1.0..20_000.0).contains(&micros), "{}: {micros} us", case.name);
-            assert!(share > 0.0 && share < 1.2, "{}: {share} of a CPU", case.name);
+            assert!(share > 0.005 && share < 1.2, "{}: {share} of a CPU", case.name);
             // Time on the CPU is rate times cost, by two ways of counting.
             let product = figure.per_second() * micros / 1e6;
             assert!((product / share - 1.0).abs() < 0.02, "{}: {product} {share}", case.name);

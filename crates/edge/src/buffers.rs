@@ -18,8 +18,6 @@ const SPARE: usize = 256;
 /// Bodies get so many buffers of their own of a worker at once; the others are read in small pieces. Such a buffer is
 /// held for as long as a client does not read, and there may be thousands of those.
 const BODIES: usize = 32;
-/// So many stay however long nobody needs them.
-const ALWAYS_SPARE: usize = 8;
 
 #[derive(Default)]
 pub(crate) struct Buffers {
@@ -131,10 +129,9 @@ impl<T> Spares<T> {
         }
     }
 
-    /// Lets go of half of what was not needed since the last time.
+    /// Lets go of what nobody has needed since the last time.
     pub fn trim(&mut self) {
-        let most = self.spares.len().saturating_sub(ALWAYS_SPARE);
-        let kept = self.spares.len() - self.unused.div_ceil(2).min(most);
+        let kept = self.spares.len() - self.unused;
         self.spares.truncate(kept);
         self.unused = kept;
     }
@@ -283,8 +280,8 @@ mod tests {
             buffers.trim();
         }
         assert_eq!(spare(&buffers), 40);
-        (0..20).for_each(|_| buffers.trim());
-        assert_eq!(spare(&buffers), ALWAYS_SPARE);
+        buffers.trim();
+        assert_eq!(spare(&buffers), 0);
     }
 
     #[test]
