@@ -84,6 +84,12 @@ const RIGHT_SHARE: f64 = 0.999;
 const P99_RATIO: f64 = 3.0;
 /// What may be left of descriptors and memory afterwards.
 const BACK_RATIO: f64 = 1.10;
+/// What servers keep for the next rush they let go of within that.
+const BACK_PATIENCE: Duration = Duration::from_secs(10);
+
+pub fn is_back(now: u64, then: u64) -> bool {
+    now as f64 <= then as f64 * BACK_RATIO
+}
 
 impl Context {
     /// The first where it is short, else the second.
@@ -160,13 +166,12 @@ impl Context {
         report: &mut Report,
         before: Vitals,
     ) -> Result<()> {
-        let end = Instant::now() + self.pick(Duration::from_secs(2), Duration::from_secs(10));
-        let back = |now: u64, then: u64| now as f64 <= then as f64 * BACK_RATIO;
+        let end = Instant::now() + BACK_PATIENCE;
         let after = loop {
             close_idle();
             let now = subject.vitals()?;
-            let all = back(now.descriptors, before.descriptors)
-                && back(now.resident_kib, before.resident_kib);
+            let all = is_back(now.descriptors, before.descriptors)
+                && is_back(now.resident_kib, before.resident_kib);
             if all || Instant::now() > end {
                 break now;
             }
@@ -178,7 +183,7 @@ impl Context {
             ("memory afterwards", before.resident_kib, after.resident_kib, " KiB"),
         ] {
             let figure = format!("{now}{unit}, before {then}{unit}");
-            report.row(name, case, figure, "at most 10 % more", back(now, then));
+            report.row(name, case, figure, "at most 10 % more", is_back(now, then));
         }
         let health = subject.health();
         let figure = health.as_ref().err().cloned().unwrap_or_else(|| "yes".to_owned());

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::origin::Origin;
-use crate::program::Context;
+use crate::program::{Context, is_back};
 use crate::report::Report;
 use crate::subject::{ABUSED, Kind, Subject, Vitals};
 
@@ -28,9 +28,12 @@ const DRIP: Duration = Duration::from_secs(1);
 const SETTLED_DESCRIPTORS: u64 = 80;
 /// What a busy server has to accept all of them.
 const TAKEN_PATIENCE: Duration = Duration::from_secs(8);
-/// So many are opened before the next pause: no accept queue runs over.
+/// So many are opened before the next pause, and closed: no accept queue runs over, and the machine's time does not go to
+/// the attacker and its origins, whose threads begin and end with connections.
 const BATCH: usize = 100;
 const BATCH_PAUSE: Duration = Duration::from_millis(20);
+/// Each of these moves some hundred KiB before it stalls.
+const UNREAD_BATCH_PAUSE: Duration = Duration::from_millis(200);
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Slow {
@@ -61,6 +64,7 @@ pub fn run(context: &Context, report: &mut Report) -> Result<()> {
     })?;
     context.beside_good_traffic(report, Kind::ALL, &abused, |subject, report| {
         let count = context.pick(SHORT_CONNECTIONS, CONNECTIONS);
+        let before = subject.vitals()?;
         for (slow, name) in ALL {
             let count = match slow {
                 Slow::Read => count.min(UNREAD_CONNECTIONS),
@@ -68,16 +72,19 @@ pub fn run(context: &Context, report: &mut Report) -> Result<()> {
             };
             attack(context, subject, *slow, name, count, report)?;
             abused.close_idle();
-            settle(subject)?;
+            settle(subject, &before)?;
         }
         others(context, subject, report)
     })
 }
 
-/// Waits until what the last attack left is closed: it does not count for the next.
-fn settle(subject: &Subject) -> Result<()> {
+/// Waits until what the last attack left is closed and given back, where the server does: it does not count for the next.
+fn settle(subject: &Subject, before: &Vitals) -> Result<()> {
     let end = Instant::now() + TAKEN_PATIENCE;
-    while subject.vitals()?.descriptors > SETTLED_DESCRIPTORS && Instant::now() < end {
+    let is_settled = |now: &Vitals| {
+        now.descriptors <= SETTLED_DESCRIPTORS && is_back(now.resident_kib, before.resident_kib)
+    };
+    while !is_settled(&subject.vitals()?) && Instant::now() < end {
         std::thread::sleep(Duration::from_millis(50));
     }
     Ok(())
@@ -161,10 +168,12 @@ async fn open(
 ) -> Result<Held> {
     let (go, gone) = watch::channel(false);
     let mut clients = JoinSet::new();
+    let pause = if slow == Slow::Read { UNREAD_BATCH_PAUSE } else { BATCH_PAUSE };
     for number in 0..count {
-        clients.spawn(client(subject.ports.http, slow, gone.clone()));
+        let waits = pause * (number / BATCH) as u32;
+        clients.spawn(client(subject.ports.http, slow, gone.clone(), waits));
         if number % BATCH == BATCH - 1 {
-            sleep(BATCH_PAUSE).await;
+            sleep(pause).await;
         }
     }
     let opened = Instant::now();
@@ -204,11 +213,12 @@ fn queued_bytes(port: u16) -> u64 {
     queued.sum()
 }
 
-/// How long it was open, and whether it still was in the end.
+/// How long it was open, and whether it still was in the end. Told to go, it `waits` for its turn.
 async fn client(
     address: SocketAddr,
     slow: Slow,
     mut gone: watch::Receiver<bool>,
+    waits: Duration,
 ) -> Result<(Duration, bool)> {
     let socket = TcpSocket::new_v4()?;
     if slow == Slow::Read {
@@ -227,7 +237,11 @@ async fn client(
     loop {
         let pause = Instant::now() + DRIP;
         let is_closed = tokio::select! {
-            _ = gone.changed() => return Ok((began.elapsed(), true)),
+            _ = gone.changed() => {
+                let open = began.elapsed();
+                sleep(waits).await;
+                return Ok((open, true));
+            }
             is_closed = drips(&mut stream, pause), if slow != Slow::Read => is_closed,
         };
         if is_closed {

@@ -46,12 +46,12 @@ pub const CI: &[Step] = &[
     Step { name: "docs", run: docs },
     Step { name: "conformance but for long suites", run: || conformance::all(Length::Short) },
     Step { name: "short abuse", run: || forward::abuse(&["--short".to_owned()]) },
+    Step { name: "cost", run: || forward::cost(&[]) },
     Step { name: "10 s of fuzzing a target", run: || fuzz_for("10") },
 ];
 
 /// After those of `ci`.
 pub const FULL: &[Step] = &[
-    Step { name: "cost", run: || forward::cost(&[]) },
     Step { name: "long suites of conformance", run: || conformance::all(Length::Long) },
     Step { name: "300 s of fuzzing a target", run: || fuzz_for("300") },
     Step { name: "bench", run: || forward::bench(&[]) },

@@ -97,6 +97,21 @@ impl Deadlines {
         Deadline { table: Rc::clone(self), key, at_ms: Cell::new(NEVER), cap_ms: Cell::new(NEVER) }
     }
 
+    /// Gives back the free places at the end of the table; those that stay free are taken from the front.
+    pub fn trim(&self) {
+        let (mut entries, mut free) = (self.entries.borrow_mut(), self.free.borrow_mut());
+        if free.len() <= entries.len() / 2 {
+            return;
+        }
+        free.sort_unstable();
+        while free.pop_if(|last| *last + 1 == entries.len()).is_some() {
+            entries.pop();
+        }
+        free.reverse();
+        entries.shrink_to_fit();
+        free.shrink_to_fit();
+    }
+
     fn millis(&self, at: Instant) -> u64 {
         millis(at.saturating_duration_since(self.epoch))
     }
@@ -226,5 +241,23 @@ mod tests {
         drop(first);
         let second = table.register();
         assert_eq!((second.key, table.entries.borrow().len()), (0, 1));
+    }
+    #[test]
+    fn a_rush_leaves_a_small_table() {
+        let table = Deadlines::new(Instant::now());
+        let mut many: Vec<Deadline> = (0..100).map(|_| table.register()).collect();
+        let stays =
+            [many.swap_remove(10), many.swap_remove(3)].map(|deadline| (deadline.key, deadline));
+        table.trim();
+        assert_eq!(table.entries.borrow().len(), 100);
+        drop(many);
+        table.trim();
+        assert_eq!((stays[0].0, stays[1].0, table.entries.borrow().len()), (10, 3, 11));
+        // None of the places that are left is held by two.
+        let more: Vec<Deadline> = (0..12).map(|_| table.register()).collect();
+        let mut keys: Vec<usize> = more.iter().map(|deadline| deadline.key).collect();
+        keys.extend([10, 3]);
+        keys.sort_unstable();
+        assert_eq!(keys, (0..14).collect::<Vec<_>>());
     }
 }

@@ -271,10 +271,19 @@ async fn sweep(worker: Rc<Worker>) {
         if count.is_multiple_of(EVICT_EVERY) {
             worker.date.set(date::format(SystemTime::now()));
             worker.pool.evict();
+            worker.deadlines.trim();
             worker.buffers.trim();
             worker.scratches.borrow_mut().trim();
+            nudge_allocator();
         }
     }
+}
+
+/// mimalloc gives memory that nobody used for a second back to the system when a page of blocks is freed, and after a rush
+/// no more are. A block above its largest class (512 KiB) is a page of its own; it is not written to.
+fn nudge_allocator() {
+    const PAGE_OF_ITS_OWN: usize = 1 << 20;
+    drop(std::hint::black_box(Vec::<u8>::with_capacity(PAGE_OF_ITS_OWN)));
 }
 
 /// The sockets of one worker.
