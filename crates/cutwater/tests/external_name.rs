@@ -153,7 +153,7 @@ fn it_is_explained_why_a_name_leads_nowhere() {
     assert_eq!(explanation["broken"], 9, "{explanation:#}");
     let link = &explanation["links"][8];
     let detail = link["detail"].as_str().unwrap_or_default();
-    let why = "it leads to api.example.com, and it leads to 127.0.0.1, which is a loopback address";
+    let why = "api.example.com leads to 127.0.0.1, which is a loopback address";
     assert!(detail.ends_with(why), "{detail}");
     assert_eq!(link["object"]["kind"], "Service", "{link:#}");
 }

@@ -28,7 +28,8 @@ pub struct Evidence {
     pub tls: Probed<Result<Handshake, String>>,
     /// What came of trying each endpoint as a request of its backend would reach it.
     pub endpoints: Probed<BTreeMap<(ServicePort, SocketAddr), Result<(), Unreached>>>,
-    /// Names of Services of type ExternalName that lead to no address that may be gone to, with a clause that says why.
+    /// Names of Services of type ExternalName that lead to no address that may be gone to, and what follows such a name in a
+    /// sentence that says why.
     pub names: Probed<BTreeMap<Text, String>>,
     /// Endpoints that are ready and yet get no requests, because of what they did or how checks went; and why.
     pub out: BTreeMap<SocketAddr, TakenOut>,

@@ -381,8 +381,8 @@ fn leads_nowhere(
             Finding::new(Link::Pod, State::Unknown, format!("{name} could not be asked for: {why}"))
         }
         Probed::Seen(names) => {
-            let why = names.get(name).map_or("it has no address", String::as_str);
-            let detail = format!("no endpoint for {port}: it leads to {name}, and {why}");
+            let why = names.get(name).map_or("has no address", String::as_str);
+            let detail = format!("no endpoint for {port}: {name} {why}");
             let help = format!(
                 "correct `externalName`, or the records of {name}; addresses inside (loopback, link-local, metadata, API server) are never gone to"
             );

@@ -248,7 +248,7 @@ spec:
         .replace("{ports: [{port: 80}]}", named)
         .replace("service-name: web", "service-name: nobody");
     let folder = format!("{folder}{allowed}");
-    let why = "it leads to 127.0.0.1, which is a loopback address";
+    let why = "leads to 127.0.0.1, which is a loopback address";
     for (names, letter, detail, help) in [
         (
             Probed::Skipped,
@@ -265,7 +265,7 @@ spec:
         (
             Probed::Seen(BTreeMap::new()),
             "B",
-            "leads to api.example.com, and it has no address",
+            "no endpoint for shop/web:80: api.example.com has no address",
             "`externalName`",
         ),
     ] {

@@ -38,19 +38,19 @@ pub struct Externals {
 pub struct Names(Arc<State>);
 
 impl Names {
-    /// Why it leads to no address that may be gone to, in a clause.
+    /// Why it leads to no address that may be gone to: what follows the name in a sentence.
     pub fn fault(&self, name: &str, servers: &[IpAddr]) -> String {
         let lookups = self.0.lookups();
         let known = DnsName::parse(name).ok().and_then(|name| lookups.get(&name));
-        let Some(known) = known else { return "it is not asked for yet".to_owned() };
+        let Some(known) = known else { return "is not asked for yet".to_owned() };
         let mut found = known.iter().flat_map(Lookup::addresses);
         let refused = found.find_map(|at| Some((at, forbidden(at, servers)?)));
         match refused {
-            Some((address, why)) => format!("it leads to {address}, which is {why}"),
+            Some((address, why)) => format!("leads to {address}, which is {why}"),
             None if known.iter().any(Lookup::was_answered) => {
-                "the nameserver knows no address of it".to_owned()
+                "has no address, says the nameserver".to_owned()
             }
-            None => "no nameserver has answered".to_owned(),
+            None => "could not be asked for: no nameserver has answered".to_owned(),
         }
     }
 }
