@@ -9,7 +9,7 @@ use manifest::kinds::gateway::HttpRoute;
 use manifest::kinds::policy::{
     BackendTlsPolicy, BackendTlsValidation, CaReference, SubjectAltNameType,
 };
-use manifest::pem::Authorities;
+use manifest::pem::{self, Authorities};
 use model::hash::{HashMap, HashSet};
 use model::status::{Condition, ObjectStatus, ParentStatus};
 use model::traffic::{BackendTls, Trust};
@@ -68,6 +68,7 @@ impl<'a> TlsPolicies<'a> {
         self.attached.judge(|target| fault_of_target(target, inputs), report);
         for (id, policy) in inputs.backend_tls_policies().map(|(object, spec)| (&object.id, spec)) {
             report_kinds(id, policy, report);
+            report_authorities(id, policy, inputs, report);
             let problems = self.outcomes.get(id).map_or(&[][..], |outcome| &outcome.problems);
             for problem in problems {
                 report.problem(id, problem);
@@ -175,6 +176,32 @@ fn report_kinds(id: &ObjectId, policy: &BackendTlsPolicy, report: &mut Report) {
     }
 }
 
+/// Where none of the certificates is an authority's, handshakes fail, but for what these signed nevertheless.
+fn report_authorities(
+    id: &ObjectId,
+    policy: &BackendTlsPolicy,
+    inputs: &Inputs,
+    report: &mut Report,
+) {
+    let mut found = Vec::new();
+    for (index, reference) in policy.validation.authorities.iter().enumerate() {
+        let named = Named::of(id, reference);
+        for der in authorities_of(named, inputs).unwrap_or_default() {
+            let Some(issuer) = pem::issuer_of_no_authority(&der) else { return };
+            found.push((index, named, pem::subject(&der).unwrap_or_default(), issuer));
+        }
+    }
+    for (index, named, subject, issuer) in found {
+        let field = format!("spec.validation.caCertificateRefs[{index}].name");
+        let message = format!(
+            "\"{subject}\" in `ca.crt` of {} {}/{} is no authority: its certificate may not sign others",
+            named.kind, named.namespace, named.name
+        );
+        let help = format!("put the certificate of \"{issuer}\" there, which issued it");
+        report.add(&codes::NO_AUTHORITY, id, field, message).help(help);
+    }
+}
+
 impl Outcome {
     fn of(id: &ObjectId, policy: &BackendTlsPolicy, inputs: &Inputs) -> Outcome {
         let mut problems = Vec::new();
@@ -207,9 +234,7 @@ fn trust(
     }
     let mut authorities: Vec<Vec<u8>> = Vec::new();
     for (index, reference) in spec.authorities.iter().enumerate() {
-        let CaReference { group, kind, name } = reference;
-        let named = Named { group, kind, namespace: &id.namespace, name };
-        match authorities_of(named, inputs) {
+        match authorities_of(Named::of(id, reference), inputs) {
             Ok(found) => authorities.extend(found),
             Err(problem) => {
                 let field = format!("spec.validation.caCertificateRefs[{index}]");
@@ -233,6 +258,14 @@ pub(crate) struct Named<'n> {
     pub kind: &'n str,
     pub namespace: &'n Text,
     pub name: &'n Text,
+}
+
+impl<'n> Named<'n> {
+    /// By a policy, in its namespace.
+    fn of(policy: &'n ObjectId, reference: &'n CaReference) -> Named<'n> {
+        let CaReference { group, kind, name } = reference;
+        Named { group, kind, namespace: &policy.namespace, name }
+    }
 }
 
 pub(crate) fn authorities_of(reference: Named, inputs: &Inputs) -> Result<Vec<Vec<u8>>, Problem> {

@@ -125,10 +125,14 @@ codes! {
         "Two listeners of one port are told different things about the PROXY protocol, whose header comes before any name is known. What the first listener is told counts for all.");
     SECTION_IDLE = warning("policy-section-without-effect",
         "The section or field speaks of what none of the policy's targets has to do with: of requests where bytes are led on, of connections where datagrams are, of clients for a Service, of TLS for a listener without it. Or it goes with a field that no policy has. Follow the message.");
+    CONTRADICTION = warning("settings-contradict",
+        "Settings of an EdgePolicy undo each other, or one cannot do what it is written for: a hash by a header that tells no requests apart, a Service that stands in for itself, `hedgeAfter` where nothing is to be sent twice. Follow the message.");
     PORT_LIMITS = warning("port-limits-differ",
         "Two listeners of one port say different limits of connections. A connection is limited before its host is known, so the first listener that says a limit says it for the port.");
     BAD_AUTHORITY = error("bad-ca-reference",
         "A certificate authority that a BackendTLSPolicy or a Gateway's `tls.frontend` names cannot be read, or is none. Where none can be, requests to the policy's backends answer 500, and the Gateway's HTTPS listeners are not served.");
+    NO_AUTHORITY = warning("ca-without-authority",
+        "What a BackendTLSPolicy names as authorities is none: another one issued the certificate, and it may not sign others (basicConstraints CA:FALSE). Often it is the backend's own. None of them is an authority, so handshakes fail but for what these signed nevertheless. Put the certificate of the issuer there.");
     BAD_CLIENT_CERTIFICATE = error("bad-client-certificate-ref",
         "The certificate that a Gateway would show to backends is no usable Secret of type kubernetes.io/tls. Backends are shown none, and those that want one refuse the connection.");
     FRONTEND_TLS_IDLE = warning("frontend-tls-without-listener",

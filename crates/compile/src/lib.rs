@@ -23,6 +23,7 @@ mod classes;
 mod client_trust;
 pub mod codes;
 mod contracts;
+mod contradictions;
 mod difference;
 mod drafts;
 mod entries;

@@ -5,6 +5,7 @@ use crate::answers::Level;
 use crate::backend_client::{self, BackendClients};
 use crate::backend_tls::{TlsPolicies, Uses};
 use crate::backends::{Reached, References};
+use crate::contradictions;
 use crate::entry_settings;
 use crate::front_settings;
 use crate::grants::Grants;
@@ -117,6 +118,7 @@ impl<'a> Policies<'a> {
         self.edge.judge(|target| fault_of_target(target, inputs), report);
         self.tls.judge(inputs, report);
         policy_reach::check(inputs, report);
+        contradictions::check(inputs, report);
     }
 
     pub fn layer(&self, gateway: &ObjectId, section: &str) -> Layer {

@@ -135,3 +135,25 @@ fn requests_go_where_the_name_leads_and_never_inside() {
     *leads_to.lock().expect("whole") = Some(outside);
     eventually(|| status(&instance) == 200);
 }
+
+/// Of a name that leads inside, link 9 says so and not that an EndpointSlice is missing.
+#[test]
+fn it_is_explained_why_a_name_leads_nowhere() {
+    let leads_to = Arc::new(Mutex::new(Some(Ipv4Addr::LOCALHOST)));
+    let nameserver = nameserver(&leads_to);
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = FOLDER.replace("PORT", "80");
+    fs::write(folder.path().join("all.yaml"), text).expect("written");
+    let flags = vec!["--resolver".to_owned(), nameserver.to_string()];
+    let plan = Plan { ports: vec![80], flags, ..Plan::new(folder.path()) };
+    let instance = Instance::start(&plan).expect("it starts");
+    assert_eq!(status(&instance), 503);
+    let (_, page) = instance.page("/explain?host=http%3A%2F%2Fshop.test%2F").expect("a page");
+    let explanation: serde_json::Value = serde_json::from_str(&page).expect("JSON");
+    assert_eq!(explanation["broken"], 9, "{explanation:#}");
+    let link = &explanation["links"][8];
+    let detail = link["detail"].as_str().unwrap_or_default();
+    let why = "api.example.com leads to 127.0.0.1, which is a loopback address";
+    assert!(detail.ends_with(why), "{detail}");
+    assert_eq!(link["object"]["kind"], "Service", "{link:#}");
+}

@@ -288,7 +288,10 @@ impl<'a> Run<'a> {
         }
         // A connection that was kept may end at any moment: that says nothing about the endpoint.
         if blames_endpoint(fault) && !(was_reused && fault == Fault::NoResponse) {
-            self.observe(load, outcome(fault));
+            match verdict(fault).0 {
+                Some(failure) => self.fail(load, failure),
+                None => self.observe(load, outcome(fault)),
+            }
             if let (Fault::Timeout(_), None) = (fault, trace.first_byte) {
                 // So long at least it would have taken.
                 load.first_byte = Some(trace.started.elapsed().saturating_sub(load.began));
@@ -374,7 +377,7 @@ impl<'a> Run<'a> {
             return Ok(Ended::Cut);
         };
         let failure = match fault {
-            Fault::NoResponse => Failure::NoResponse,
+            Fault::NoResponse | Fault::Tls => Failure::NoResponse,
             Fault::NotProcessed => Failure::Declined,
             // The latter's head was taken back.
             Fault::Malformed | Fault::Truncated => Failure::Malformed,
@@ -560,7 +563,7 @@ impl<'a> Run<'a> {
             return Err(Ok(Ended::Refused(refusal)));
         }
         if fault.blames_endpoint() {
-            self.observe(load, Outcome::Failure);
+            self.fail(load, counted);
         }
         if cause == Cause::RouteTimeout && self.is_out_of_time(trace) {
             return Err(Ok(Ended::Refused(refusal)));
@@ -569,13 +572,16 @@ impl<'a> Run<'a> {
         Err(Err(Failed { failure, refusal, took_body: false, was_reused: false }))
     }
 
+    fn fail(&self, load: &mut Load<'_>, failure: UpstreamFailure) {
+        let now_ms = self.received.site.worker.deadlines.now_ms();
+        load.endpoint.failed(failure as u8, now_ms);
+        self.observe(load, Outcome::Failure);
+    }
+
     fn observe(&self, load: &mut Load<'_>, outcome: Outcome) {
         load.outcome = Some(outcome);
-        let peers = self.route.backend.members.iter().map(|member| &**member);
         let now_ms = self.received.site.worker.deadlines.now_ms();
-        if load.endpoint.observe(outcome, &self.route.backend.policy.ejection, now_ms, peers) {
-            self.view.live().changed();
-        }
+        self.route.backend.observe(load.endpoint, outcome, (self.view.live(), now_ms));
     }
 
     fn counters(&self) -> &RouteCounters {
@@ -678,6 +684,7 @@ fn outcome(fault: Fault) -> Outcome {
 fn verdict(fault: Fault) -> (Option<UpstreamFailure>, Option<Refusal>) {
     let (failure, cause) = match fault {
         Fault::NoResponse => (UpstreamFailure::NoResponse, Cause::BadResponse),
+        Fault::Tls => (UpstreamFailure::Tls, Cause::UpstreamTls),
         Fault::NotProcessed => (UpstreamFailure::NotProcessed, Cause::BadResponse),
         Fault::Malformed => (UpstreamFailure::Malformed, Cause::BadResponse),
         Fault::Truncated => (UpstreamFailure::Truncated, Cause::BadResponse),

@@ -465,9 +465,11 @@ impl<C: Client> Http2Pump<'_, C> {
         match self.down.head_sent {
             true => Fault::Truncated,
             false if error.is_remote() && is_refused => Fault::NotProcessed,
-            // The connection ended, which says nothing about this request.
-            false if error.is_io() && self.down.interims.count == 0 => Fault::NoResponse,
-            false => Fault::Malformed,
+            // Where the connection ended, that says nothing about this request.
+            false => match error.get_io().filter(|_| self.down.interims.count == 0) {
+                Some(error) => Fault::NoResponse.over(error),
+                None => Fault::Malformed,
+            },
         }
     }
 }

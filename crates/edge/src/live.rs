@@ -1,7 +1,9 @@
 //! What outlives views: endpoints with their state, and what all workers share of a backend. Workers write here when
 //! something goes wrong, and once a sweep.
 
+use crate::metrics::UpstreamFailure;
 use crate::numbers::Held;
+use model::id::ServicePort;
 use model::traffic::BackendPolicy;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -30,6 +32,18 @@ pub struct Out {
     /// How long it has been out, and, for an ejected one, how long it will be.
     pub since_ms: u64,
     pub left_ms: Option<u64>,
+    /// An endpoint is one for all Services that have it: the one whose requests or checks took it out.
+    pub taken_out_for: Option<ServicePort>,
+}
+
+/// An endpoint whose last attempts all failed.
+#[derive(Clone, Copy, Debug)]
+pub struct Failing {
+    pub address: SocketAddr,
+    pub in_row: u32,
+    /// The last of them, and how long ago it was.
+    pub what: UpstreamFailure,
+    pub ago_ms: u64,
 }
 
 impl Live {
@@ -70,13 +84,28 @@ impl Live {
         known.filter(|(_, endpoint)| endpoint.ejections() > 0 || !endpoint.is_in()).collect()
     }
 
+    /// The endpoints of requests that do nothing but fail.
+    pub fn failing(&self) -> Vec<Failing> {
+        let now_ms = self.now_ms();
+        let endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_tcp = endpoints.iter().filter(|((_, is_udp), _)| !is_udp);
+        let failing =
+            of_tcp.filter_map(|(_, endpoint)| Some((endpoint.address(), endpoint.failing()?)));
+        let each = failing.filter_map(|(address, failing)| {
+            let what = *UpstreamFailure::ALL.iter().find(|known| **known as u8 == failing.what)?;
+            let ago_ms = now_ms.saturating_sub(failing.last_ms);
+            Some(Failing { address, in_row: failing.in_row, what, ago_ms })
+        });
+        each.collect()
+    }
+
     /// The endpoints of TCP that nothing goes to at the moment.
     pub fn out(&self) -> Vec<Out> {
         let now_ms = self.now_ms();
         let troubled = self.troubled().into_iter().filter(|(is_udp, _)| !is_udp);
-        let states = troubled.map(|(_, endpoint)| (endpoint.address(), endpoint.state()));
-        states
-            .filter_map(|(address, state)| {
+        troubled
+            .filter_map(|(_, endpoint)| {
+                let state = endpoint.state();
                 let (since_ms, left_ms) = match state {
                     State::In => return None,
                     State::Unhealthy { since_ms } => (since_ms, None),
@@ -84,7 +113,13 @@ impl Live {
                         (since_ms, Some(until_ms.saturating_sub(now_ms)))
                     }
                 };
-                Some(Out { address, state, since_ms: now_ms.saturating_sub(since_ms), left_ms })
+                Some(Out {
+                    address: endpoint.address(),
+                    state,
+                    since_ms: now_ms.saturating_sub(since_ms),
+                    left_ms,
+                    taken_out_for: endpoint.taken_out_for(),
+                })
             })
             .collect()
     }

@@ -105,6 +105,21 @@ impl UpstreamFailure {
             UpstreamFailure::Timeout => "timeout",
         }
     }
+
+    /// A clause about the endpoint.
+    pub fn sentence(self) -> &'static str {
+        match self {
+            UpstreamFailure::Connect => "it took no connection",
+            UpstreamFailure::Shortage => "there was no room for a connection here",
+            UpstreamFailure::ConnectTimeout => "it took no connection in time",
+            UpstreamFailure::Tls => "the handshake failed",
+            UpstreamFailure::NotProcessed => "it did not look at the request",
+            UpstreamFailure::NoResponse => "it closed without a response",
+            UpstreamFailure::Malformed => "it sent what is no response",
+            UpstreamFailure::Truncated => "its response ended early",
+            UpstreamFailure::Timeout => "it did not answer in time",
+        }
+    }
 }
 
 /// The counters of one route, of all workers.

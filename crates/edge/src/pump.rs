@@ -33,6 +33,8 @@ const GATHER_BYTES: usize = 16 << 10;
 pub(crate) enum Fault {
     /// The origin closed before a byte of the response.
     NoResponse,
+    /// Instead of the first byte of a response TLS failed: so a certificate of ours is refused (RFC 8446 section 4.4.2.4).
+    Tls,
     /// The origin has said that it did not look at the request (RFC 9113 section 8.7), or nothing was sent.
     NotProcessed,
     /// The response's head is cut off or not acceptable.
@@ -54,6 +56,16 @@ pub(crate) enum Fault {
     /// The client is below the rate that it is to keep.
     Slow(Slow),
     Client(ClientFault),
+}
+
+impl Fault {
+    /// What it is by the error of a connection. Sockets give no InvalidData, and TLS gives nothing else.
+    pub fn over(self, error: &io::Error) -> Fault {
+        match self {
+            Fault::NoResponse if error.kind() == io::ErrorKind::InvalidData => Fault::Tls,
+            fault => fault,
+        }
+    }
 }
 
 /// What an attempt needs to know about the request.
@@ -577,7 +589,7 @@ impl<'a, C: Client> Pump<'a, C> {
                 Poll::Pending
             }
             Poll::Ready(Ok(0)) => Poll::Ready(self.end_of_input()),
-            Poll::Ready(Err(_)) => Poll::Ready(Err(self.broken())),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(self.broken().over(&error))),
             Poll::Ready(Ok(_)) => {
                 // Interim responses and pieces of a head are no progress: the response has to begin in time.
                 if self.down.state == DownState::Body {

@@ -401,11 +401,7 @@ pub(crate) fn observe(
     outcome: Outcome,
 ) {
     active.outcome = Some(outcome);
-    let peers = backend.members.iter().map(|member| &**member);
-    let now_ms = worker.deadlines.now_ms();
-    if active.endpoint.observe(outcome, &backend.policy.ejection, now_ms, peers) {
-        view.live().changed();
-    }
+    backend.observe(&active.endpoint, outcome, (view.live(), worker.deadlines.now_ms()));
 }
 
 pub(crate) fn count(worker: &Worker, plan: &StreamPlan, failure: UpstreamFailure) {

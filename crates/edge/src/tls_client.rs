@@ -12,7 +12,8 @@ use rustls::client::{
 use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore,
+    SignatureScheme,
 };
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
@@ -20,8 +21,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tokio_rustls::{Connect, TlsConnector};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 /// A handshake made ready. Sessions are resumed among the connections that are made by it.
@@ -39,6 +40,8 @@ pub(crate) enum TlsFault {
     Name,
     /// No authority that is trusted stands behind the certificate.
     Authority,
+    /// The backend does not take the edge's certificate, or wants one and is shown none.
+    Client,
     /// Everything else, such as a backend that speaks no TLS.
     Failed,
 }
@@ -75,15 +78,19 @@ impl TlsDial {
         &self,
         io: TcpStream,
     ) -> Result<(Box<TlsStream<TcpStream>>, bool), TlsFault> {
-        let stream = self.connector.connect(self.name.clone(), io).await;
-        let stream = stream.map_err(|error| TlsFault::of(&error))?;
+        let stream = self.connect(io).await.map_err(|error| TlsFault::of(&error))?;
         let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         Ok((Box::new(stream), is_http2))
+    }
+
+    /// The handshake alone. What may be agreed on is in the session.
+    pub fn connect(&self, io: TcpStream) -> Connect<TcpStream> {
+        self.connector.connect(self.name.clone(), io)
     }
 }
 
 impl TlsFault {
-    fn of(error: &io::Error) -> TlsFault {
+    pub fn of(error: &io::Error) -> TlsFault {
         use CertificateError::*;
         match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
             Some(Error::InvalidCertificate(fault)) => match fault {
@@ -94,9 +101,26 @@ impl TlsFault {
                 UnknownIssuer | BadSignature => TlsFault::Authority,
                 _ => TlsFault::Failed,
             },
+            Some(Error::AlertReceived(alert)) if speaks_of_certificate(*alert) => TlsFault::Client,
             _ => TlsFault::Failed,
         }
     }
+}
+
+/// Only the edge's own can be meant: it is the other end that says so (RFC 8446 section 6.2).
+fn speaks_of_certificate(alert: AlertDescription) -> bool {
+    use AlertDescription::*;
+    matches!(
+        alert,
+        CertificateRequired
+            | BadCertificate
+            | UnsupportedCertificate
+            | CertificateRevoked
+            | CertificateExpired
+            | CertificateUnknown
+            | UnknownCA
+            | AccessDenied
+    )
 }
 
 fn verifier(tls: &BackendTls) -> Option<Arc<dyn ServerCertVerifier>> {

@@ -157,7 +157,7 @@ impl ConnectFault {
                     TlsFault::Expired => Cause::UpstreamTlsExpired,
                     TlsFault::Name => Cause::UpstreamTlsName,
                     TlsFault::Authority => Cause::UpstreamTlsAuthority,
-                    TlsFault::Failed => Cause::UpstreamTls,
+                    TlsFault::Client | TlsFault::Failed => Cause::UpstreamTls,
                 },
             ),
         }

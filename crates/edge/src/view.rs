@@ -31,7 +31,7 @@ use routing::{ListenerTable, Router};
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
-use traffic::{Balancer, Endpoint, Members};
+use traffic::{Balancer, Endpoint, Members, Outcome, State};
 
 /// What outlives views: counters, and the numbers by which live state is kept.
 pub struct Registry {
@@ -67,6 +67,11 @@ impl Registry {
     /// Sessions are sealed with this key instead of one of the registry's own, so that they outlive it.
     pub fn with_session_key(self, key: &[u8; SESSION_KEY_BYTES]) -> Registry {
         Registry { sealer: Arc::new(Sealer::new(key)), ..self }
+    }
+
+    /// How the endpoints of a backend are connected to.
+    pub(crate) fn dial(&self, port: &ServicePort, policy: Option<&BackendPolicy>) -> Arc<Dial> {
+        self.dials.lock().unwrap_or_else(PoisonError::into_inner).of(port, policy)
     }
 
     /// Endpoints are near or far as seen from there.
@@ -385,20 +390,21 @@ impl EdgeView {
         &self.live
     }
 
-    /// Endpoints that are to be checked, each once, by the check of the first backend that has one.
-    pub fn checks(&self) -> Vec<(Arc<Endpoint>, HealthCheck)> {
+    /// Endpoints that are to be checked, each once, by the check of the first backend that has one, and for which Service.
+    pub fn checks(&self) -> Vec<(Arc<Endpoint>, HealthCheck, ServicePort)> {
         let mut seen = std::collections::HashSet::new();
         let plans = self.endpoints.iter().flatten();
         // A port of UDP answers no check; one on another port speaks for it.
         let checked = plans.filter_map(|found| {
             let backend = found.backend();
             let check = backend.policy.health.as_ref()?;
-            (!found.plan.is_udp || check.port.is_some()).then_some((backend, check))
+            let is_asked = !found.plan.is_udp || check.port.is_some();
+            is_asked.then_some((backend.members, check, &found.plan.port))
         });
         checked
-            .flat_map(|(backend, check)| backend.members.iter().map(move |member| (member, check)))
-            .filter(|(member, _)| seen.insert(Arc::as_ptr(member)))
-            .map(|(member, check)| (Arc::clone(member), check.clone()))
+            .flat_map(|(members, check, port)| members.iter().map(move |m| (m, check, port)))
+            .filter(|(member, ..)| seen.insert(Arc::as_ptr(member)))
+            .map(|(member, check, port)| (Arc::clone(member), check.clone(), port.clone()))
             .collect()
     }
 }
@@ -441,6 +447,15 @@ impl<'v> Backend<'v> {
         &self.of.plan.shared
     }
 
+    /// How an attempt at one of the members went.
+    pub fn observe(&self, endpoint: &Endpoint, outcome: Outcome, (live, now_ms): (&Live, u64)) {
+        let peers = self.members.iter().map(|member| &**member);
+        if endpoint.observe(outcome, &self.policy.ejection, now_ms, peers) {
+            endpoint.ejected_for(&self.of.plan.port);
+            live.changed();
+        }
+    }
+
     /// Of the members, see [`traffic::level`].
     pub fn levels(&self) -> &'v [u8] {
         &self.of.levels
@@ -455,6 +470,10 @@ impl<'v> Backend<'v> {
         if self.policy.ejection.success_rate_below_mean > 0 {
             let endpoints: Vec<&Endpoint> = self.members.iter().map(|member| &**member).collect();
             if self.shared().tick(self.policy, &endpoints, now_ms) {
+                let is_new =
+                    |state| matches!(state, State::Ejected { since_ms, .. } if since_ms == now_ms);
+                let ejected = endpoints.iter().filter(|endpoint| is_new(endpoint.state()));
+                ejected.for_each(|endpoint| endpoint.ejected_for(&self.of.plan.port));
                 live.changed();
             }
         }

@@ -10,6 +10,7 @@ use edge::{AccessRecord, Config, Edge, EdgeView, KeyTable, Recorder, Registry};
 use http2_origin::{Manner, Seen, connection, listen};
 use model::certificates::CertificatePlan;
 use model::edge::*;
+use model::reach::Unreachable;
 use model::traffic::{BackendPolicy, BackendProtocol, BackendTls, ProxyProtocol, Trust};
 use model::{Kind, Node, ObjectId};
 use publish::Cell;
@@ -81,6 +82,15 @@ impl Authority {
         config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
         config
     }
+}
+
+/// A server's settings with this certificate, whoever issued it.
+fn server_of(certificate: CertificateDer<'static>, key: &KeyPair) -> ServerConfig {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider);
+    let builder = builder.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+    let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    builder.with_single_cert(vec![certificate], key).unwrap()
 }
 
 /// What an origin saw of handshakes.
@@ -269,6 +279,104 @@ fn whom_the_edge_believes() {
     }
 }
 
+/// Certificates that are no authority's, as authorities: what `check` says of them goes by this.
+#[test]
+fn a_certificate_that_is_no_authority_believes_itself_alone() {
+    let params = |is_ca| {
+        let mut params = CertificateParams::new(vec!["a.test".to_owned()]).unwrap();
+        params.is_ca = is_ca;
+        params
+    };
+    let trusting = |der: &CertificateDer<'_>| Trust::Authorities(vec![der.to_vec()]);
+    let key = || KeyPair::generate().unwrap();
+    let ours = Authority::new();
+    let issued_key = key();
+    let issued = params(IsCa::ExplicitNoCa).signed_by(&issued_key, &ours.issuer).unwrap();
+    let mut cases = vec![(
+        "issued by an authority",
+        issued.der().clone(),
+        issued_key,
+        issued.der().clone(),
+        AUTHORITY,
+    )];
+    for (what, is_ca, refusal) in [
+        ("signed by itself, silent", IsCa::NoCa, None),
+        ("signed by itself", IsCa::ExplicitNoCa, None),
+    ] {
+        let own = key();
+        let der = params(is_ca).self_signed(&own).unwrap().der().clone();
+        cases.push((what, der.clone(), own, der, refusal));
+    }
+    let signing = key();
+    let mut no_ca = params(IsCa::ExplicitNoCa);
+    no_ca.distinguished_name.push(rcgen::DnType::CommonName, "no authority");
+    let der = no_ca.self_signed(&signing).unwrap().der().clone();
+    let leaf_key = key();
+    let leaf =
+        params(IsCa::ExplicitNoCa).signed_by(&leaf_key, &Issuer::new(no_ca, signing)).unwrap();
+    cases.push(("signing others", leaf.der().clone(), leaf_key, der, None));
+    for (what, shown, key, believed, refusal) in cases {
+        let (address, ..) = tls_origin(server_of(shown, &key));
+        let (_, _, found) = start(address, policy("a.test", trusting(&believed))).get("/");
+        assert_eq!(found, refusal, "{what}");
+    }
+}
+
+/// As a request would reach it, and without one.
+#[test]
+fn what_is_found_by_knocking() {
+    use Unreachable::*;
+    let (ours, others) = (Authority::new(), Authority::new());
+    let speaks = |said: &'static str| {
+        Origin::start(move |peer| {
+            peer.send(said);
+            while peer.more() {}
+        })
+    };
+    let (silent, smtp) = (speaks(""), speaks("220 mail.test ESMTP\r\n"));
+    let closes = Origin::start(|_| ());
+    let http1 = Origin::start(|peer| {
+        peer.more();
+        peer.send("HTTP/1.1 400 Bad Request\r\n\r\n");
+    });
+    let http2 = http2_origin::Http2Origin::start(Manner::default());
+    let tls = |name, last_year, clients| {
+        tls_origin(ours.server(name, last_year, &[b"h2", b"http/1.1"], clients)).0
+    };
+    let trusting = || policy("a.test", ours.trust());
+    let over = |protocol, policy| BackendPolicy { protocol, ..policy };
+    let plain = |protocol| over(protocol, BackendPolicy::default());
+    let (one, two) = (BackendProtocol::Http1, BackendProtocol::Http2);
+    let registry = Registry::new(1);
+    let port = model::id::ServicePort { namespace: "n".into(), name: "s".into(), port: 80 };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    for (address, policy, is_stream, expected) in [
+        (tls("a.test", 2999, false), trusting(), false, None),
+        (tls("a.test", 2999, false), over(two, trusting()), false, None),
+        (tls("b.test", 2999, false), trusting(), false, Some(TlsName)),
+        (tls("a.test", 2001, false), trusting(), false, Some(TlsTime)),
+        (tls("a.test", 2999, false), policy("a.test", others.trust()), false, Some(TlsAuthority)),
+        (tls("a.test", 2999, true), trusting(), false, Some(TlsClient)),
+        (tls("a.test", 2999, true), over(two, trusting()), false, Some(TlsClient)),
+        (tls("a.test", 2999, true), trusting(), true, Some(TlsClient)),
+        (http1.address, trusting(), false, Some(Tls)),
+        (silent.address, policy("not a name", ours.trust()), false, Some(TlsPolicy)),
+        (silent.address, plain(one), false, None),
+        (silent.address, plain(two), false, None),
+        (closes.address, plain(one), false, Some(Closes)),
+        (closes.address, plain(one), true, None),
+        (smtp.address, plain(one), false, Some(Protocol)),
+        (smtp.address, plain(one), true, None),
+        (http1.address, plain(two), false, Some(Protocol)),
+        (http2.address, plain(two), false, None),
+        (([127, 0, 0, 1], free_port()).into(), plain(one), false, Some(NotConnected)),
+    ] {
+        let door = registry.door((&port, Some(&policy)), (address, None), is_stream);
+        let found = runtime.block_on(door.knock()).err();
+        assert_eq!(found.as_ref().map(|found| found.cause), expected, "{found:?} {policy:?}");
+    }
+}
+
 #[test]
 fn a_backend_without_tls_is_not_talked_to() {
     let (saw, heads) = channel();
@@ -420,6 +528,29 @@ fn the_edge_shows_its_certificate_and_a_new_one_when_the_secret_changes() {
     fixture.running.keys = keys(&authority);
     fixture.running.publish(listeners(fixture.port, policy), &facts(&[("a", &[address])]));
     assert_eq!(fixture.get("/").0, 200);
+}
+
+/// TLS 1.3 says so only after the handshake, where the response is waited for.
+#[test]
+fn a_client_certificate_that_is_refused_is_a_fault_of_tls() {
+    let (authority, others) = (Authority::new(), Authority::new());
+    let secret = ObjectId::new(Kind::SECRET, "test", "client");
+    let (certificate, key) = others.issue("edge.test", 2999);
+    let (chain, key) = (certificate.pem(), key.serialize_pem());
+    let (keys, _) = KeyTable::build([(secret.clone(), &*chain, &*key)], None);
+    for protocol in [BackendProtocol::Http1, BackendProtocol::Http2] {
+        for shown in [None, Some(secret.clone())] {
+            let server = authority.server("a.test", 2999, &[b"h2", b"http/1.1"], true);
+            let (address, seen, _) = tls_origin(server);
+            let mut policy = BackendPolicy { protocol, ..policy("a.test", authority.trust()) };
+            policy.tls.as_mut().unwrap().client_certificate = shown;
+            let fixture = start_with(address, policy, keys.clone());
+            let (status, _, refusal) = fixture.get("/");
+            assert_eq!((status, refusal), (502, Some("upstream-tls")), "{protocol:?}");
+            assert_eq!((fixture.failures("tls"), fixture.failures("no-response")), (1, 0));
+            assert_eq!(seen.requests.load(SeqCst), 0);
+        }
+    }
 }
 
 #[test]

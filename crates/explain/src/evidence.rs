@@ -1,6 +1,9 @@
 //! What probes saw. A shell gathers it; absence says why.
 
-use model::HostPattern;
+use model::id::ServicePort;
+use model::reach::Unreached;
+use model::traffic::BackendPolicy;
+use model::{HostPattern, Node, ObjectId, Text};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
@@ -23,10 +26,32 @@ pub struct Evidence {
     pub ports: Probed<BTreeMap<(bool, u16), PortState>>,
     /// A handshake with the entry; an error when it failed.
     pub tls: Probed<Result<Handshake, String>>,
-    /// A connection to each endpoint.
-    pub endpoints: Probed<BTreeMap<SocketAddr, Result<(), String>>>,
+    /// What came of trying each endpoint as a request of its backend would reach it.
+    pub endpoints: Probed<BTreeMap<(ServicePort, SocketAddr), Result<(), Unreached>>>,
+    /// Names of Services of type ExternalName that lead to no address that may be gone to, and what follows such a name in a
+    /// sentence that says why.
+    pub names: Probed<BTreeMap<Text, String>>,
     /// Endpoints that are ready and yet get no requests, because of what they did or how checks went; and why.
-    pub out: BTreeMap<SocketAddr, String>,
+    pub out: BTreeMap<SocketAddr, TakenOut>,
+    /// Endpoints whose last requests all failed.
+    pub failing: BTreeMap<SocketAddr, Failing>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Failing {
+    pub in_row: u32,
+    /// Since the last of them.
+    pub ago_s: u64,
+    /// A clause: `it sent what is no response`.
+    pub what: String,
+}
+
+#[derive(Clone, Debug)]
+pub struct TakenOut {
+    /// A clause or two: `ejected 3 s ago, 27 s left: it failed`.
+    pub why: String,
+    /// An endpoint is one for all Services that have it: the one whose requests or checks took it out.
+    pub service: Option<ObjectId>,
 }
 
 #[derive(Clone, Debug)]
@@ -61,5 +86,20 @@ pub struct Wanted {
     pub dns: Option<String>,
     /// Port as written, and the server name to send.
     pub tls: Option<(u16, String)>,
-    pub endpoints: Vec<SocketAddr>,
+    pub endpoints: Vec<Try>,
+    /// Of Services of type ExternalName without an endpoint.
+    pub names: Vec<Text>,
+}
+
+/// An endpoint to be tried, without a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Try {
+    pub port: ServicePort,
+    pub address: SocketAddr,
+    /// Its address of the other family.
+    pub alternate: Option<SocketAddr>,
+    /// By which its connections are made.
+    pub policy: Option<Node<BackendPolicy>>,
+    /// It takes bytes and no requests.
+    pub is_stream: bool,
 }

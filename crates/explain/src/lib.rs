@@ -17,6 +17,7 @@ mod name;
 mod pods;
 mod policy;
 mod question;
+mod reach;
 mod resolution;
 mod spread;
 mod stream;
@@ -24,7 +25,9 @@ mod subject;
 mod text;
 mod tls;
 
-pub use evidence::{DnsAnswer, Evidence, Handshake, PortState, Probed, Wanted};
+pub use evidence::{
+    DnsAnswer, Evidence, Failing, Handshake, PortState, Probed, TakenOut, Try, Wanted,
+};
 pub use json::to_json;
 pub use question::{BadQuestion, Question};
 pub use text::to_text;
@@ -125,7 +128,8 @@ pub fn wanted(world: &World<'_>, question: &Question) -> Wanted {
             .tls_port()
             .filter(|_| !policy::is_guarded(&subject))
             .map(|port| (port, subject.host.to_owned())),
-        endpoints: pods::addresses(&subject),
+        endpoints: pods::tries(&subject),
+        names: pods::names(&subject),
     }
 }
 

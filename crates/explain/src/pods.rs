@@ -1,15 +1,17 @@
 //! Link 8, service: exists and has the port. Link 9, pod: ready endpoints that take a connection.
 
 use crate::gateway::Taken;
-use crate::spread;
+use crate::reach;
+use crate::spread::{self, Tier};
 use crate::subject::Subject;
-use crate::{Evidence, Finding, Probed, State};
+use crate::{Evidence, Failing, Finding, Probed, State, TakenOut, Try};
 use manifest::Inputs;
 use model::edge::{Action, Backend, Target};
 use model::facts::Endpoint;
 use model::id::{RuleId, ServicePort};
 use model::layer4::{Attachment, Transport};
-use model::{Diagnostic, Kind, Link};
+use model::reach::Unreached;
+use model::{Diagnostic, Kind, Link, Text};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
@@ -71,22 +73,37 @@ pub fn spread(subject: &Subject<'_>, evidence: &Evidence) -> Vec<String> {
     each.collect()
 }
 
+/// Names that should lead to endpoints and do not.
+pub fn names(subject: &Subject<'_>) -> Vec<Text> {
+    let backends = backends(subject).unwrap_or_default();
+    let tiers = backends.into_iter().flat_map(|(_, backend)| spread::tiers(backend));
+    let lost = tiers.filter(|tier| usable(subject, tier.port).is_empty());
+    lost.filter_map(|tier| tier.external().cloned()).collect()
+}
+
 /// Endpoints worth a connection.
-pub fn addresses(subject: &Subject<'_>) -> Vec<SocketAddr> {
+pub fn tries(subject: &Subject<'_>) -> Vec<Try> {
     // A port of UDP takes no connection, and answers what it likes.
     if is_udp(subject) {
         return Vec::new();
     }
     let backends = backends(subject).unwrap_or_default();
-    let mut addresses: Vec<SocketAddr> = backends
-        .into_iter()
-        .flat_map(|(_, backend)| spread::ports(backend))
-        .flat_map(|port| usable(subject, port))
-        .map(|e| e.address)
-        .collect();
-    addresses.sort();
-    addresses.dedup();
-    addresses
+    let tiers = backends.into_iter().flat_map(|(_, backend)| spread::tiers(backend));
+    let of_tier = |tier: Tier<'_>| {
+        let each = usable(subject, tier.port).into_iter();
+        let each = each.map(|endpoint| Try {
+            port: tier.port.clone(),
+            address: endpoint.address,
+            alternate: endpoint.alternate,
+            policy: tier.policy.cloned(),
+            is_stream: subject.stream().is_some(),
+        });
+        each.collect::<Vec<_>>()
+    };
+    let mut tries: Vec<Try> = tiers.flat_map(of_tier).collect();
+    tries.sort_by(|a, b| (&a.port, a.address).cmp(&(&b.port, b.address)));
+    tries.dedup_by(|a, b| (&a.port, a.address) == (&b.port, b.address));
+    tries
 }
 
 fn usable<'a>(subject: &'a Subject<'_>, port: &ServicePort) -> Vec<&'a Endpoint> {
@@ -156,13 +173,16 @@ pub fn judge(subject: &Subject<'_>, evidence: &Evidence) -> Finding {
         let Target::Service(own) = &backend.target else { continue };
         let asked = spread::asked(subject, evidence, backend);
         let mut first = None;
-        let taker = asked.ports.iter().copied().find(|port| {
-            let fault = fault(subject, port, evidence);
+        let mut tiers = asked.tiers.iter();
+        let taker = tiers.find(|tier| {
+            let fault = fault(subject, tier, evidence);
             let is_well = fault.is_none();
             first = first.take().or(fault);
             is_well
         });
+        let taker = taker.map(|tier| tier.port);
         match (taker, asked.declared, first) {
+            (None, _, Some(fault)) if fault.state == State::Skipped => return fault,
             (Some(taker), _, first) => {
                 remarks.extend(
                     first.map(|fault| format!("{}: {taker} stands in for {own}", fault.detail)),
@@ -194,11 +214,17 @@ pub fn judge(subject: &Subject<'_>, evidence: &Evidence) -> Finding {
 }
 
 /// Why a Service takes no request.
-fn fault(subject: &Subject<'_>, port: &ServicePort, evidence: &Evidence) -> Option<Finding> {
-    if usable(subject, port).is_empty() {
-        return Some(not_ready(subject, port));
+fn fault(subject: &Subject<'_>, tier: &Tier<'_>, evidence: &Evidence) -> Option<Finding> {
+    if usable(subject, tier.port).is_empty() {
+        return Some(match tier.external() {
+            Some(name) => leads_nowhere(subject, tier.port, name, evidence),
+            None => not_ready(subject, tier.port),
+        });
     }
-    taken_out(subject, port, evidence).or_else(|| unreachable(subject, port, evidence))
+    // What an endpoint does now says more than that it was taken out for it.
+    unreachable(subject, tier, evidence)
+        .or_else(|| failing(subject, tier.port, evidence))
+        .or_else(|| taken_out(subject, tier.port, evidence))
 }
 
 fn probed(subject: &Subject<'_>, services: &[&ServicePort], evidence: &Evidence) -> Finding {
@@ -220,15 +246,41 @@ fn probed(subject: &Subject<'_>, services: &[&ServicePort], evidence: &Evidence)
     }
 }
 
+/// Failures in a row that say something about an endpoint, and for how long they do.
+const FAILURES: u32 = 3;
+const LATELY_S: u64 = 60;
+
+fn fails<'e>(evidence: &'e Evidence, endpoint: &Endpoint) -> Option<&'e Failing> {
+    let failing = evidence.failing.get(&endpoint.address)?;
+    (failing.in_row >= FAILURES && failing.ago_s <= LATELY_S).then_some(failing)
+}
+
+/// Every ready endpoint of a Service fails the requests that it is given.
+fn failing(subject: &Subject<'_>, port: &ServicePort, evidence: &Evidence) -> Option<Finding> {
+    let usable = usable(subject, port);
+    let first = usable.first()?;
+    let Failing { in_row, ago_s, what } = fails(evidence, first)?;
+    let detail = format!(
+        "the last requests to all {} ready endpoints of {port} failed ({}: {in_row} in a row, the last {ago_s} s ago: {what})",
+        usable.len(),
+        first.address
+    );
+    let finding = Finding::new(Link::Pod, State::Broken, detail)
+        .help("see the pod's own log; does it speak what `appProtocol` of the Service's port says, and without TLS where no BackendTLSPolicy is for it?");
+    let all = usable.iter().all(|endpoint| fails(evidence, endpoint).is_some());
+    all.then(|| first_slice(subject, port, finding))
+}
+
 /// Every ready endpoint of a Service is taken out.
 fn taken_out(subject: &Subject<'_>, port: &ServicePort, evidence: &Evidence) -> Option<Finding> {
     let usable = usable(subject, port);
     let first = evidence.out.get(&usable.first()?.address)?;
     let all = usable.iter().all(|endpoint| evidence.out.contains_key(&endpoint.address));
     let detail = format!(
-        "all {} ready endpoints of {port} are taken out, so all are used nevertheless ({}: {first})",
+        "all {} ready endpoints of {port} are taken out, so all are used nevertheless ({}: {})",
         usable.len(),
-        usable.first()?.address
+        usable.first()?.address,
+        taken_out_for(port, first)
     );
     let finding = Finding::new(Link::Pod, State::Broken, detail)
         .help("see what these pods answer: they are asked again when their time is over or a check passes");
@@ -240,9 +292,12 @@ fn partly_out(
     services: &[&ServicePort],
     evidence: &Evidence,
 ) -> Option<String> {
-    let endpoints = services.iter().flat_map(|port| usable(subject, port));
-    let mut out = endpoints
-        .filter_map(|endpoint| Some((endpoint.address, evidence.out.get(&endpoint.address)?)));
+    let of_port = |port: &&ServicePort| {
+        let usable = usable(subject, port).into_iter().map(|endpoint| endpoint.address);
+        let out = usable.filter_map(|address| Some((address, evidence.out.get(&address)?)));
+        out.map(|(address, out)| (address, taken_out_for(port, out))).collect::<Vec<_>>()
+    };
+    let mut out = services.iter().flat_map(of_port);
     let (address, why) = out.next()?;
     let more = match out.count() {
         0 => String::new(),
@@ -251,20 +306,30 @@ fn partly_out(
     Some(format!("; taken out: {address} ({why}){more}"))
 }
 
-fn reached(
-    subject: &Subject<'_>,
-    services: &[&ServicePort],
-    results: &BTreeMap<SocketAddr, Result<(), String>>,
-) -> Finding {
-    let refuses = |endpoint: &&Endpoint| results.get(&endpoint.address).is_some_and(Result::is_err);
-    let all = || services.iter().flat_map(|port| usable(subject, port));
-    let silent = all().filter(refuses).count();
-    let untried = all().filter(|endpoint| !results.contains_key(&endpoint.address)).count();
+/// With the Service for which that was, where it is another one.
+fn taken_out_for(port: &ServicePort, out: &TakenOut) -> String {
+    match out.service.as_ref().filter(|service| **service != port.service()) {
+        Some(service) => {
+            format!("{}; by what {service} found, which has this endpoint too", out.why)
+        }
+        None => out.why.clone(),
+    }
+}
+
+fn reached(subject: &Subject<'_>, services: &[&ServicePort], results: &Tried) -> Finding {
+    let all = || services.iter().flat_map(|port| each_tried(subject, port, results));
+    let mut failing =
+        all().filter_map(|(endpoint, tried)| Some((endpoint, tried?.as_ref().err()?)));
+    let (first, count) = (failing.next(), 1 + failing.count());
+    let untried = all().filter(|(_, tried)| tried.is_none()).count();
     let mut detail = format!("{} ready", ready(subject, services));
-    match (silent, untried) {
-        (0, 0) => detail.push_str(" and reachable"),
-        (0, _) => {}
-        (silent, _) => detail.push_str(&format!(", {silent} of them refuse connections")),
+    match first {
+        Some((endpoint, Unreached { why, .. })) => {
+            let failing = format!(", {count} of them cannot be used ({}: {why})", endpoint.address);
+            detail.push_str(&failing);
+        }
+        None if untried == 0 => detail.push_str(" and reachable"),
+        None => {}
     }
     if untried > 0 {
         detail.push_str(&format!(", {untried} not probed"));
@@ -300,17 +365,53 @@ fn not_ready(subject: &Subject<'_>, port: &ServicePort) -> Finding {
     first_slice(subject, port, Finding::new(Link::Pod, State::Broken, detail).help(help))
 }
 
+/// A Service of type ExternalName has the addresses of its name as endpoints, and no slice.
+fn leads_nowhere(
+    subject: &Subject<'_>,
+    port: &ServicePort,
+    name: &Text,
+    evidence: &Evidence,
+) -> Finding {
+    let found = match &evidence.names {
+        Probed::Skipped => {
+            let detail = format!("the endpoints of {port} are the addresses of {name}; not asked");
+            Finding::new(Link::Pod, State::Skipped, detail)
+        }
+        Probed::Unknown(why) => {
+            Finding::new(Link::Pod, State::Unknown, format!("{name} could not be asked for: {why}"))
+        }
+        Probed::Seen(names) => {
+            let why = names.get(name).map_or("has no address", String::as_str);
+            let detail = format!("no endpoint for {port}: {name} {why}");
+            let help = format!(
+                "correct `externalName`, or the records of {name}; addresses inside (loopback, link-local, metadata, API server) are never gone to"
+            );
+            Finding::new(Link::Pod, State::Broken, detail).help(help)
+        }
+    };
+    found.about(subject, &port.service(), "spec.externalName")
+}
+
 /// Only endpoints that were probed are judged: of very many the first are.
-fn unreachable(subject: &Subject<'_>, port: &ServicePort, evidence: &Evidence) -> Option<Finding> {
+fn unreachable(subject: &Subject<'_>, tier: &Tier<'_>, evidence: &Evidence) -> Option<Finding> {
     let Probed::Seen(results) = &evidence.endpoints else { return None };
-    let usable = usable(subject, port);
-    let mut probed = usable.iter().filter_map(|endpoint| {
-        results.get(&endpoint.address).map(|result| (endpoint.address, result))
-    });
-    let (first, result) = probed.next()?;
-    let why = result.as_ref().err().filter(|_| probed.all(|(_, result)| result.is_err()))?;
-    let detail = format!("no ready endpoint of {port} takes a connection ({first}: {why})");
-    let finding = Finding::new(Link::Pod, State::Broken, detail)
-        .help("is the process running, and on that port?");
-    Some(first_slice(subject, port, finding))
+    let each = each_tried(subject, tier.port, results);
+    let mut tried = each.filter_map(|(endpoint, tried)| Some((endpoint, tried?)));
+    let (first, result) = tried.next()?;
+    let unreached = result.as_ref().err().filter(|_| tried.all(|(_, result)| result.is_err()))?;
+    let first = (first.address, &first.observed_in);
+    Some(reach::finding(subject, tier, first, unreached))
+}
+
+type Tried = BTreeMap<(ServicePort, SocketAddr), Result<(), Unreached>>;
+
+/// The endpoints that requests may go to, each with what came of trying it where it was tried.
+fn each_tried<'a>(
+    subject: &'a Subject<'_>,
+    port: &ServicePort,
+    results: &'a Tried,
+) -> impl Iterator<Item = (&'a Endpoint, Option<&'a Result<(), Unreached>>)> {
+    let port = port.clone();
+    let usable = usable(subject, &port).into_iter();
+    usable.map(move |endpoint| (endpoint, results.get(&(port.clone(), endpoint.address))))
 }

@@ -7,38 +7,40 @@ use model::edge::{Backend, Target};
 use model::facts::Endpoint;
 use model::id::ServicePort;
 use model::traffic::{BackendPolicy, Balance, Nearest};
+use model::{Node, Text};
 use traffic::{LEVELS, Level, Standing, Takes};
 
 /// A backend, or one that stands in for it.
-struct Tier<'a> {
-    port: &'a ServicePort,
-    policy: Option<&'a BackendPolicy>,
+#[derive(Clone, Copy)]
+pub struct Tier<'a> {
+    pub port: &'a ServicePort,
+    pub policy: Option<&'a Node<BackendPolicy>>,
 }
 
-impl Tier<'_> {
+impl<'a> Tier<'a> {
+    /// The name that a Service of type ExternalName leads to.
+    pub fn external(&self) -> Option<&'a Text> {
+        self.policy?.external.as_ref()
+    }
+
     fn balance(&self) -> Balance {
         self.policy.map(|policy| policy.balance.clone()).unwrap_or_default()
     }
 }
 
-/// In the order in which they are asked.
-fn tiers(backend: &Backend) -> Vec<Tier<'_>> {
+/// Every Service that may take requests for the backend, in the order in which they are asked.
+pub fn tiers(backend: &Backend) -> Vec<Tier<'_>> {
     let Target::Service(port) = &backend.target else { return Vec::new() };
-    let own = Tier { port, policy: backend.policy.as_deref() };
+    let own = Tier { port, policy: backend.policy.as_ref() };
     let behind = backend.fallback.iter().flat_map(|fallback| &fallback.tiers);
-    let behind = behind.map(|tier| Tier { port: &tier.port, policy: tier.policy.as_deref() });
+    let behind = behind.map(|tier| Tier { port: &tier.port, policy: tier.policy.as_ref() });
     std::iter::once(own).chain(behind).collect()
-}
-
-/// Every Service that may take requests for the backend.
-pub fn ports(backend: &Backend) -> impl Iterator<Item = &ServicePort> {
-    tiers(backend).into_iter().map(|tier| tier.port)
 }
 
 /// Who is asked for a backend at the moment, each where the one before it cannot be reached.
 #[derive(Default)]
 pub struct Asked<'a> {
-    pub ports: Vec<&'a ServicePort>,
+    pub tiers: Vec<Tier<'a>>,
     /// Where none of them can be reached: the status of the declared answer.
     pub declared: Option<u16>,
 }
@@ -56,8 +58,8 @@ pub fn asked<'a>(subject: &Subject<'_>, evidence: &Evidence, backend: &'a Backen
     };
     let behind = standings.iter().map(|standing| standing.used > 0);
     let in_order = tiers.iter().zip(behind).enumerate().skip(first);
-    let ports = in_order.filter(|(at, (_, has_any))| *at == first || *has_any);
-    Asked { ports: ports.map(|(_, (tier, _))| tier.port).collect(), declared }
+    let asked = in_order.filter(|(at, (_, has_any))| *at == first || *has_any);
+    Asked { tiers: asked.map(|(_, (tier, _))| *tier).collect(), declared }
 }
 
 /// What is to be said about a backend, in sentences.

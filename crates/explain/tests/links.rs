@@ -1,171 +1,14 @@
 //! The nine links as a table: one folder, one piece of evidence changed at a time.
 
-use explain::{
-    DnsAnswer, Entry, Evidence, Handshake, PortState, Probed, Question, World, explain, wanted,
-};
+mod common;
+
+use common::*;
+use explain::{DnsAnswer, Entry, Evidence, Handshake, PortState, Probed, Question, World, wanted};
 use manifest::{assemble, read_file};
-use model::facts::Locality;
-use model::{HostPattern, Text};
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use model::Text;
+use model::id::ServicePort;
+use model::reach::Unreachable;
 use std::sync::Arc;
-
-const NOW: i64 = 1_800_000_000;
-const DAY: i64 = 86_400;
-
-const FOLDER: &str = r#"
-apiVersion: gateway.networking.k8s.io/v1
-kind: Gateway
-metadata: {name: gw, namespace: edge}
-spec:
-  gatewayClassName: any
-  listeners:
-  - {name: http, port: 80, protocol: HTTP, allowedRoutes: {namespaces: {from: All}}}
-  - name: https
-    port: 443
-    protocol: HTTPS
-    tls: {certificateRefs: [{name: cert}]}
-    allowedRoutes: {namespaces: {from: All}}
----
-apiVersion: v1
-kind: Namespace
-metadata: {name: edge, labels: {team: platform}}
----
-apiVersion: gateway.networking.k8s.io/v1
-kind: HTTPRoute
-metadata: {name: shop, namespace: shop}
-spec:
-  parentRefs: [{name: gw, namespace: edge}]
-  hostnames: [shop.example.test]
-  rules:
-  - matches: [{path: {value: /moved}}]
-    filters: [{type: RequestRedirect, requestRedirect: {hostname: new.example.test}}]
-  - matches: [{path: {value: /off}}]
-    backendRefs: [{name: web, port: 80, weight: 0}]
-  - matches: [{path: {value: /web}}]
-    backendRefs: [{name: web, port: 80}]
----
-apiVersion: gateway.networking.k8s.io/v1
-kind: HTTPRoute
-metadata: {name: shut, namespace: shop}
-spec:
-  parentRefs: [{name: gw, namespace: edge}]
-  hostnames: [shop.example.test]
-  rules:
-  - matches: [{path: {value: /closed}}]
-    backendRefs: [{name: web, port: 80, weight: 1}]
----
-apiVersion: cutwater.dev/v1alpha1
-kind: EdgePolicy
-metadata: {name: closed, namespace: shop}
-spec:
-  targetRefs: [{kind: HTTPRoute, name: shut}]
-  maintenance: {enabled: true, allow: [10.0.0.0/8]}
----
-apiVersion: v1
-kind: Service
-metadata: {name: web, namespace: shop}
-spec: {ports: [{port: 80}]}
----
-apiVersion: discovery.k8s.io/v1
-kind: EndpointSlice
-metadata: {name: web-1, namespace: shop, labels: {kubernetes.io/service-name: web}}
-addressType: IPv4
-ports: [{port: 9000}]
-endpoints: [{addresses: [127.0.0.1]}, {addresses: [127.0.0.2]}]
----
-apiVersion: cutwater.dev/v1alpha1
-kind: Zone
-metadata: {name: zone, namespace: edge}
-spec:
-  name: example.test
-  records: [{name: mail, type: A, values: [192.0.2.25]}]
----
-apiVersion: cutwater.dev/v1alpha1
-kind: EndpointContract
-metadata: {name: shop, namespace: shop}
-spec: {hostname: shop.example.test, ownerTeam: storefront}
-"#;
-
-/// Everything as it should be.
-fn healthy() -> Evidence {
-    let address: SocketAddr = ([127, 0, 0, 1], 8443).into();
-    Evidence {
-        dns: Probed::Seen(Ok(DnsAnswer {
-            rcode: "NOERROR".into(),
-            addresses: vec![address.ip()],
-            ttl: 60,
-        })),
-        ports: Probed::Seen(
-            [((false, 80), PortState::Bound(address)), ((false, 443), PortState::Bound(address))]
-                .into(),
-        ),
-        tls: Probed::Seen(Ok(Handshake {
-            version: "TLS 1.3".into(),
-            names: vec![HostPattern::parse("shop.example.test").expect("a name")],
-            issuer: "test".into(),
-            not_before: NOW - DAY,
-            not_after: NOW + 60 * DAY,
-            chain: Ok(()),
-        })),
-        endpoints: Probed::Seen(endpoints(&[(1, true), (2, true)])),
-        out: BTreeMap::new(),
-    }
-}
-
-fn endpoints(answers: &[(u8, bool)]) -> BTreeMap<SocketAddr, Result<(), String>> {
-    let answer = |is_open: bool| if is_open { Ok(()) } else { Err("refused".to_owned()) };
-    answers
-        .iter()
-        .map(|(last, is_open)| (([127, 0, 0, *last], 9000).into(), answer(*is_open)))
-        .collect()
-}
-
-/// One letter a link: ok, Broken, consequence, skipped, unknown.
-fn states(url: &str, evidence: &Evidence) -> (String, explain::Explanation) {
-    states_of(FOLDER, url, evidence)
-}
-
-fn states_of(folder: &str, url: &str, evidence: &Evidence) -> (String, explain::Explanation) {
-    let (name, text): (Text, Text) = ("a.yaml".into(), folder.into());
-    let read = Arc::new(read_file(&name, &text));
-    let reading = assemble(&[(name, text, read)]);
-    let compiled = compile::compile(&reading.inputs, None);
-    let facts = compile::facts(&reading.inputs);
-    let router = routing::Router::build(&compiled.snapshot.edge, None);
-    let here = Locality { zone: Some("a".into()), node: None };
-    let entry = Entry { advertised: vec![[127, 0, 0, 1].into()], port_offset: 8000, here };
-    let world = World {
-        compiled: &compiled,
-        inputs: &reading.inputs,
-        mistakes: &reading.diagnostics,
-        facts: &facts,
-        router: &router,
-        entry: &entry,
-    };
-    let (url, from) = url.split_once(" from ").map_or((url, None), |(url, from)| (url, Some(from)));
-    let from = from.map(|from| from.parse().expect("an address"));
-    let question = Question::parse(url, "GET").expect("a URL").from(from);
-    let explanation = explain(&world, &question, evidence, NOW);
-    let letters = explanation.findings.iter().map(|finding| match finding.state {
-        explain::State::Ok => 'o',
-        explain::State::Broken => 'B',
-        explain::State::Consequence => 'c',
-        explain::State::Skipped => 's',
-        explain::State::Unknown => 'u',
-    });
-    (letters.collect(), explanation)
-}
-
-#[track_caller]
-fn check(url: &str, change: impl FnOnce(&mut Evidence), expected: &str) {
-    let mut evidence = healthy();
-    change(&mut evidence);
-    let (found, explanation) = states(url, &evidence);
-    assert_eq!(found, expected, "{url}\n{:#}", explain::to_json(&explanation));
-}
-
-const WEB: &str = "https://shop.example.test/web";
 
 fn handshake(evidence: &mut Evidence) -> &mut Handshake {
     match &mut evidence.tls {
@@ -330,139 +173,6 @@ fn a_shell_is_asked_for_what_decides() {
     assert_eq!(web.endpoints.len(), 2);
     let elsewhere = ask("http://shop.other.test/moved");
     assert_eq!((elsewhere.dns, elsewhere.tls), (None, None));
-}
-
-#[test]
-fn endpoints_that_are_taken_out_are_link_9_with_the_reason() {
-    let out = |last: &[u8]| -> BTreeMap<SocketAddr, String> {
-        let why = "ejected 3 s ago, 27 s left: it failed".to_owned();
-        last.iter().map(|last| (([127, 0, 0, *last], 9000).into(), why.clone())).collect()
-    };
-    check(WEB, |evidence| evidence.out = out(&[1, 2]), "ooooooooB");
-    let (letters, explanation) = states(WEB, &Evidence { out: out(&[2]), ..healthy() });
-    assert_eq!(letters, "ooooooooo");
-    let detail = &explanation.findings[8].detail;
-    assert!(detail.contains("taken out: 127.0.0.2:9000 (ejected 3 s ago"), "{detail}");
-}
-
-const STANDBY: &str = r#"
----
-apiVersion: v1
-kind: Service
-metadata: {name: standby, namespace: shop}
-spec: {ports: [{port: 80}]}
----
-apiVersion: discovery.k8s.io/v1
-kind: EndpointSlice
-metadata: {name: standby-1, namespace: shop, labels: {kubernetes.io/service-name: standby}}
-addressType: IPv4
-ports: [{port: 9000}]
-endpoints: [{addresses: [127.0.0.3]}]
----
-apiVersion: cutwater.dev/v1alpha1
-kind: EdgePolicy
-metadata: {name: web, namespace: shop}
-spec:
-  targetRefs: [{kind: Service, name: web}]
-  loadBalancing: {panicPercent: 60}
-  fallback: {backendRefs: [{name: standby, port: 80}], response: {status: 503}}
-"#;
-
-#[test]
-fn what_stands_in_and_what_is_near_is_said_at_link_6() {
-    let out = |last: &[u8]| -> BTreeMap<SocketAddr, String> {
-        last.iter()
-            .map(|last| (([127, 0, 0, *last], 9000).into(), "it failed".to_owned()))
-            .collect()
-    };
-    let near = FOLDER
-        .replace(
-            "{ports: [{port: 80}]}",
-            "{ports: [{port: 80}], trafficDistribution: PreferSameZone}",
-        )
-        .replace("[127.0.0.1]}", "[127.0.0.1], zone: a}");
-    let unknown =
-        near.replace("trafficDistribution: PreferSameZone", "trafficDistribution: PreferSameNode");
-    let standby = format!("{FOLDER}{STANDBY}");
-    for (folder, ejected, letters, said) in [
-        (
-            &near,
-            &[][..],
-            "ooooooooo",
-            "1 of 1 endpoints of shop/web:80 near a are in use and take 100 %",
-        ),
-        (
-            &near,
-            &[1],
-            "ooooooooo",
-            "0 of 1 endpoints of shop/web:80 near a are in use and take 0 %",
-        ),
-        (&unknown, &[], "ooooooooo", "take 100 %"),
-        (&standby, &[], "ooooooooo", "listening on"),
-        (
-            &standby,
-            &[2],
-            "ooooooooo",
-            "shop/web:80 has 1 of 2 endpoints in use, less than its panic threshold of 60 %: shop/standby:80 takes its requests",
-        ),
-        (
-            &standby,
-            &[1, 2],
-            "ooooooooo",
-            "shop/web:80 has no endpoint in use: shop/standby:80 takes",
-        ),
-        (
-            &standby,
-            &[2, 3],
-            "ooooooooo",
-            "and nothing else has more, so all of its endpoints are used",
-        ),
-        (&standby, &[1, 2, 3], "ooooooooo", "the declared answer 503 is given"),
-    ] {
-        let mut evidence = Evidence { out: out(ejected), ..healthy() };
-        evidence.endpoints = Probed::Seen(endpoints(&[(1, true), (2, true), (3, true)]));
-        let (found, explanation) = states_of(folder, WEB, &evidence);
-        let detail = &explanation.findings[5].detail;
-        assert!(detail.contains(said), "{ejected:?}: {detail}");
-        assert_eq!(found, letters, "{ejected:?}: {:#}", explain::to_json(&explanation));
-    }
-}
-
-/// As the edge goes on where a connection fails.
-#[test]
-fn what_stands_in_for_a_backend_that_cannot_be_reached_is_link_9() {
-    let standby = format!("{FOLDER}{STANDBY}");
-    let without_answer = standby.replace(", response: {status: 503}", "");
-    let not_ready = standby
-        .replace("[127.0.0.1]}", "[127.0.0.1], conditions: {ready: false}}")
-        .replace("[127.0.0.2]}", "[127.0.0.2], conditions: {ready: false}}");
-    let dead = "no ready endpoint of shop/web:80 takes a connection";
-    for (folder, reachable, letter, parts) in [
-        (&standby, [true, true, true], "o", &["2 of 2 endpoints ready and reachable"][..]),
-        (
-            &standby,
-            [false, false, true],
-            "o",
-            &[
-                "1 of 1 endpoints ready and reachable",
-                dead,
-                "shop/standby:80 stands in for shop/web:80",
-            ],
-        ),
-        (&standby, [false, false, false], "o", &[dead, "the declared answer 503 is given"]),
-        (&without_answer, [false, false, true], "o", &[dead, "stands in"]),
-        (&without_answer, [false, false, false], "B", &[dead]),
-        (&not_ready, [true, true, true], "o", &["1 of 1 endpoints ready and reachable"]),
-        (&not_ready, [true, true, false], "o", &["shop/standby:80 takes a", "answer 503 is given"]),
-    ] {
-        let [one, two, three] = reachable;
-        let seen = Probed::Seen(endpoints(&[(1, one), (2, two), (3, three)]));
-        let evidence = Evidence { endpoints: seen, ..healthy() };
-        let (found, explanation) = states_of(folder, WEB, &evidence);
-        assert_eq!(&found[8..], letter, "{:#}", explain::to_json(&explanation));
-        let detail = &explanation.findings[8].detail;
-        assert!(parts.iter().all(|part| detail.contains(part)), "{reachable:?}: {detail}");
-    }
 }
 
 /// The folder with edits, judged without probes.
@@ -677,12 +387,16 @@ endpoints: [{addresses: [127.0.0.1]}]
 #[test]
 fn what_is_led_on_as_bytes_is_followed() {
     let bound = PortState::Bound(([127, 0, 0, 1], 8443).into());
+    let vault = |answer| -> Probed<Tried> {
+        let port = ServicePort { namespace: "edge".into(), name: "vault".into(), port: 8200 };
+        Probed::Seen([((port, ([127, 0, 0, 1], 9000).into()), answer)].into())
+    };
     let evidence = Evidence {
         ports: Probed::Seen([((false, 443), bound.clone()), ((false, 5432), bound)].into()),
-        endpoints: Probed::Seen(endpoints(&[(1, true)])),
+        endpoints: vault(Ok(())),
         dns: Probed::Skipped,
         tls: Probed::Skipped,
-        out: BTreeMap::new(),
+        ..healthy()
     };
     for (url, gateway, tls, pod) in [
         (
@@ -710,7 +424,8 @@ fn what_is_led_on_as_bytes_is_followed() {
     let gateway = &lost.findings[6];
     assert_eq!(lost.broken(), Some(model::Link::Gateway), "{:?}", lost.findings);
     assert!(gateway.detail.contains("no listener takes lost.other.test"), "{}", gateway.detail);
-    let refused = Evidence { endpoints: Probed::Seen(endpoints(&[(1, false)])), ..evidence };
+    let refused = Err(Unreachable::NotConnected.because("refused"));
+    let refused = Evidence { endpoints: vault(refused), ..evidence };
     let (_, refused) = states_of(STREAMS, "https://vault.db.test", &refused);
     assert_eq!(refused.broken(), Some(model::Link::Pod));
 }

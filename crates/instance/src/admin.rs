@@ -1,12 +1,16 @@
 //! The instance as the admin address sees it.
 
 use crate::checks;
+use crate::external::{self, Names};
 use crate::metrics;
 use crate::probe::{self, Entrance};
 use crate::publisher::Shared;
+use crate::serving::Draft;
 use crate::upgrade::Asker;
-use explain::{Evidence, Question};
+use explain::{Evidence, Probed, Question};
+use model::Text;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -15,6 +19,7 @@ const NOT_YET: &str = "no snapshot yet: the folder has a mistake, see what `cutw
 pub struct Admin {
     pub shared: Arc<Shared>,
     pub asker: Arc<Asker>,
+    pub names: Names,
 }
 
 impl console::Subject for Admin {
@@ -58,7 +63,8 @@ impl console::Subject for Admin {
     async fn explain(&self, question: Question) -> Result<Value, String> {
         let serving = self.shared.serving().ok_or(NOT_YET)?;
         let wanted = explain::wanted(&serving.world(&self.shared.entry), &question);
-        let evidence: Evidence = probe::gather(&self.entrance(), &wanted).await;
+        let mut evidence: Evidence = probe::gather(&self.entrance(), &wanted).await;
+        evidence.names = Probed::Seen(self.faults_of(&wanted.names, &serving.draft));
         let now =
             SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
         Ok(explain::to_json(&explain::explain(
@@ -71,15 +77,22 @@ impl console::Subject for Admin {
 }
 
 impl Admin {
-    fn entrance(&self) -> Entrance {
+    fn faults_of(&self, names: &[Text], draft: &Draft) -> BTreeMap<Text, String> {
+        let servers = external::api_servers(&draft.reading.inputs, &draft.facts);
+        names.iter().map(|name| (name.clone(), self.names.fault(name, &servers))).collect()
+    }
+
+    fn entrance(&self) -> Entrance<'_> {
         let shared = &self.shared;
         Entrance {
+            registry: &shared.registry,
             bind: shared.bind,
             port_offset: shared.entry.port_offset,
             nameserver: shared.nameserver_address(),
             ports: shared.ports(),
             local_ca_pem: shared.local_ca_pem.clone(),
             out: checks::out(&shared.registry.live),
+            failing: checks::failing(&shared.registry.live),
         }
     }
 }

@@ -4,6 +4,8 @@
 use crate::{handshake, http_client};
 use bytes::Bytes;
 use edge::{EdgeView, Live, Out};
+use explain::{Failing, TakenOut};
+use model::id::ServicePort;
 use model::traffic::{HealthCheck, Probe};
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -11,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use traffic::{Checker, Endpoint, Random, State};
 
@@ -25,6 +28,8 @@ pub struct Checks {
 struct Running {
     endpoint: Arc<Endpoint>,
     check: HealthCheck,
+    /// For which it is asked; another Service that has the endpoint may take its place.
+    service: watch::Sender<ServicePort>,
     task: AbortHandle,
 }
 
@@ -42,7 +47,7 @@ impl Drop for Checks {
 
 impl Checks {
     pub fn start(live: &Arc<Live>) -> Checks {
-        let watch = tokio::spawn(watch(Arc::clone(live))).abort_handle();
+        let watch = tokio::spawn(look(Arc::clone(live))).abort_handle();
         Checks { live: Arc::clone(live), running: HashMap::new(), watch }
     }
 
@@ -51,12 +56,18 @@ impl Checks {
         self.want(view.checks());
     }
 
-    fn want(&mut self, checks: Vec<(Arc<Endpoint>, HealthCheck)>) {
+    fn want(&mut self, checks: Vec<(Arc<Endpoint>, HealthCheck, ServicePort)>) {
         let mut before = std::mem::take(&mut self.running);
-        for (endpoint, check) in checks {
+        for (endpoint, check, service) in checks {
             let number = endpoint.number();
             let known = before.remove(&number).filter(|running| running.check == check);
-            let running = known.unwrap_or_else(|| self.begin(endpoint, check));
+            let running = match known {
+                Some(running) => {
+                    running.service.send_replace(service);
+                    running
+                }
+                None => self.begin(endpoint, check, service),
+            };
             self.running.insert(number, running);
         }
         for running in before.into_values() {
@@ -67,14 +78,18 @@ impl Checks {
         }
     }
 
-    fn begin(&self, endpoint: Arc<Endpoint>, check: HealthCheck) -> Running {
-        let task =
-            tokio::spawn(ask_again(Arc::clone(&self.live), Arc::clone(&endpoint), check.clone()));
-        Running { endpoint, check, task: task.abort_handle() }
+    fn begin(&self, endpoint: Arc<Endpoint>, check: HealthCheck, service: ServicePort) -> Running {
+        let (service, told) = watch::channel(service);
+        let asked = (Arc::clone(&endpoint), check.clone(), told);
+        let task = tokio::spawn(ask_again(Arc::clone(&self.live), asked));
+        Running { endpoint, check, service, task: task.abort_handle() }
     }
 }
 
-async fn ask_again(live: Arc<Live>, endpoint: Arc<Endpoint>, check: HealthCheck) {
+async fn ask_again(
+    live: Arc<Live>,
+    (endpoint, check, service): (Arc<Endpoint>, HealthCheck, watch::Receiver<ServicePort>),
+) {
     let mut checker = Checker::default();
     let mut random = Random::new(u64::from(endpoint.address().port()) ^ live.now_ms() << 16);
     loop {
@@ -82,8 +97,11 @@ async fn ask_again(live: Arc<Live>, endpoint: Arc<Endpoint>, check: HealthCheck)
         let answered = tokio::time::timeout(check.timeout, ask(addresses, &check)).await;
         let passed = matches!(answered, Ok(Ok(())));
         if !matches!(answered, Ok(Err(Failed::Here))) {
-            let has_changed = note(passed, &mut checker, (&endpoint, &check), live.now_ms());
-            if has_changed {
+            let of = (&*endpoint, &check);
+            if note(passed, &mut checker, of, live.now_ms()) {
+                if !passed {
+                    endpoint.unhealthy_for(&service.borrow());
+                }
                 live.changed();
             }
         }
@@ -221,8 +239,21 @@ fn is_serving(framed: &[u8]) -> bool {
 }
 
 /// For an explanation: why each of these endpoints gets no requests.
-pub fn out(live: &Live) -> BTreeMap<SocketAddr, String> {
-    live.out().iter().map(|out| (out.address, sentence(out))).collect()
+pub fn out(live: &Live) -> BTreeMap<SocketAddr, TakenOut> {
+    let each = live.out().into_iter().map(|out| {
+        let why = sentence(&out);
+        (out.address, TakenOut { why, service: out.taken_out_for.map(|port| port.service()) })
+    });
+    each.collect()
+}
+
+/// For an explanation: what went wrong at endpoints that do nothing but fail.
+pub fn failing(live: &Live) -> BTreeMap<SocketAddr, Failing> {
+    let each = live.failing().into_iter().map(|found| {
+        let what = found.what.sentence().to_owned();
+        (found.address, Failing { in_row: found.in_row, ago_s: found.ago_ms / 1_000, what })
+    });
+    each.collect()
 }
 
 fn sentence(out: &Out) -> String {
@@ -237,15 +268,17 @@ fn sentence(out: &Out) -> String {
 }
 
 /// Says once who is taken out, and once who is back.
-async fn watch(live: Arc<Live>) {
-    const LOOK: Duration = Duration::from_millis(500);
+async fn look(live: Arc<Live>) {
+    const PAUSE: Duration = Duration::from_millis(500);
     let mut before = BTreeMap::new();
     loop {
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(PAUSE).await;
         let now: BTreeMap<SocketAddr, Out> =
             live.out().into_iter().map(|out| (out.address, out)).collect();
         for (address, out) in now.iter().filter(|(address, _)| !before.contains_key(*address)) {
-            tracing::warn!("endpoint {address} is taken out: {}", sentence(out));
+            let service = out.taken_out_for.as_ref();
+            let service = service.map(|port| format!(" of {port}")).unwrap_or_default();
+            tracing::warn!("endpoint {address}{service} is taken out: {}", sentence(out));
         }
         for address in before.keys().filter(|address| !now.contains_key(*address)) {
             tracing::warn!("endpoint {address} is back");
@@ -294,7 +327,9 @@ mod tests {
             Arc::new(Endpoint::new(address, 1, 0).or(Some(other))),
         ];
         endpoints.iter().for_each(|endpoint| _ = endpoint.set_healthy(false, 0));
-        let wanted = || endpoints.iter().map(|endpoint| (Arc::clone(endpoint), check.clone()));
+        let service = ServicePort { namespace: "n".into(), name: "s".into(), port: 80 };
+        let of = |endpoint: &Arc<Endpoint>| (Arc::clone(endpoint), check.clone(), service.clone());
+        let wanted = || endpoints.iter().map(of);
         for _ in 0..2 {
             checks.want(wanted().collect());
             assert_eq!(checks.running.len(), 2);

@@ -33,6 +33,28 @@ pub struct Externals {
     task: Option<AbortHandle>,
 }
 
+/// What is known of names, for whoever explains.
+#[derive(Clone)]
+pub struct Names(Arc<State>);
+
+impl Names {
+    /// Why it leads to no address that may be gone to: what follows the name in a sentence.
+    pub fn fault(&self, name: &str, servers: &[IpAddr]) -> String {
+        let lookups = self.0.lookups();
+        let known = DnsName::parse(name).ok().and_then(|name| lookups.get(&name));
+        let Some(known) = known else { return "is not asked for yet".to_owned() };
+        let mut found = known.iter().flat_map(Lookup::addresses);
+        let refused = found.find_map(|at| Some((at, forbidden(at, servers)?)));
+        match refused {
+            Some((address, why)) => format!("leads to {address}, which is {why}"),
+            None if known.iter().any(Lookup::was_answered) => {
+                "has no address, says the nameserver".to_owned()
+            }
+            None => "could not be asked for: no nameserver has answered".to_owned(),
+        }
+    }
+}
+
 struct State {
     /// As configured; none for those of the system.
     servers: Vec<SocketAddr>,
@@ -88,6 +110,10 @@ impl Externals {
             let set = self.state.endpoints(port, &name, &servers);
             facts.endpoints.insert(port.clone(), Arc::new(set));
         }
+    }
+
+    pub fn names(&self) -> Names {
+        Names(Arc::clone(&self.state))
     }
 
     /// Until an address of any name is another one.

@@ -1,13 +1,15 @@
 //! Gathers the evidence that an explanation asks for: all probes at once, each bounded in time.
 
 use crate::handshake;
-use explain::{DnsAnswer, Evidence, PortState, Probed, Wanted};
+use edge::{Door, Registry};
+use explain::{DnsAnswer, Evidence, Failing, PortState, Probed, TakenOut, Try, Wanted};
 use model::hostname::DnsName;
+use model::id::ServicePort;
+use model::reach::{Unreachable, Unreached};
 use nameserver::probe::{Family, query};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -15,21 +17,24 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const MAX_ENDPOINTS: usize = 64;
 
 /// Where to knock.
-pub struct Entrance {
+pub struct Entrance<'a> {
+    pub registry: &'a Registry,
     pub bind: IpAddr,
     pub port_offset: u16,
     pub nameserver: Option<SocketAddr>,
     pub ports: BTreeMap<(bool, u16), PortState>,
     pub local_ca_pem: String,
     /// Endpoints that get no requests, and why.
-    pub out: BTreeMap<SocketAddr, String>,
+    pub out: BTreeMap<SocketAddr, TakenOut>,
+    /// Endpoints that do nothing but fail.
+    pub failing: BTreeMap<SocketAddr, Failing>,
 }
 
-pub async fn gather(entrance: &Entrance, wanted: &Wanted) -> Evidence {
+pub async fn gather(entrance: &Entrance<'_>, wanted: &Wanted) -> Evidence {
     let (dns, tls, endpoints) = tokio::join!(
         resolution(entrance, wanted),
         handshake(entrance, wanted),
-        endpoints(&wanted.endpoints)
+        endpoints(entrance.registry, &wanted.endpoints)
     );
     Evidence {
         dns,
@@ -37,6 +42,8 @@ pub async fn gather(entrance: &Entrance, wanted: &Wanted) -> Evidence {
         tls,
         endpoints,
         out: entrance.out.clone(),
+        failing: entrance.failing.clone(),
+        names: Probed::Skipped,
     }
 }
 
@@ -49,7 +56,7 @@ pub fn reachable(bind: IpAddr) -> IpAddr {
     }
 }
 
-async fn resolution(entrance: &Entrance, wanted: &Wanted) -> Probed<Result<DnsAnswer, String>> {
+async fn resolution(entrance: &Entrance<'_>, wanted: &Wanted) -> Probed<Result<DnsAnswer, String>> {
     let Some(name) = &wanted.dns else { return Probed::Skipped };
     let Some(server) = entrance.nameserver else {
         return Probed::Seen(Err("the DNS port is not bound".to_owned()));
@@ -75,7 +82,7 @@ async fn resolution(entrance: &Entrance, wanted: &Wanted) -> Probed<Result<DnsAn
 }
 
 async fn handshake(
-    entrance: &Entrance,
+    entrance: &Entrance<'_>,
     wanted: &Wanted,
 ) -> Probed<Result<explain::Handshake, String>> {
     let Some((port, name)) = &wanted.tls else { return Probed::Skipped };
@@ -84,18 +91,26 @@ async fn handshake(
     Probed::Seen(handshake::probe(address, name, &entrance.local_ca_pem).await)
 }
 
-async fn endpoints(addresses: &[SocketAddr]) -> Probed<BTreeMap<SocketAddr, Result<(), String>>> {
+async fn endpoints(
+    registry: &Registry,
+    tries: &[Try],
+) -> Probed<BTreeMap<(ServicePort, SocketAddr), Result<(), Unreached>>> {
     let mut probes = JoinSet::new();
-    for address in addresses.iter().take(MAX_ENDPOINTS).copied() {
-        probes.spawn(async move { (address, connect(address).await) });
+    for Try { port, address, alternate, policy, is_stream } in tries.iter().take(MAX_ENDPOINTS) {
+        let addresses = (*address, *alternate);
+        let door = registry.door((port, policy.as_deref()), addresses, *is_stream);
+        let place = (port.clone(), *address);
+        probes.spawn(async move { (place, knock(door).await) });
     }
     Probed::Seen(probes.join_all().await.into_iter().collect())
 }
 
-async fn connect(address: SocketAddr) -> Result<(), String> {
-    match tokio::time::timeout(PATIENCE, TcpStream::connect(address)).await {
-        Ok(Ok(_)) => Ok(()),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err(format!("no connection within {} s", PATIENCE.as_secs())),
+async fn knock(door: Door) -> Result<(), Unreached> {
+    match tokio::time::timeout(PATIENCE, door.knock()).await {
+        Ok(result) => result,
+        Err(_) => {
+            let why = format!("nothing came of it within {} s", PATIENCE.as_secs());
+            Err(Unreachable::NotConnected.because(why))
+        }
     }
 }

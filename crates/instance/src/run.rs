@@ -167,8 +167,11 @@ impl Instance {
         };
         let (stop, stopped) = oneshot::channel::<()>();
         let (closing, closed) = oneshot::channel();
-        let subject =
-            Arc::new(Admin { shared: self.publisher.shared(), asker: Arc::clone(&self.asker) });
+        let subject = Arc::new(Admin {
+            shared: self.publisher.shared(),
+            asker: Arc::clone(&self.asker),
+            names: self.externals.names(),
+        });
         let stopped = async {
             let _ = stopped.await;
         };

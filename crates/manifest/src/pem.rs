@@ -118,6 +118,13 @@ pub fn is_authority(der: &[u8]) -> bool {
     })
 }
 
+/// Of a certificate that is no authority and that another one issued, who that is: what it stands behind is nothing that
+/// an authority would have it stand behind. One that is signed by itself stands for itself.
+pub fn issuer_of_no_authority(der: &[u8]) -> Option<String> {
+    let (_, found) = X509Certificate::from_der(der).ok().filter(|_| !is_authority(der))?;
+    (found.issuer() != found.subject()).then(|| found.issuer().to_string())
+}
+
 /// As text, such as `CN=Clients`.
 pub fn subject(der: &[u8]) -> Option<String> {
     X509Certificate::from_der(der).ok().map(|(_, found)| found.subject().to_string())

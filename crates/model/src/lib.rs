@@ -24,6 +24,7 @@ pub mod network;
 pub mod origin;
 pub mod owner;
 pub mod quantity;
+pub mod reach;
 pub mod snapshot;
 pub mod status;
 pub mod traffic;

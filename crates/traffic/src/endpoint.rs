@@ -1,10 +1,12 @@
 //! One endpoint as all workers and routes see it: in, ejected for what it did to requests, or unhealthy by its checks.
 //! A request that goes well writes nothing here, unless one before it went wrong.
 
+use model::id::ServicePort;
 use model::traffic::Ejection;
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 #[derive(Debug)]
@@ -17,6 +19,8 @@ pub struct Endpoint {
     identity: NonZeroU64,
     appeared_ms: u64,
     failures: AtomicU32,
+    /// Milliseconds, and in the lowest byte what it was; 0 before any.
+    last_failure: AtomicU64,
     errors: AtomicU32,
     /// Since its return it answered nothing yet: the next failure ejects it again.
     is_watched: AtomicBool,
@@ -33,6 +37,16 @@ pub struct Endpoint {
     active: AtomicU32,
     requests: AtomicU32,
     successes: AtomicU32,
+    /// Locked when it is taken out, and by whoever explains.
+    /// Boxed: most endpoints never are.
+    taken_out_for: Mutex<Option<Box<TakenOutFor>>>,
+}
+
+/// An endpoint is one for all Services that have it: which of them it was taken out for, by its checks and by its requests.
+#[derive(Debug, Default)]
+struct TakenOutFor {
+    checks: Option<ServicePort>,
+    requests: Option<ServicePort>,
 }
 
 /// Requests and those of them that went well, from its beginning on; both go round.
@@ -50,6 +64,16 @@ pub enum Outcome {
     ServerError,
     /// No connection, no response, or one that is none.
     Failure,
+}
+
+/// What an endpoint does of late: nothing but fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failing {
+    /// Failures since it last answered.
+    pub in_row: u32,
+    /// The last of them, by the number that [`Endpoint::failed`] was given.
+    pub what: u8,
+    pub last_ms: u64,
 }
 
 /// Why an endpoint is ejected.
@@ -88,6 +112,7 @@ impl Endpoint {
             identity: new_identity(),
             appeared_ms: now_ms,
             failures: AtomicU32::new(0),
+            last_failure: AtomicU64::new(0),
             errors: AtomicU32::new(0),
             is_watched: AtomicBool::new(false),
             out_until_ms: AtomicU64::new(0),
@@ -101,6 +126,7 @@ impl Endpoint {
             active: AtomicU32::new(0),
             requests: AtomicU32::new(0),
             successes: AtomicU32::new(0),
+            taken_out_for: Mutex::default(),
         }
     }
 
@@ -148,6 +174,32 @@ impl Endpoint {
         }
     }
 
+    /// It was ejected by requests for this Service.
+    pub fn ejected_for(&self, service: &ServicePort) {
+        self.note_cause(|causes| causes.requests = Some(service.clone()));
+    }
+
+    /// A check of this Service has failed too often.
+    pub fn unhealthy_for(&self, service: &ServicePort) {
+        self.note_cause(|causes| causes.checks = Some(service.clone()));
+    }
+
+    fn note_cause(&self, note: impl FnOnce(&mut TakenOutFor)) {
+        let mut causes = self.taken_out_for.lock().unwrap_or_else(PoisonError::into_inner);
+        note(causes.get_or_insert_default());
+    }
+
+    /// The Service for which it is in the state that it is in; none while it is in use.
+    pub fn taken_out_for(&self) -> Option<ServicePort> {
+        let causes = self.taken_out_for.lock().unwrap_or_else(PoisonError::into_inner);
+        let causes = causes.as_deref()?;
+        match self.state() {
+            State::In => None,
+            State::Ejected { .. } => causes.requests.clone(),
+            State::Unhealthy { .. } => causes.checks.clone(),
+        }
+    }
+
     /// Notes how an attempt went. True when that ejected the endpoint: whoever keeps lists makes them anew.
     pub fn observe<'e>(
         &'e self,
@@ -167,12 +219,27 @@ impl Endpoint {
                 (&self.errors, rules.consecutive_5xx, Reason::ServerErrors)
             }
         };
-        if limit == 0 {
+        // Failures are told of, too; an answer 5xx that does not count costs nothing.
+        if limit == 0 && outcome == Outcome::ServerError {
             return false;
         }
         let in_row = count.fetch_add(1, Relaxed).saturating_add(1);
         let is_watched = outcome == Outcome::Failure && self.is_watched.load(Relaxed);
-        (in_row >= limit || is_watched) && self.eject(reason, rules, now_ms, peers)
+        let is_enough = limit > 0 && (in_row >= limit || is_watched);
+        is_enough && self.eject(reason, rules, now_ms, peers)
+    }
+
+    /// What the failure is that is observed now, by a number of the caller's own.
+    pub fn failed(&self, what: u8, now_ms: u64) {
+        self.last_failure.store(now_ms << 8 | u64::from(what), Relaxed);
+    }
+
+    /// None where it has answered since its last failure.
+    pub fn failing(&self) -> Option<Failing> {
+        let in_row = self.failures.load(Relaxed);
+        let last = self.last_failure.load(Relaxed);
+        let failing = Failing { in_row, what: last as u8, last_ms: last >> 8 };
+        (in_row > 0).then_some(failing)
     }
 
     /// For success rates; flushed by workers now and then, not with each request.
@@ -404,6 +471,41 @@ mod tests {
         assert_eq!(all[0].state(), State::Unhealthy { since_ms: 2 });
         assert!(all[0].set_healthy(true, 3));
         assert!(all[0].is_in());
+    }
+
+    #[test]
+    fn the_last_failure_is_told_until_an_answer_comes() {
+        let all = endpoints(1);
+        for consecutive_failures in [0, 3] {
+            let rules = Ejection { consecutive_failures, ..Ejection::default() };
+            assert_eq!(all[0].failing(), None);
+            for (what, now_ms) in [(7, 1_000), (3, 70_000)] {
+                all[0].failed(what, now_ms);
+                assert!(!fail(&all, 0, &rules, now_ms));
+            }
+            assert_eq!(all[0].failing(), Some(Failing { in_row: 2, what: 3, last_ms: 70_000 }));
+            all[0].observe(Outcome::ServerError, &rules, 70_001, all.iter());
+        }
+        assert_eq!(all[0].failing(), None);
+    }
+
+    #[test]
+    fn the_service_is_told_for_which_an_endpoint_is_out() {
+        let service =
+            |name: &str| ServicePort { namespace: "n".into(), name: name.into(), port: 80 };
+        let rules = Ejection { consecutive_failures: 1, max_percent: 100, ..Ejection::default() };
+        let all = endpoints(3);
+        assert_eq!(all[0].taken_out_for(), None);
+        assert!(all[0].set_healthy(false, 1));
+        all[0].unhealthy_for(&service("checked"));
+        assert_eq!(all[0].taken_out_for(), Some(service("checked")));
+        assert!(fail(&all, 0, &rules, 2));
+        all[0].ejected_for(&service("asked"));
+        assert_eq!(all[0].taken_out_for(), Some(service("asked")));
+        assert!(all[0].readmit(3));
+        assert_eq!(all[0].taken_out_for(), Some(service("checked")));
+        assert!(all[0].set_healthy(true, 4));
+        assert_eq!(all[0].taken_out_for(), None);
     }
 
     #[test]

@@ -116,6 +116,11 @@ impl Lookup {
         self.was_answered || self.failures > 0
     }
 
+    /// Some answer has come, at some time.
+    pub fn was_answered(&self) -> bool {
+        self.was_answered
+    }
+
     /// An answer holds for its TTL, within bounds; a failure leaves the last good answer, and is soon tried again. True
     /// where the addresses are others.
     pub fn observe(&mut self, answer: Answer, now_ms: u64, random: &mut Random) -> bool {

@@ -9,6 +9,7 @@ use crate::buffers::{Buffer, Buffers};
 use crate::client::Client;
 use crate::deadline::{Deadline, Passed, millis};
 use crate::exchange::{Scratch, Site};
+use crate::metrics::UpstreamFailure;
 use crate::pump::{Aftermath, Fault, Pump};
 use crate::transport::{UpstreamIo, poll_fill, poll_write_all};
 use crate::upstream::Upstream;
@@ -19,7 +20,6 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::AsyncWrite;
-use traffic::Outcome;
 
 /// A request that was sent on a connection, and the first bytes that came back.
 struct Runner<'a> {
@@ -142,14 +142,14 @@ impl<'a> Run<'a> {
         match (outcome, second) {
             (Ok(true), Some(second)) => {
                 if first_ended {
-                    self.observe(&mut first.load, Outcome::Failure);
+                    self.fail(&mut first.load, UpstreamFailure::NoResponse);
                 }
                 (second, Ok(()))
             }
             (outcome, second) => {
                 trace.connect = connect;
                 if let (Err(Fault::Timeout(_)), Some(mut second)) = (outcome, second) {
-                    self.observe(&mut second.load, Outcome::Failure);
+                    self.fail(&mut second.load, UpstreamFailure::Timeout);
                 }
                 (first, outcome.map(|_| ()))
             }

@@ -132,14 +132,29 @@ impl Field for Cidr {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldName(pub Text);
 
+/// Well-known ones that hold something else, which clients write themselves.
+const OTHER_FIELDS: [&str; 13] = [
+    "host",
+    "connection",
+    "content-length",
+    "content-type",
+    "transfer-encoding",
+    "te",
+    "upgrade",
+    "authorization",
+    "proxy-authorization",
+    "cookie",
+    "origin",
+    "referer",
+    "user-agent",
+];
+
 impl Decode for FieldName {
     fn decode(node: &Node, decoder: &mut Decoder) -> Option<Self> {
         let text = Text::decode(node, decoder)?;
         let is_token = !text.is_empty()
             && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b));
-        let is_other = ["host", "connection", "content-length", "transfer-encoding", "cookie"]
-            .iter()
-            .any(|name| text.eq_ignore_ascii_case(name));
+        let is_other = OTHER_FIELDS.iter().any(|name| text.eq_ignore_ascii_case(name));
         if is_token && !is_other {
             return Some(FieldName(text));
         }
