@@ -25,6 +25,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use telemetry::access::{AccessLog, Counts};
+use telemetry::log_file::LogFile;
 use tokio::sync::watch;
 use zone::Zones;
 
@@ -190,6 +191,11 @@ impl Publisher {
 
     pub fn is_serving(&self) -> bool {
         self.shared.lock().serving.is_some()
+    /// Of the access log, where it is one.
+    pub fn log_file(&self) -> Option<LogFile> {
+        self.access_log.as_ref().and_then(AccessLog::file)
+    }
+
     }
 
     pub fn serving(&self) -> Option<Arc<Serving>> {
