@@ -225,15 +225,22 @@ impl<'a> References<'a> {
 
     /// As [`References::backend`], for bytes instead of requests. TLS that is passed through is the client's.
     pub fn stream_backend(
-        &self,
+        self,
         weight: u32,
         resolved: &Resolved,
         scope: Scope,
         is_passed: bool,
     ) -> Backend {
-        self.backend_by(weight, resolved, |reached| {
+        let backend = self.backend_by(weight, resolved, |reached| {
             self.policies.of_stream(scope, reached, is_passed)
-        })
+        });
+        let is_led = matches!(backend.target, Target::Service(_));
+        // Of UDP nobody says whether an endpoint took it.
+        let is_over_tcp = |reached: &&Reached| reached.spec.protocol == IpProtocol::Tcp;
+        let reached = resolved.as_ref().ok().filter(|_| is_led).filter(is_over_tcp);
+        let fallback =
+            reached.and_then(|reached| fallback::of_stream(self, scope, reached, is_passed));
+        Backend { fallback, ..backend }
     }
 
     fn backend_by(

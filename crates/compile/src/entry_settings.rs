@@ -35,7 +35,8 @@ pub(crate) fn client_address(policy: &EdgePolicy) -> Option<ClientAddress> {
         () if is("forwarded") => AddressHeader::Forwarded,
         () => AddressHeader::Named(header.to_ascii_lowercase().into()),
     };
-    Some(ClientAddress { trusted, header })
+    let scheme = section.scheme_header.as_ref().map(|name| name.0.to_ascii_lowercase().into());
+    Some(ClientAddress { trusted, header, scheme })
 }
 
 pub(crate) fn accept_proxy(policy: &EdgePolicy) -> Option<AcceptProxy> {

@@ -4,10 +4,10 @@
 use crate::backends::{Reached, References};
 use crate::policies::Scope;
 use crate::report::Report;
-use manifest::kinds::fallback::{FallbackRef, ResponseSection};
+use manifest::kinds::fallback::{FallbackRef, FallbackSection, ResponseSection};
+use model::Node;
 use model::answers::PageBody;
 use model::fallback::{Fallback, StaticResponse, Tier};
-use model::{Node, ObjectId};
 
 /// Reports references of policies that lead nowhere.
 pub(crate) fn check(references: References, report: &mut Report) {
@@ -30,24 +30,40 @@ pub(crate) fn of_backend(
     reached: &Reached,
 ) -> Option<Node<Fallback>> {
     let (policy, section) = references.policies.fallback(scope, reached)?;
-    let specs = section.backends.iter().flat_map(|list| &list.0);
-    let tiers = specs.filter_map(|spec| tier(references, scope, policy, spec));
-    let fallback = Fallback {
-        tiers: tiers.filter(|tier| tier.port != reached.port).collect(),
-        response: section.response.as_ref().map(response),
+    let tier = |spec: &FallbackRef| {
+        let reached = references.of_route(None, policy, spec.into()).ok()?;
+        let policy = references.policies.of_backend(scope, &reached).ok()?;
+        Some(Tier { port: reached.port, policy })
     };
-    (fallback != Fallback::default()).then(|| Node::new(fallback))
+    made(reached, &section, tier, section.response.as_ref().map(response))
 }
 
-fn tier(
+/// What stands in for a backend of bytes over TCP: Services alone, for no answer could be given.
+pub(crate) fn of_stream(
     references: References,
     scope: Scope,
-    policy: &ObjectId,
-    spec: &FallbackRef,
-) -> Option<Tier> {
-    let reached = references.of_route(None, policy, spec.into()).ok()?;
-    let policy = references.policies.of_backend(scope, &reached).ok()?;
-    Some(Tier { port: reached.port, policy })
+    reached: &Reached,
+    is_passed: bool,
+) -> Option<Node<Fallback>> {
+    let (policy, section) = references.policies.fallback(scope, reached)?;
+    let tier = |spec: &FallbackRef| {
+        let reached = references.of_stream(policy, spec.into(), false).ok()?;
+        let policy = references.policies.of_stream(scope, &reached, is_passed).ok()?;
+        Some(Tier { port: reached.port, policy })
+    };
+    made(reached, &section, tier, None)
+}
+
+fn made(
+    reached: &Reached,
+    section: &FallbackSection,
+    tier: impl FnMut(&FallbackRef) -> Option<Tier>,
+    response: Option<StaticResponse>,
+) -> Option<Node<Fallback>> {
+    let tiers = section.backends.iter().flat_map(|list| &list.0).filter_map(tier);
+    let tiers = tiers.filter(|tier| tier.port != reached.port).collect();
+    let fallback = Fallback { tiers, response };
+    (fallback != Fallback::default()).then(|| Node::new(fallback))
 }
 
 fn response(section: &ResponseSection) -> StaticResponse {

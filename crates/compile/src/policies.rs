@@ -18,6 +18,7 @@ use crate::status::condition;
 use manifest::kinds::edge_policy::{EdgePolicy, RetrySection};
 use manifest::kinds::fallback::FallbackSection;
 use manifest::kinds::gateway::ParentReference;
+use manifest::kinds::kubernetes::IpProtocol;
 use manifest::section::merged;
 use manifest::{Inputs, Object};
 use model::front::{ListenerPolicy, RulePolicy};
@@ -218,8 +219,14 @@ impl<'a> Policies<'a> {
             Some(found) => Some(found.map_err(Problem::clone)?.clone()),
             None => None,
         };
-        // Nothing stands in for a backend of bytes.
-        let merged = EdgePolicy { fallback: None, ..EdgePolicy::clone(&self.merged(claims)) };
+        // Only Services can stand in for a backend of bytes, and of UDP nothing does.
+        let mut merged = EdgePolicy::clone(&self.merged(claims));
+        if reached.spec.protocol == IpProtocol::Udp {
+            merged.fallback = None;
+        }
+        if let Some(fallback) = &mut merged.fallback {
+            fallback.response = None;
+        }
         let mut policy = settings::backend_policy(&merged);
         policy.balance.nearest = reached.nearest();
         policy.tls = tls;

@@ -92,7 +92,8 @@ const PARTS: &[Part] = &[
     part("connectionPool", |policy| policy.connection_pool.is_some(), CONNECTED),
     part("connectionPool.idleTimeout", |p| pool(p, |pool| pool.idle_timeout.is_some()), REQUESTS),
     part("connectionPool.maxIdle", |p| pool(p, |pool| pool.max_idle.is_some()), REQUESTS),
-    part("fallback", |policy| policy.fallback.is_some(), REQUESTS),
+    part("fallback", |policy| policy.fallback.is_some(), CONNECTED),
+    part("fallback.response", answers_instead, REQUESTS),
     part("externalName", |policy| policy.external_name.is_some(), WEB),
     part("proxyProtocol", |policy| policy.proxy_protocol.is_some(), CONNECTED),
     part("clientAddress", |policy| policy.client_address.is_some(), WEB),
@@ -231,6 +232,10 @@ fn breaker(policy: &EdgePolicy, is_said: fn(&CircuitBreaker) -> bool) -> bool {
 
 fn pool(policy: &EdgePolicy, is_said: fn(&PoolSection) -> bool) -> bool {
     policy.connection_pool.as_ref().is_some_and(is_said)
+}
+
+fn answers_instead(policy: &EdgePolicy) -> bool {
+    policy.fallback.as_ref().is_some_and(|fallback| fallback.response.is_some())
 }
 
 fn limits(policy: &EdgePolicy, is_said: fn(&LimitsSection) -> bool) -> bool {

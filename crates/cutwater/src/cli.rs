@@ -58,8 +58,8 @@ Examples:
   cutwater up examples/shop --echo
   cutwater up /etc/cutwater --bind 0.0.0.0 --port-offset 0 --advertise 203.0.113.7 --state /var/lib/cutwater
 
-Signals: SIGTERM drains and exits with 0, a second one exits at once; SIGHUP reads the folder again; SIGUSR2
-upgrades as `cutwater upgrade` does.
+Signals: SIGTERM drains and exits with 0, a second one exits at once; SIGHUP reads the folder again; SIGUSR1
+opens the file of the access log anew; SIGUSR2 upgrades as `cutwater upgrade` does.
 Exit codes: 0 stopped, 1 could not start, 64 usage, 66 the folder cannot be read.")]
 pub struct Up {
     /// Folder of manifests

@@ -3,7 +3,8 @@
 //!
 //! Of a proxy that is believed these count, besides the client's address: with X-Forwarded-For, the last elements of
 //! X-Forwarded-Proto, X-Forwarded-Host and X-Forwarded-Port; with Forwarded, its `proto` and `host`; with a field of its
-//! own nothing, for who writes that field need not write the others, and passes on what a client wrote there.
+//! own nothing, for who writes that field need not write the others, and passes on what a client wrote there. Where the
+//! policy names the field of the scheme, that one counts.
 //! Routing goes by Host alone, and so do redirects.
 
 use crate::connection::Connection;
@@ -13,6 +14,7 @@ use h1::Known;
 use h1::forwarded::{self, Forwarded};
 use model::edge::Protocol;
 use model::front::{self, AddressHeader, ClientAddress, ListenerPolicy, RulePolicy};
+use routing::Headers;
 use std::net::IpAddr;
 
 /// What a proxy says of the client.
@@ -51,6 +53,10 @@ impl Told {
                 (client, last(Known::XForwardedProto), last(Known::XForwardedPort))
             }
             AddressHeader::Named(name) => (lone_address(request, name).unwrap_or(peer), None, None),
+        };
+        let scheme = match &trust.scheme {
+            Some(name) => request.values(name).last().map(forwarded::last_element),
+            None => scheme,
         };
         Told {
             is_believed: true,
@@ -144,7 +150,6 @@ fn walk_forwarded<'r>(trust: &ClientAddress, peer: IpAddr, request: Head<'r>) ->
 
 /// Of a field that may stand once.
 fn lone_address(request: Head<'_>, name: &str) -> Option<IpAddr> {
-    use routing::Headers;
     let mut values = request.values(name);
     let address = forwarded::address(values.next()?)?;
     values.next().is_none().then_some(address)
@@ -175,7 +180,8 @@ mod tests {
 
     fn trust(header: AddressHeader) -> ClientAddress {
         let proxies = ["10.0.0.0/8"].map(|text| Network::parse(text).expect("a network"));
-        ClientAddress { trusted: Trusted::Networks(proxies.into_iter().collect()), header }
+        let trusted = Trusted::Networks(proxies.into_iter().collect());
+        ClientAddress { trusted, header, scheme: None }
     }
 
     /// Client, scheme, port and host.
@@ -212,6 +218,33 @@ mod tests {
         check(&named, "10.0.0.1", FIELDS, "192.0.2.3 http 0 -");
         let twice = "cf-connecting-ip: 192.0.2.3\r\ncf-connecting-ip: 192.0.2.4\r\n";
         check(&named, "10.0.0.1", twice, "10.0.0.1 http 0 -");
+    }
+
+    #[test]
+    fn where_the_field_of_the_scheme_is_named_it_counts_and_no_other() {
+        let with =
+            |header, scheme: &str| ClientAddress { scheme: Some(scheme.into()), ..trust(header) };
+        let named = with(AddressHeader::Named("cf-connecting-ip".into()), "x-forwarded-proto");
+        for (peer, fields, expected) in [
+            ("10.0.0.1", "x-forwarded-proto: https\r\n", "10.0.0.1 https 0 -"),
+            ("10.0.0.1", "x-forwarded-proto: https, http\r\n", "10.0.0.1 http 0 -"),
+            (
+                "10.0.0.1",
+                "x-forwarded-proto: http\r\nx-forwarded-proto: https\r\nx-forwarded-port: 8443\r\n",
+                "10.0.0.1 https 0 -",
+            ),
+            ("10.0.0.1", "x-forwarded-proto: gopher\r\n", "10.0.0.1 http 0 -"),
+            ("10.0.0.1", "", "10.0.0.1 http 0 -"),
+            ("203.0.113.1", "x-forwarded-proto: https\r\n", "203.0.113.1 http 0 -"),
+        ] {
+            check(&named, peer, fields, expected);
+        }
+        let other = with(AddressHeader::XForwardedFor, "cloudfront-forwarded-proto");
+        check(&other, "10.0.0.1", "x-forwarded-proto: https\r\n", "10.0.0.1 http 0 -");
+        check(&other, "10.0.0.1", "CloudFront-Forwarded-Proto: https\r\n", "10.0.0.1 https 0 -");
+        let standard = with(AddressHeader::Forwarded, "x-forwarded-proto");
+        let both = "forwarded: for=192.0.2.2;proto=http\r\nx-forwarded-proto: https\r\n";
+        check(&standard, "10.0.0.1", both, "192.0.2.2 https 0 -");
     }
 
     #[test]

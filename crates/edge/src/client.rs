@@ -15,6 +15,8 @@ pub(crate) enum ClientFault {
     /// The body is malformed or truncated.
     Message(h1::Reason),
     TooLarge,
+    /// The body is not encoded as the content type says.
+    Encoding,
 }
 
 /// What [`Client::poll_body`] found.

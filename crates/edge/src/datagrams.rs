@@ -186,7 +186,7 @@ impl Port {
         }
         let counters = plan.metrics.of(worker.index);
         counters.begun.add(1);
-        let Ok(backend) = choose(worker, &view, &plan) else {
+        let Ok((backend, _)) = choose(worker, &view, &plan) else {
             counters.refused.add(1);
             counters.ended.add(1);
             return;

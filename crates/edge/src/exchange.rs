@@ -103,8 +103,9 @@ pub(crate) async fn serve<C: Client>(
         }
         Step::Answer(rule, answer) => {
             let refusal = Refusal::Edge(Cause::FallbackResponse);
+            let media = media(received, client, scratch);
             let reply = reply(received, &id, &additions);
-            reply.declared(client, (rule, answer, refusal), &mut trace).await;
+            reply.declared(client, (rule, answer, refusal), media, &mut trace).await;
         }
         Step::Refuse(_, turned) => {
             strict_transport::add(connection, &view, (rule, &scratch.host), &mut additions);
@@ -154,8 +155,9 @@ async fn forward<C: Client>(
     }
     match declared {
         Some(answer) => {
+            let media = media(received, client, scratch);
             let reply = reply(received, id, additions);
-            reply.declared(client, (rule, answer, refusal), trace).await;
+            reply.declared(client, (rule, answer, refusal), media, trace).await;
         }
         None => {
             let turned = (Turned { refusal, answers }, scene);
@@ -345,6 +347,11 @@ fn care<'v, C: Client>(
 ) -> Option<Box<Care<'v>>> {
     let request = Head { bytes: client.request(), head: received.head, list: &scratch.request };
     Care::of(answers, page::takes_pages(request))
+}
+
+/// As the request asks.
+fn media<C: Client>(received: Received<'_>, client: &C, scratch: &Scratch) -> Media {
+    Media::wanted(Head { bytes: client.request(), head: received.head, list: &scratch.request })
 }
 
 /// Of a body whose length is announced.

@@ -702,6 +702,9 @@ fn verdict(fault: Fault) -> (Option<UpstreamFailure>, Option<Refusal>) {
         Fault::Client(ClientFault::TooLarge) => {
             return (None, Some(Refusal::Edge(Cause::BodyTooLarge)));
         }
+        Fault::Client(ClientFault::Encoding) => {
+            return (None, Some(Refusal::Edge(Cause::BodyEncoding)));
+        }
         Fault::Client(ClientFault::Message(reason)) => {
             return (None, Some(Refusal::Message(reason)));
         }

@@ -36,6 +36,15 @@ impl Call {
             None => Call::No,
         }
     }
+
+    /// Of what its client reads; none for what is no call.
+    pub fn content_type(self) -> Option<&'static [u8]> {
+        match self {
+            Call::No => None,
+            Call::Grpc => Some(CONTENT_TYPE),
+            Call::Web(form) => Some(form.content_type()),
+        }
+    }
 }
 
 /// Digits of `grpc-timeout`.
@@ -86,7 +95,9 @@ pub(crate) fn status(refusal: Refusal) -> u8 {
     }
 }
 
-fn status_of_http(status: u16) -> u8 {
+/// What clients of gRPC make of a status of HTTP. A request that is malformed is INTERNAL: INVALID_ARGUMENT is for a
+/// service to say, of arguments that it has read.
+pub(crate) fn status_of_http(status: u16) -> u8 {
     match status {
         400 => INTERNAL,
         401 => UNAUTHENTICATED,
@@ -163,6 +174,7 @@ mod tests {
             (Refusal::Edge(Cause::BackendTimeout), UNAVAILABLE),
             (Refusal::Edge(Cause::RouteTimeout), DEADLINE_EXCEEDED),
             (Refusal::Edge(Cause::BodyTooLarge), RESOURCE_EXHAUSTED),
+            (Refusal::Edge(Cause::BodyEncoding), INTERNAL),
             (Refusal::Edge(Cause::InvalidBackend), UNKNOWN),
             (Refusal::Edge(Cause::Misdirected), UNKNOWN),
             (Refusal::Message(h1::Reason::TargetForm), INTERNAL),

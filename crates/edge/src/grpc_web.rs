@@ -35,7 +35,7 @@ impl Form {
         form(content_type).map(|(form, _)| form)
     }
 
-    fn content_type(self) -> &'static [u8] {
+    pub fn content_type(self) -> &'static [u8] {
         match self {
             Form::Binary => b"application/grpc-web",
             Form::Text => b"application/grpc-web-text",
@@ -96,7 +96,7 @@ impl Decoded {
         self.rest.extend(text.iter().filter(|b| !b.is_ascii_whitespace()));
         let whole = self.rest.len() / 4 * 4;
         for four in self.rest[..whole].chunks_exact(4) {
-            STANDARD.decode_vec(four, &mut self.bytes).map_err(|_| MALFORMED)?;
+            STANDARD.decode_vec(four, &mut self.bytes).map_err(|_| ClientFault::Encoding)?;
         }
         self.rest.drain(..whole);
         Ok(())
@@ -106,9 +106,6 @@ impl Decoded {
         self.bytes.get(self.taken..).unwrap_or_default()
     }
 }
-
-/// Of a body that is no base64.
-const MALFORMED: ClientFault = ClientFault::Message(h1::Reason::BodyTruncated);
 
 impl<'c, C: Client> GrpcWeb<'c, C> {
     pub fn new(client: &'c mut C, form: Form) -> GrpcWeb<'c, C> {
@@ -198,7 +195,8 @@ impl<C: Client> Client for GrpcWeb<'_, C> {
         while self.request.left().is_empty() {
             match ready!(self.client.poll_body(cx))? {
                 Body::End if self.request.rest.is_empty() => return Poll::Ready(Ok(Body::End)),
-                Body::End => return Poll::Ready(Err(MALFORMED)),
+                // The body came whole: what is missing of it was never sent.
+                Body::End => return Poll::Ready(Err(ClientFault::Encoding)),
                 Body::Data => {
                     let text = self.client.body();
                     let count = text.len();

@@ -16,7 +16,7 @@ use crate::refusal::{Cause, Refusal};
 use crate::websocket;
 use crate::worker::Worker;
 use bytes::{Buf, Bytes};
-use h1::{Framing, Known, Trailers, encode};
+use h1::{Framing, Known, Trailers, encode, host};
 use h2::ext::Protocol;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
@@ -88,7 +88,7 @@ pub(crate) fn write_head(
     if parts.method == Method::CONNECT && socket.is_none() {
         return Err(Refusal::Edge(Cause::ConnectMethod));
     }
-    let host = host(parts).map_err(Refusal::Message)?;
+    let host = host_of(parts).map_err(Refusal::Message)?;
     let target = match (parts.uri.path_and_query(), parts.uri.authority()) {
         (Some(path), _) => path.as_str(),
         (None, Some(authority)) => authority.as_str(),
@@ -143,17 +143,32 @@ pub(crate) fn write_field(name: &HeaderName, value: &HeaderValue, out: &mut Vec<
 }
 
 /// The authority, which Host may only repeat.
-fn host(parts: &Parts) -> Result<&[u8], h1::Reason> {
+fn host_of(parts: &Parts) -> Result<&[u8], h1::Reason> {
     let mut fields = parts.headers.get_all(http::header::HOST).iter().map(HeaderValue::as_bytes);
     let (field, second) = (fields.next(), fields.next());
     let authority = parts.uri.authority().map(|authority| authority.as_str().as_bytes());
     match (authority, field) {
         _ if second.is_some() => Err(h1::Reason::HostRepeated),
-        (Some(authority), Some(field)) if !h1::host::same(authority, field) => {
-            Err(h1::Reason::HostInvalid)
+        (Some(authority), Some(field)) if !is_same(parts, authority, field) => {
+            Err(h1::Reason::HostDiffers)
         }
         (Some(host), _) | (None, Some(host)) => Ok(host),
         (None, None) => Err(h1::Reason::HostMissing),
+    }
+}
+
+/// Whatever the case, and with or without the port that goes by the scheme (RFC 9113 section 8.3.1; RFC 3986 section
+/// 6.2.3).
+fn is_same(parts: &Parts, authority: &[u8], field: &[u8]) -> bool {
+    let usual = match parts.uri.scheme_str() {
+        Some("http") => Some(80),
+        Some("https") => Some(443),
+        _ => None,
+    };
+    match (host::parse(authority), host::parse(field)) {
+        (Some(a), Some(b)) => host::same(a.host, b.host) && a.port.or(usual) == b.port.or(usual),
+        // What is wrong with them is said where they are read.
+        _ => host::same(authority, field),
     }
 }
 

@@ -48,13 +48,8 @@ pub(crate) async fn refuse<C: Client>(
 ) {
     let request = Head { bytes: client.request(), head: received.head, list: &scratch.request };
     let accept = request.find(Known::Accept).unwrap_or_default();
-    let call = Call::of(request);
-    let media = match call {
-        Call::Grpc => Media::Grpc,
-        Call::Web(_) => Media::GrpcWeb,
-        Call::No => Media::of(accept),
-    };
-    let answers = turned.answers.filter(|_| call == Call::No);
+    let media = Media::wanted(request);
+    let answers = turned.answers.filter(|_| !matches!(media, Media::Grpc(_)));
     let page = answers.and_then(|answers| answers.page(turned.refusal, accept));
     let content = page.map(|page| &page.content);
     let status = turned.refusal.status();

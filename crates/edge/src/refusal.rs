@@ -1,7 +1,10 @@
 //! Why the edge answers a request itself, and the short body that it answers with. Bodies say what a client may know:
 //! status, a plain reason, the request id; never names of routes, backends or addresses.
 
+use crate::decide::Head;
+use crate::grpc::Call;
 use crate::ids::RequestId;
+use h1::Known;
 
 macro_rules! causes {
     ($($name:ident $status:literal $slug:literal $sentence:literal,)*) => {
@@ -54,6 +57,7 @@ causes! {
     RequestRate 408 "request-rate" "The body of the request came more slowly than is allowed (requestRate).",
     ResponseRate 408 "response-rate" "The response was taken more slowly than is allowed (responseRate).",
     BodyTooLarge 413 "body-too-large" "The body of the request is larger than the limit (bodyBytes).",
+    BodyEncoding 400 "body-encoding" "The body of the request is not base64, which its content type says.",
     ConnectMethod 501 "connect-method" "This server is no forward proxy: CONNECT is not served.",
 }
 
@@ -125,15 +129,22 @@ pub(crate) enum Media {
     Text,
     Json,
     Html,
-    /// A status in the words of gRPC, and no body.
-    Grpc,
-    GrpcWeb,
+    /// A status in the words of gRPC under this content type, and no body.
+    Grpc(&'static [u8]),
 }
 
 impl Media {
+    /// A call of gRPC names no other: its client reads nothing else.
+    pub fn wanted(request: Head<'_>) -> Media {
+        match Call::of(request).content_type() {
+            Some(content_type) => Media::Grpc(content_type),
+            None => Media::of(request.find(Known::Accept).unwrap_or_default()),
+        }
+    }
+
     /// The first of the three that Accept names with a weight other than zero (RFC 9110 section 12.5.1); how the others
     /// are weighed is not looked at.
-    pub fn of(accept: &[u8]) -> Media {
+    fn of(accept: &[u8]) -> Media {
         let named = accept.split(|&b| b == b',').filter_map(Media::of_range).next();
         named.unwrap_or(Media::Text)
     }
@@ -157,8 +168,7 @@ impl Media {
             Media::Text => b"text/plain; charset=utf-8",
             Media::Json => b"application/json",
             Media::Html => b"text/html; charset=utf-8",
-            Media::Grpc => crate::grpc::CONTENT_TYPE,
-            Media::GrpcWeb => b"application/grpc-web+proto",
+            Media::Grpc(content_type) => content_type,
         }
     }
 }
@@ -183,7 +193,7 @@ pub(crate) fn body(media: Media, status: u16, sentence: &str, id: &RequestId) ->
             "<!doctype html><html lang=\"en\"><title>{status} {phrase}</title>\
              <h1>{status} {phrase}</h1><p>{sentence}</p><p>Request id: <code>{id}</code></p></html>\n"
         ),
-        Media::Grpc | Media::GrpcWeb => String::new(),
+        Media::Grpc(_) => String::new(),
     };
     text.into_bytes()
 }

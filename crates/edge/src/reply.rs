@@ -45,8 +45,9 @@ impl Reply<'_> {
         media: Media,
         trace: &mut Trace,
     ) {
-        if matches!(media, Media::Grpc | Media::GrpcWeb) {
-            return self.refuse_call(client, refusal, media, trace).await;
+        if let Media::Grpc(content_type) = media {
+            let told = (content_type, grpc::status(refusal), refusal.sentence());
+            return self.refuse_call(client, None, told, trace).await;
         }
         let status = refusal.status();
         let body = refusal::body(media, status, refusal.sentence(), self.id);
@@ -88,17 +89,17 @@ impl Reply<'_> {
     async fn refuse_call<C: Client>(
         &self,
         client: &mut C,
-        refusal: Refusal,
-        media: Media,
+        rule: Option<&RulePlan>,
+        (content_type, status, message): (&[u8], u8, &str),
         trace: &mut Trace,
     ) {
-        let mut status = itoa::Buffer::new();
+        let mut digits = itoa::Buffer::new();
         let own: [(&[u8], &[u8]); 3] = [
-            (b"content-type", media.content_type()),
-            (b"grpc-status", status.format(grpc::status(refusal)).as_bytes()),
-            (b"grpc-message", refusal.sentence().as_bytes()),
+            (b"content-type", content_type),
+            (b"grpc-status", digits.format(status).as_bytes()),
+            (b"grpc-message", message.as_bytes()),
         ];
-        self.answer(client, (None, 200), &own, b"", trace).await;
+        self.answer(client, (rule, 200), &own, b"", trace).await;
     }
 
     pub async fn redirect<C: Client>(
@@ -110,15 +111,21 @@ impl Reply<'_> {
         self.answer(client, (Some(rule), status), &[(b"location", location)], b"", trace).await;
     }
 
-    /// What the rule declares for when no backend can answer, instead of the edge's own answer to the refusal.
+    /// What the rule declares for when no backend can answer, instead of the edge's own answer to the refusal. Of it the
+    /// client of a call gets the status.
     pub async fn declared<C: Client>(
         &self,
         client: &mut C,
         (rule, answer, refusal): (&RulePlan, &StaticResponse, Refusal),
+        media: Media,
         trace: &mut Trace,
     ) {
         self.note(client, refusal, trace);
         let StaticResponse { status, page } = answer;
+        if let Media::Grpc(content_type) = media {
+            let told = (content_type, grpc::status_of_http(*status), refusal.sentence());
+            return self.refuse_call(client, Some(rule), told, trace).await;
+        }
         let has_body = !matches!(status, 204 | 205 | 304);
         let body = has_body.then(|| Template::new(page).filled(self.id.as_str(), *status));
         let body = body.as_deref().unwrap_or_default();

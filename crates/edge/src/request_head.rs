@@ -110,11 +110,15 @@ fn host<'a>(request: Head<'a>, changes: &'a Changes, edits: Option<&'a Edits>) -
 
 /// A field that a proxy would be believed by, from somebody who is not; in other spellings from anybody.
 fn is_claimed(name: &[u8], decided: &Decided<'_, '_>, caller: Caller<'_>) -> bool {
-    let Some(AddressHeader::Named(field)) = decided.trust.map(|trust| &trust.header) else {
-        return false;
+    let Some(trust) = decided.trust else { return false };
+    let address = match &trust.header {
+        AddressHeader::Named(field) => Some(field),
+        AddressHeader::XForwardedFor | AddressHeader::Forwarded => None,
     };
-    let is_it = caller.told.is_believed() && name.eq_ignore_ascii_case(field.as_bytes());
-    !is_it && is_alike(name, field.as_bytes())
+    address.into_iter().chain(&trust.scheme).any(|field| {
+        let is_it = caller.told.is_believed() && name.eq_ignore_ascii_case(field.as_bytes());
+        !is_it && is_alike(name, field.as_bytes())
+    })
 }
 
 /// Fields that say where a request comes from are the edge's to write. What a proxy that is believed wrote goes on in

@@ -12,6 +12,7 @@ use crate::access::{AccessRecord, TlsFacts};
 use crate::balance::{Picked, key_of_address, pick};
 use crate::deadline::Deadline;
 use crate::entry::Unwelcome;
+use crate::fallback::{self, Way};
 use crate::metrics::UpstreamFailure;
 use crate::relay::{End, Relay};
 use crate::stream_tls::StreamTls;
@@ -36,8 +37,10 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 use traffic::{Choice, Endpoint, Outcome};
 
-/// Endpoints that one connection tries.
+/// Endpoints of one backend that one connection tries.
 const ATTEMPTS: usize = 5;
+/// The backend has as many as it may have.
+const FULL: &str = "circuit-open";
 
 /// What is known of a connection before it is led anywhere.
 #[derive(Clone, Copy)]
@@ -315,17 +318,37 @@ impl Drop for Active {
     }
 }
 
-/// Nothing was sent yet, so every endpoint may be tried: each in the view that holds at that moment, but none twice.
+/// Nothing was sent yet, so every endpoint may be tried, but none twice: those of the backend, then those of what stands
+/// in for it.
 async fn reach(arrival: Arrival<'_>, visit: &mut Visit) -> Result<Reached, &'static str> {
+    let worker: &Worker = arrival.worker;
+    let held = worker.view();
+    let view: &EdgeView = &held;
+    let (mut backend, share) = choose(worker, view, &visit.plan)?;
+    loop {
+        let refusal = match reach_one(arrival, visit, (view, backend)).await {
+            Ok(reached) => return Ok(reached),
+            Err(refusal) => refusal,
+        };
+        // What is full stays so by intent.
+        let next = fallback::next((worker, view), (&visit.plan.backends, share), backend);
+        backend = next.filter(|_| refusal != FULL).ok_or(refusal)?;
+    }
+}
+
+/// An endpoint of this backend.
+async fn reach_one(
+    arrival: Arrival<'_>,
+    visit: &mut Visit,
+    (view, backend): (&EdgeView, Backend<'_>),
+) -> Result<Reached, &'static str> {
     let Arrival { worker, deadline, ends, .. } = arrival;
-    let view = worker.view();
     let plan = Arc::clone(&visit.plan);
-    let backend = choose(worker, &view, &plan)?;
-    let seat = view.seat(backend.number()).ok_or("circuit-open")?;
+    let seat = view.seat(backend.number()).ok_or(FULL)?;
     let mut tried: Vec<u32> = Vec::new();
     let mut refusal = "no-endpoint";
     while tried.len() < ATTEMPTS {
-        let Some(at) = place(worker, &view, &backend, ends.peer.ip(), &tried) else { break };
+        let Some(at) = place(worker, view, &backend, ends.peer.ip(), &tried) else { break };
         tried.push(at as u32);
         visit.attempts += 1;
         let endpoint = &backend.members[at];
@@ -338,16 +361,16 @@ async fn reach(arrival: Arrival<'_>, visit: &mut Visit) -> Result<Reached, &'sta
         visit.connect = Some(began.elapsed());
         match opened {
             Ok(opened) => {
-                observe(worker, &view, &backend, &mut active, Outcome::Success);
+                observe(worker, view, &backend, &mut active, Outcome::Success);
                 return Ok(Reached { io: opened.io, _active: active, _seat: seat });
             }
             // The backend has as many as it may have: nothing of that is the endpoint's doing.
-            Err(ConnectFault::Full) => return Err("circuit-open"),
+            Err(ConnectFault::Full) => return Err(FULL),
             Err(fault) => {
                 let (failure, cause) = fault.verdict();
                 count(worker, &plan, failure);
                 if fault.blames_endpoint() {
-                    observe(worker, &view, &backend, &mut active, Outcome::Failure);
+                    observe(worker, view, &backend, &mut active, Outcome::Failure);
                 }
                 refusal = cause.slug();
             }
@@ -356,14 +379,20 @@ async fn reach(arrival: Arrival<'_>, visit: &mut Visit) -> Result<Reached, &'sta
     Err(refusal)
 }
 
-/// By weight.
+/// By weight, with its place among those of the route; another one where it stands in.
 pub(crate) fn choose<'v>(
     worker: &Worker,
     view: &'v EdgeView,
     plan: &StreamPlan,
-) -> Result<Backend<'v>, &'static str> {
-    match pick(&worker.rotation, plan.number, &plan.backends, |number| view.backend(number)) {
-        Picked::Backend { backend, .. } => Ok(backend),
+) -> Result<(Backend<'v>, usize), &'static str> {
+    let backends = &plan.backends;
+    let picked = pick(&worker.rotation, plan.number, backends, |number| view.backend(number));
+    // Bytes have no sessions, and no answer is declared for them.
+    if let Way::StandIn { backend, share } = fallback::instead((worker, view), backends, picked) {
+        return view.backend(backend.number()).map(|found| (found, share)).ok_or("no-endpoint");
+    }
+    match picked {
+        Picked::Backend { backend, share } => Ok((backend, share)),
         Picked::NoEndpoint { .. } => Err("no-endpoint"),
         Picked::InvalidBackend => Err("invalid-backend"),
         Picked::NoWeight => Err("no-weight"),

@@ -30,7 +30,7 @@ fn restriction(allow: Option<&[&str]>, deny: &[&str]) -> Restriction {
 
 fn trusting(proxies: &[&str], header: AddressHeader) -> ListenerPolicy {
     let trusted = Trusted::Networks(networks(proxies));
-    let client_address = Some(ClientAddress { trusted, header });
+    let client_address = Some(ClientAddress { trusted, header, scheme: None });
     ListenerPolicy { client_address, ..ListenerPolicy::default() }
 }
 
@@ -123,6 +123,30 @@ fn with_a_field_of_its_own_nothing_else_of_a_proxy_is_believed() {
     }
     assert!(values(&head, "x-forwarded-port").is_empty());
     let (head, _) = ask(&mut client, "/moved", CLAIMS);
+    assert_eq!(header_of(&head, "location"), format!("http://a.test:{port}/moved"));
+}
+
+#[test]
+fn behind_a_field_of_its_own_the_scheme_is_where_the_policy_says() {
+    let with = |networks: &[&str], scheme: &str| {
+        let mut policy = trusting(networks, AddressHeader::Named("cf-connecting-ip".into()));
+        if let Some(trust) = &mut policy.client_address {
+            trust.scheme = Some(scheme.into());
+        }
+        entry(policy, |_| {})
+    };
+    let (_running, port) = with(&["127.0.0.1"], "x-forwarded-proto");
+    let mut client = Peer::connect(port);
+    let (head, _) = ask(&mut client, "/moved", "X-Forwarded-Proto: https\r\n");
+    assert_eq!(header_of(&head, "location"), "https://a.test/moved");
+    let (_, head) = ask(&mut client, "/", "X-Forwarded-Proto: https\r\n");
+    assert_eq!(values(&head, "x-forwarded-proto"), ["https"], "{head}");
+    // From strangers it counts for nothing, and does not pass in any spelling.
+    let (_running, port) = with(&["10.0.0.0/8"], "cdn-proto");
+    let mut client = Peer::connect(port);
+    let (_, head) = ask(&mut client, "/", "CDN-Proto: https\r\nCDN_Proto: https\r\n");
+    assert!(!head.contains("https"), "{head}");
+    let (head, _) = ask(&mut client, "/moved", "CDN-Proto: https\r\n");
     assert_eq!(header_of(&head, "location"), format!("http://a.test:{port}/moved"));
 }
 
@@ -351,7 +375,8 @@ fn lists_and_trust_go_by_what_the_header_tells() {
     let mut policy = accepting("127.0.0.1", false);
     policy.peers = vec![restriction(Some(&["192.0.2.0/24"]), &[])];
     let trusted = Trusted::Networks(networks(&["192.0.2.7"]));
-    policy.client_address = Some(ClientAddress { trusted, header: AddressHeader::XForwardedFor });
+    let header = AddressHeader::XForwardedFor;
+    policy.client_address = Some(ClientAddress { trusted, header, scheme: None });
     let (running, port) = entry(policy, |_| {});
     let mut client = Peer::connect(port);
     client.send("PROXY TCP4 192.0.2.7 198.51.100.1 1 2\r\n");

@@ -248,6 +248,28 @@ fn grpc_web_becomes_grpc_wherever_that_is_spoken() {
     }
 }
 
+/// With and without an attempt that failed before it.
+#[test]
+fn of_a_declared_answer_a_call_gets_the_status_alone() {
+    for first in [&[] as &[SocketAddr], &[nobody()]] {
+        let port = free_port();
+        let listeners = listeners(port, &[], true);
+        let _running = run(port, listeners, &[("first", first)]);
+        let mut peer = Peer::connect(port);
+        for content_type in
+            ["application/grpc", "application/grpc-web", "application/grpc-web-text"]
+        {
+            peer.send(grpc_web("/a.B/C", content_type, ""));
+            let (head, body) = peer.response();
+            assert_eq!((status(&head), body.as_str()), (200, ""), "{head}");
+            assert_eq!(header(&head, "grpc-status"), Some("14"), "{head}");
+            assert_eq!(header(&head, "content-type"), Some(content_type), "{head}");
+        }
+        let (head, body) = peer.get("/", "a");
+        assert_eq!((status(&head), body.as_str()), (503, "<p>later</p>"));
+    }
+}
+
 #[test]
 fn a_request_that_goes_on_is_mirrored_whole() {
     let second = Origin::start(echo_bodies).address;

@@ -259,16 +259,37 @@ fn grpc_web_that_is_refused_malformed_or_out_of_time() {
     let headers = trailers_only(port, call("/nowhere").body(()).unwrap());
     assert_eq!(
         (&headers["grpc-status"], &headers["content-type"]),
-        (&"14".parse().unwrap(), &"application/grpc-web+proto".parse().unwrap())
+        (&"14".parse().unwrap(), &"application/grpc-web-text".parse().unwrap())
     );
     let headers =
         trailers_only(port, call("/never").header("grpc-timeout", "150m").body(()).unwrap());
     assert_eq!(headers["grpc-status"], "4");
     let mut peer = Peer::connect(port);
-    peer.send(
-        "POST /never HTTP/1.1\r\nHost: a.test\r\nContent-Type: application/grpc-web-text\r\nContent-Length: 8\r\n\r\n!!!!!!!!",
-    );
-    assert_eq!(header(&peer.head(), "grpc-status"), Some("13"));
+    // No base64, and base64 that lacks its last character: the connection goes on behind both.
+    for body in ["!!!!!!!!", "AAAAAAA"] {
+        peer.send(format!(
+            "POST /never HTTP/1.1\r\nHost: a.test\r\nContent-Type: application/grpc-web-text\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        ));
+        let head = peer.head();
+        assert_eq!(header(&head, "grpc-status"), Some("13"), "{head}");
+        assert!(header(&head, "grpc-message").unwrap().contains("base64"), "{head}");
+        assert_eq!(header(&head, "content-type"), Some("application/grpc-web-text"), "{head}");
+    }
+}
+
+#[test]
+fn a_refusal_has_the_content_type_of_the_call() {
+    let (_running, port, _origin) = start(|_| ());
+    for content_type in ["application/grpc", "application/grpc-web", "application/grpc-web-text"] {
+        let mut peer = Peer::connect(port);
+        peer.send(format!(
+            "POST / HTTP/1.1\r\nHost: nobody.test\r\nContent-Type: {content_type}\r\nContent-Length: 0\r\n\r\n",
+        ));
+        let head = peer.head();
+        assert_eq!(header(&head, "content-type"), Some(content_type), "{head}");
+        assert_eq!(header(&head, "grpc-status"), Some("12"), "{head}");
+    }
 }
 
 #[test]

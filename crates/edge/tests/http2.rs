@@ -165,6 +165,33 @@ fn refusals_and_heads_without_a_body() {
     assert!(metrics.contains(counted), "{metrics}");
 }
 
+/// RFC 9113 section 8.3.1.
+#[test]
+fn host_may_repeat_the_authority_in_another_form_and_say_nothing_else() {
+    let (running, port) = one_origin(echo_heads);
+    client(port, async |send| {
+        for (authority, host, expected) in [
+            ("a.test", "a.test", 200),
+            ("a.test", "A.TEST:80", 200),
+            ("a.test:80", "a.test", 200),
+            ("a.test", "a.test:443", 400),
+            ("a.test", "b.test", 400),
+            ("a.test", "", 400),
+        ] {
+            let request = Request::get(format!("http://{authority}/")).header("host", host);
+            let mut ready = send.clone().ready().await.unwrap();
+            let sent = ready.send_request(request.body(()).unwrap(), true).unwrap().0;
+            let response = sent.await.unwrap();
+            assert_eq!(response.status(), expected, "{authority} {host}");
+            let said = text(body(response).await.0);
+            assert_eq!(said.contains(":authority (RFC 9113"), expected == 400, "{said}");
+        }
+    });
+    let metrics = edge::render_metrics(&running.registry);
+    let counted = r#"cutwater_refusals_total{reason="host-differs"} 3"#;
+    assert!(metrics.contains(counted), "{metrics}");
+}
+
 #[test]
 fn hints_arrive_and_a_cut_off_body_is_a_reset() {
     let (_running, port) = one_origin(|peer| {

@@ -8,6 +8,7 @@ use edge::{AccessRecord, Config, Edge, EdgeView, Inherited, KeyTable, Recorder, 
 use model::certificates::{Certificate, CertificatePlan, Leaf, Source};
 use model::edge::{Backend, Protocol};
 use model::facts::EndpointSet;
+use model::fallback::{Fallback, Tier};
 use model::front::{
     AcceptProxy, AddressList, ClientTrust, ListOrigin, ListenerPolicy, Restriction,
 };
@@ -255,6 +256,31 @@ fn a_connection_finds_the_endpoint_that_takes_it() {
     bytes.views.set(Arc::new(view));
     eventually(|| Peer::connect(port).rest().is_empty());
     eventually(|| bytes.lines.lock().unwrap().iter().any(|line| line.contains("no-endpoint")));
+}
+
+/// Also where all endpoints of the one before are known to be out, or none is left of it.
+#[test]
+fn another_service_stands_in_for_a_backend_that_takes_no_connection() {
+    let (second, third) =
+        (Origin::start(says_on_connect("second")), Origin::start(says_on_connect("third")));
+    let dead = [dead(), dead()];
+    let tier = |name| Tier { port: service(name), policy: None };
+    let fallback = Fallback { tiers: vec![tier("second"), tier("third")], response: None };
+    for (first, next, expected) in [
+        (&[][..], &[second.address][..], "second"),
+        (&dead[..], &[second.address][..], "second"),
+        (&dead[..1], &dead[1..], "third"),
+        (&[][..], &[][..], "third"),
+    ] {
+        let backend = Backend { fallback: Some(Node::new(fallback.clone())), ..to("first", 1) };
+        let port = free_port();
+        let listener = stream(port, Transport::Tcp, "", &[("", vec![backend])]);
+        let endpoints = [("first", first), ("second", next), ("third", &[third.address][..])];
+        let _bytes = serve(vec![], vec![listener], &facts(&endpoints), &[]);
+        for _ in 0..12 {
+            assert_eq!(Peer::connect(port).rest(), expected, "{endpoints:?}");
+        }
+    }
 }
 
 fn says_on_connect(text: &'static str) -> impl Fn(&mut Peer) + Send + Sync {

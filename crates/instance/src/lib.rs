@@ -27,6 +27,7 @@ mod predecessor;
 mod probe;
 mod publisher;
 mod receipt;
+mod rotation;
 mod run;
 mod service_manager;
 mod serving;

@@ -2,6 +2,7 @@
 
 use crate::publisher::Shared;
 use crate::serving::Serving;
+use crate::staples;
 use model::certificates::Source;
 use nameserver::Counters;
 use std::fmt::{Display, Write};
@@ -12,6 +13,7 @@ use telemetry::access::Counts;
 pub fn render(shared: &Shared) -> String {
     let mut page = Page(edge::render_metrics(&shared.registry));
     page.dns(&shared.nameserver_counters);
+    page.ocsp(&shared.staples);
     page.instance(shared);
     if let Some(counts) = &shared.access_log {
         page.access_log(counts);
@@ -59,6 +61,19 @@ impl Page {
             .sample("", read(&counters.truncated));
         self.metric("cutwater_dns_tcp_connections", GAUGE, "DNS connections that are open.")
             .sample("", read(&counters.tcp_connections));
+    }
+
+    fn ocsp(&mut self, counts: &staples::Counts) {
+        let help = "Questions to OCSP responders, by result.";
+        let mut asked = self.metric("cutwater_ocsp_queries_total", COUNTER, help);
+        for (result, count) in counts.asked() {
+            asked.sample(format_args!("{{result=\"{result}\"}}"), count);
+        }
+        let help =
+            "Certificates that name an OCSP responder, by whether clients are shown its response.";
+        let mut staples = self.metric("cutwater_ocsp_staples", GAUGE, help);
+        staples.sample("{state=\"held\"}", read(&counts.held));
+        staples.sample("{state=\"missing\"}", read(&counts.missing));
     }
 
     fn instance(&mut self, shared: &Shared) {

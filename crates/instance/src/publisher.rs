@@ -9,7 +9,7 @@ use crate::handover::Handed;
 use crate::keys::Keys;
 use crate::receipt::{Change, Receipt, endpoint_changes};
 use crate::serving::{Draft, Serving};
-use crate::staples::Staples;
+use crate::staples::{self, Staples};
 use certs::{Claim, LocalCa, Serials, SessionKey, StateFolder};
 use edge::{Edge, EdgeView, KeyTable, Recorder, Registry};
 use explain::{Entry, PortState};
@@ -25,6 +25,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use telemetry::access::{AccessLog, Counts};
+use telemetry::log_file::LogFile;
 use tokio::sync::watch;
 use zone::Zones;
 
@@ -44,6 +45,7 @@ pub struct Shared {
     pub reloads: AtomicU64,
     pub refused_reloads: AtomicU64,
     pub access_log: Option<Arc<Counts>>,
+    pub staples: Arc<staples::Counts>,
     state: Mutex<Visible>,
 }
 
@@ -149,6 +151,7 @@ impl Publisher {
             reloads: AtomicU64::new(0),
             refused_reloads: AtomicU64::new(0),
             access_log: access_log.as_ref().map(AccessLog::counts),
+            staples: Arc::default(),
             state: Mutex::default(),
         });
         let dns = nameserver::Sockets::inherited(handed.dns_udp, handed.dns_tcp)
@@ -172,7 +175,7 @@ impl Publisher {
             nameserver: None,
             access_log,
             checks: Checks::start(&shared.registry.live),
-            staples: Staples::default(),
+            staples: Staples::new(Arc::clone(&shared.staples)),
             echo: Echo::new(handed.echo, opened.subscribe()),
             claim: Some(claim),
             opened,
@@ -186,6 +189,11 @@ impl Publisher {
 
     pub fn shared(&self) -> Arc<Shared> {
         Arc::clone(&self.shared)
+    }
+
+    /// Of the access log, where it is one.
+    pub fn log_file(&self) -> Option<LogFile> {
+        self.access_log.as_ref().and_then(AccessLog::file)
     }
 
     pub fn is_serving(&self) -> bool {

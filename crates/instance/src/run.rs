@@ -8,6 +8,7 @@ use crate::handover::Handed;
 use crate::predecessor::Predecessor;
 use crate::publisher::Publisher;
 use crate::receipt::Receipt;
+use crate::rotation;
 use crate::service_manager;
 use crate::serving::Draft;
 use crate::upgrade::{Ask, Asker, Successor, Upgraded};
@@ -38,8 +39,9 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     if let Err(error) = edge::raise_descriptor_limit() {
         tracing::warn!("the limit of open files (ulimit -n) stays as it is: {error}");
     }
-    let mut signals =
-        Signals::new().map_err(|error| StartError::System("signals cannot be handled", error))?;
+    let unhandled = |error| StartError::System("signals cannot be handled", error);
+    let mut signals = Signals::new().map_err(unhandled)?;
+    let rotated = signal(SignalKind::user_defined1()).map_err(unhandled)?;
     let found = Predecessor::find()
         .await
         .map_err(|error| StartError::System("another process cannot be followed", error))?;
@@ -52,6 +54,7 @@ pub async fn run(config: Config) -> Result<(), StartError> {
         }
         (begun, _) => begun?,
     };
+    tokio::spawn(rotation::follow(rotated, instance.publisher.log_file()));
     if let Some(predecessor) = predecessor {
         predecessor.take_over().await;
         instance.open();

@@ -2,12 +2,14 @@
 //! section 8). In the background: a responder that is slow, silent or wrong costs clients nothing but the staple.
 
 use crate::http_client;
-use certs::{OcspQuery, Staple};
+use certs::{OcspFault, OcspQuery, Staple};
 use edge::{KeyTable, ServedKey};
 use model::certificates::Source;
 use model::{ObjectId, Snapshot};
 use std::collections::HashMap;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 use tokio::io::AsyncWriteExt;
@@ -35,6 +37,81 @@ pub struct Staples {
     running: HashMap<ObjectId, Running>,
     /// Addresses of the API server.
     api_servers: watch::Sender<Vec<IpAddr>>,
+    counts: Arc<Counts>,
+}
+
+/// For `/metrics`.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Questions by what came of them, as [`RESULTS`] names them.
+    asked: [AtomicU64; RESULTS.len()],
+    /// Certificates that name a responder: those that clients are shown a response for now, and the others.
+    pub held: AtomicU64,
+    pub missing: AtomicU64,
+}
+
+pub const RESULTS: [&str; 4] = ["good", "revoked", "unusable", "unreachable"];
+
+impl Counts {
+    pub fn asked(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        RESULTS.into_iter().zip(self.asked.iter().map(|count| count.load(Ordering::Relaxed)))
+    }
+
+    fn note(&self, asked: &Result<Staple, Silence>) {
+        let result = match asked {
+            Ok(_) => 0,
+            Err(Silence::Judged(OcspFault::Revoked)) => 1,
+            Err(Silence::Judged(_)) => 2,
+            Err(Silence::Unreachable(_)) => 3,
+        };
+        self.asked[result].fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// One certificate among those that are counted, for as long as this lives.
+struct Counted {
+    counts: Arc<Counts>,
+    is_held: bool,
+}
+
+impl Counted {
+    fn begin(counts: Arc<Counts>) -> Counted {
+        counts.missing.fetch_add(1, Ordering::Relaxed);
+        Counted { counts, is_held: false }
+    }
+
+    fn place(&self) -> &AtomicU64 {
+        if self.is_held { &self.counts.held } else { &self.counts.missing }
+    }
+
+    fn hold(&mut self, is_held: bool) {
+        self.place().fetch_sub(1, Ordering::Relaxed);
+        self.is_held = is_held;
+        self.place().fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.place().fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Why there is no response to show.
+#[derive(Debug)]
+enum Silence {
+    /// The responder did not answer, or with no answer of its kind.
+    Unreachable(String),
+    Judged(OcspFault),
+}
+
+impl fmt::Display for Silence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Silence::Unreachable(why) => why.fmt(f),
+            Silence::Judged(fault) => fault.fmt(f),
+        }
+    }
 }
 
 struct Running {
@@ -49,6 +126,10 @@ impl Drop for Running {
 }
 
 impl Staples {
+    pub fn new(counts: Arc<Counts>) -> Staples {
+        Staples { counts, ..Staples::default() }
+    }
+
     /// Asks about the certificates of the snapshot, and about no others. For one that did not change nothing begins
     /// anew. `api_servers` are not asked, whatever a certificate says.
     pub fn follow(&mut self, snapshot: &Snapshot, keys: &KeyTable, api_servers: Vec<IpAddr>) {
@@ -70,23 +151,26 @@ impl Staples {
     fn begin(&self, secret: &ObjectId, key: &Arc<ServedKey>) -> Option<Running> {
         let query = OcspQuery::of(key.chain())?;
         let key = Arc::downgrade(key);
-        let keep = keep(secret.clone(), Weak::clone(&key), query, self.api_servers.subscribe());
+        let subject = (secret.clone(), Weak::clone(&key), query);
+        let counted = Counted::begin(Arc::clone(&self.counts));
+        let keep = keep(subject, self.api_servers.subscribe(), counted);
         Some(Running { key, task: tokio::spawn(keep).abort_handle() })
     }
 }
 
 async fn keep(
-    secret: ObjectId,
-    key: Weak<ServedKey>,
-    query: OcspQuery,
+    (secret, key, query): (ObjectId, Weak<ServedKey>, OcspQuery),
     api_servers: watch::Receiver<Vec<IpAddr>>,
+    mut counted: Counted,
 ) {
     let now_ms = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let mut random = Random::new(now_ms.as_nanos() as u64);
     let mut held = Held::default();
     loop {
         let asked = tokio::time::timeout(PATIENCE, judged(&query, &api_servers)).await;
-        let asked = asked.unwrap_or_else(|_| Err("it does not answer".to_owned()));
+        let asked =
+            asked.unwrap_or_else(|_| Err(Silence::Unreachable("it does not answer".to_owned())));
+        counted.counts.note(&asked);
         let Some(key) = key.upgrade() else { return };
         if let Err(why) = &asked
             && held.failures == 0
@@ -95,6 +179,7 @@ async fn keep(
         }
         let (change, wait) = held.next(asked.ok(), SystemTime::now());
         if let Some(response) = change {
+            counted.hold(response.is_some());
             key.staple(response);
         }
         drop(key);
@@ -142,9 +227,9 @@ impl Held {
 async fn judged(
     query: &OcspQuery,
     api_servers: &watch::Receiver<Vec<IpAddr>>,
-) -> Result<Staple, String> {
-    let body = ask(&query.url, &query.request, api_servers).await?;
-    query.judge(&body, SystemTime::now()).map_err(|fault| fault.to_string())
+) -> Result<Staple, Silence> {
+    let body = ask(&query.url, &query.request, api_servers).await.map_err(Silence::Unreachable)?;
+    query.judge(&body, SystemTime::now()).map_err(Silence::Judged)
 }
 
 /// What the responder says.
@@ -201,6 +286,7 @@ fn permitted(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use model::Kind;
 
     fn at(seconds: u64) -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
@@ -260,6 +346,52 @@ mod tests {
                 other => panic!("{found:?}: {other:?}"),
             }
         }
+    }
+
+    #[test]
+    fn each_certificate_is_counted_where_it_stands_and_no_more_when_it_is_gone() {
+        let counts = Arc::new(Counts::default());
+        let stands =
+            || (counts.held.load(Ordering::Relaxed), counts.missing.load(Ordering::Relaxed));
+        let mut one = Counted::begin(Arc::clone(&counts));
+        let other = Counted::begin(Arc::clone(&counts));
+        assert_eq!(stands(), (0, 2));
+        one.hold(true);
+        one.hold(true);
+        assert_eq!(stands(), (1, 1));
+        drop(other);
+        assert_eq!(stands(), (1, 0));
+        one.hold(false);
+        assert_eq!(stands(), (0, 1));
+        drop(one);
+        assert_eq!(stands(), (0, 0));
+        for asked in [
+            Ok(staple(0, 1)),
+            Err(Silence::Judged(OcspFault::Revoked)),
+            Err(Silence::Judged(OcspFault::Time)),
+            Err(Silence::Judged(OcspFault::Refused(6))),
+            Err(Silence::Unreachable("refused".to_owned())),
+        ] {
+            counts.note(&asked);
+        }
+        let asked: Vec<_> = counts.asked().collect();
+        assert_eq!(asked, [("good", 1), ("revoked", 1), ("unusable", 2), ("unreachable", 1)]);
+    }
+
+    /// Its responder is at a loopback address, where nothing is asked.
+    #[tokio::test]
+    async fn a_question_that_fails_is_counted() {
+        const LEAF: &[u8] = include_bytes!("../../certs/tests/ocsp/leaf.der");
+        const ISSUER: &[u8] = include_bytes!("../../certs/tests/ocsp/ca.der");
+        let query = OcspQuery::of(&[LEAF, ISSUER]).expect("it names a responder");
+        let secret = ObjectId::new(Kind::SECRET, "a", "b");
+        let counts = Arc::new(Counts::default());
+        let servers = watch::Sender::new(Vec::new());
+        // The certificate is gone when the answer comes.
+        let subject = (secret, Weak::new(), query);
+        keep(subject, servers.subscribe(), Counted::begin(Arc::clone(&counts))).await;
+        assert_eq!(counts.asked().last(), Some(("unreachable", 1)));
+        assert_eq!(counts.missing.load(Ordering::Relaxed), 0);
     }
 
     #[tokio::test]

@@ -86,7 +86,7 @@ impl<'t> Section<'t> {
     fn read(&self, parsed: &mut Parsed, budget: &mut usize) -> Result<(), Stop> {
         let mut parser = Parser::new_from_str(&self.text[self.bytes.start..]);
         while let Some(event) = parser.next_event() {
-            let (event, _) = event.map_err(|error| self.syntax(&error))?;
+            let (event, _) = event.map_err(|error| self.syntax(&error, None))?;
             if let Event::DocumentStart(_) = event {
                 let document = Builder::new(self, budget).document(&mut parser)?;
                 parsed.findings.extend(document.findings);
@@ -103,13 +103,71 @@ impl<'t> Section<'t> {
         (start as u32, end as u32)
     }
 
-    fn syntax(&self, error: &ScanError) -> Stop {
-        let at = self.bytes.of(error.marker().index());
-        // The scanner finds a tab when it has passed it.
-        let at = self.text[..at].trim_end_matches('\t').len();
-        let (message, help) = explain(error.info(), &self.text[at..]);
+    /// `bracket` is where the innermost collection in brackets begins that is open.
+    fn syntax(&self, error: &ScanError, bracket: Option<usize>) -> Stop {
+        let marker = self.bytes.of(error.marker().index());
+        let info = if self.joins_keys(error.info(), marker) { NO_COLON } else { error.info() };
+        let at = self.place(info, marker, bracket);
+        let (message, help) = explain(info, &self.text[at..], bracket.is_some());
         let end = at + self.text[at..].chars().next().map_or(0, char::len_utf8);
-        self.stop(&codes::YAML_SYNTAX, (at as u32, end as u32), message, help, false)
+        let mut stop =
+            self.stop(&codes::YAML_SYNTAX, (at as u32, end as u32), message, help, false);
+        let is_far = |open: &usize| self.text[*open..at].contains('\n');
+        if let Some(open) = bracket.filter(is_far) {
+            let span = (open as u32, open as u32 + 1);
+            stop.finding.related.push(("this bracket is open".to_owned(), span));
+        }
+        stop
+    }
+
+    /// Where the mistake is: the scanner finds some of them later, and says where that was.
+    fn place(&self, info: &str, marker: usize, bracket: Option<usize>) -> usize {
+        let (before, after) = self.text.split_at(marker);
+        // A tab when it was passed,
+        let passed = before.trim_end_matches('\t').len();
+        if passed < marker {
+            return passed;
+        }
+        // or at the beginning of the text that holds it.
+        if is_about_tab(info) {
+            return marker + after.find('\t').unwrap_or(0);
+        }
+        let line = before.rfind('\n').map_or(0, |newline| newline + 1);
+        let is_first = before[line..].trim_start().is_empty();
+        match bracket {
+            Some(open) if after.trim_start().is_empty() || after.starts_with("---") => open,
+            // That a key has no colon when the next line begins.
+            None if lacks_colon(info) && (is_first || info == NO_COLON) => {
+                self.line_before(line).unwrap_or(marker)
+            }
+            _ => marker,
+        }
+    }
+
+    /// The first key of a map has no space behind its colon: with the next one it is a text of two lines, and the colon
+    /// of that one is too many.
+    fn joins_keys(&self, info: &str, marker: usize) -> bool {
+        let line = self.text[..marker].rfind('\n').map_or(0, |newline| newline + 1);
+        let indent = |line: usize| self.text[line..].find(|c| c != ' ');
+        let before = self
+            .line_before(line)
+            .map(|at| self.text[..at].rfind('\n').map_or(0, |newline| newline + 1));
+        info.contains("mapping values")
+            && !self.text[line..marker].contains(':')
+            && before.is_some_and(|before| indent(before) == indent(line))
+    }
+
+    /// The beginning of what the last line before this one says.
+    fn line_before(&self, line: usize) -> Option<usize> {
+        let mut end = line;
+        for line in self.text.get(self.bytes.start..line)?.split_inclusive('\n').rev() {
+            let text = line.trim_start();
+            if !text.is_empty() && !text.starts_with('#') {
+                return Some(end - text.len());
+            }
+            end -= line.len();
+        }
+        None
     }
 
     fn stop(
@@ -126,13 +184,24 @@ impl<'t> Section<'t> {
     }
 }
 
+/// The scanner's words for a key that no colon follows.
+const NO_COLON: &str = "simple key expected";
+
+fn lacks_colon(info: &str) -> bool {
+    info.contains("simple key") || info.contains("':' indicator")
+}
+
+fn is_about_tab(info: &str) -> bool {
+    info.contains(" tab") || info.starts_with("tab")
+}
+
 /// What went wrong and how to mend it, in plainer words than the scanner's where the case is a common one.
-fn explain(info: &str, at: &str) -> (String, &'static str) {
+fn explain(info: &str, at: &str, is_in_brackets: bool) -> (String, &'static str) {
     let (message, help) = match info {
         _ if info.contains("recursion limit") => {
             ("values are nested too deep", "no manifest needs that many levels")
         }
-        _ if at.starts_with('\t') || info.contains(" tab") || info.starts_with("tab") => {
+        _ if at.starts_with('\t') || is_about_tab(info) => {
             ("a tab stands where YAML wants spaces", "indent with spaces")
         }
         _ if info.contains("mapping values are not allowed") => (
@@ -142,7 +211,7 @@ fn explain(info: &str, at: &str) -> (String, &'static str) {
         _ if info.contains("did not find expected") && info.contains("block") => {
             ("this line does not line up with those before it", "align it with its siblings")
         }
-        _ if info.contains("flow") && info.contains("did not find expected") => (
+        _ if is_in_brackets && (info.contains("flow") || lacks_colon(info)) => (
             "a comma or a closing bracket is missing",
             "close what `[` or `{` opened, and separate items with commas",
         ),
@@ -157,7 +226,7 @@ fn explain(info: &str, at: &str) -> (String, &'static str) {
             "this alias names an anchor that the document does not define before it",
             "define it with `&name`, or put the text in quotes if no alias is meant",
         ),
-        _ if info.contains("simple key") || info.contains("':' indicator") => (
+        _ if lacks_colon(info) => (
             "a key without `: `, or a key that spans lines",
             "write `key: value`, each key on its line",
         ),
@@ -293,7 +362,8 @@ impl<'s, 't> Builder<'s, 't> {
     /// Reads up to the end of the document.
     fn document(mut self, parser: &mut Parser<'t, StrInput<'t>>) -> Result<Document, Stop> {
         while let Some(event) = parser.next_event() {
-            let (event, span) = event.map_err(|error| self.section.syntax(&error))?;
+            let (event, span) =
+                event.map_err(|error| self.section.syntax(&error, self.bracket()))?;
             let span = self.section.span(span);
             match event {
                 Event::DocumentEnd => break,
@@ -339,6 +409,12 @@ impl<'s, 't> Builder<'s, 't> {
     fn too_deep(&self, span: Span) -> Stop {
         let message = format!("values are nested deeper than {MANIFEST_DEPTH} levels");
         self.section.stop(&codes::TOO_LARGE, span, message, "no manifest needs that", true)
+    }
+
+    /// Where the innermost collection begins, if that is in brackets.
+    fn bracket(&self) -> Option<usize> {
+        let frame = self.stack.last()?;
+        (frame.span.0 < frame.span.1).then_some(frame.span.0 as usize)
     }
 
     fn open(&mut self, anchor: usize, span: Span, is_map: bool) -> Result<(), Stop> {

@@ -95,6 +95,9 @@ pub enum ForwardedCertificate {
 pub struct ClientAddress {
     pub trusted: Trusted,
     pub header: AddressHeader,
+    /// The field that these proxies write the client's scheme into, in lower case; none for the one that belongs to
+    /// `header`, which of a field of its own there is not.
+    pub scheme: Option<Text>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

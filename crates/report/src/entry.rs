@@ -30,10 +30,14 @@ fn client_address(trust: &ClientAddress) -> Value {
         AddressHeader::Forwarded => "forwarded",
         AddressHeader::Named(name) => name,
     };
-    match &trust.trusted {
+    let mut value = match &trust.trusted {
         Trusted::Networks(proxies) => json!({"header": header, "trustedRanges": proxies.len()}),
         Trusted::Hops(hops) => json!({"header": header, "trustedHops": hops}),
+    };
+    if let Some(scheme) = &trust.scheme {
+        value["schemeHeader"] = json!(**scheme);
     }
+    value
 }
 
 fn accept_proxy(proxy: &AcceptProxy) -> Value {

@@ -6,9 +6,9 @@
 //!
 //! A worker never waits: when the queue is full the record is dropped and counted.
 
+use crate::log_file::LogFile;
 use edge::{AccessRecord, Recorder};
 use model::limits;
-use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
@@ -27,6 +27,7 @@ pub struct Counts {
 pub struct AccessLog {
     queue: SyncSender<Vec<u8>>,
     counts: Arc<Counts>,
+    file: Option<LogFile>,
     /// Disconnected once the writer's thread has ended.
     ended: Receiver<()>,
 }
@@ -34,8 +35,8 @@ pub struct AccessLog {
 impl AccessLog {
     /// Appends to a file.
     pub fn to_file(path: &Path) -> io::Result<Self> {
-        let file: File = OpenOptions::new().create(true).append(true).open(path)?;
-        AccessLog::start(file)
+        let file = LogFile::open(path)?;
+        Ok(AccessLog { file: Some(file.clone()), ..AccessLog::start(file)? })
     }
 
     pub fn to_stdout() -> io::Result<Self> {
@@ -52,7 +53,12 @@ impl AccessLog {
             let _ends = ends;
             write_all(&records, output, &writer_counts);
         })?;
-        Ok(AccessLog { queue, counts, ended })
+        Ok(AccessLog { queue, counts, file: None, ended })
+    }
+
+    /// What can be opened anew.
+    pub fn file(&self) -> Option<LogFile> {
+        self.file.clone()
     }
 
     /// One a worker.

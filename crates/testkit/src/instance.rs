@@ -183,7 +183,11 @@ impl Instance {
     }
 
     pub fn access_log(&self) -> String {
-        read_lossy(&self.kept.path().join("access.log"))
+        read_lossy(&self.access_log_path())
+    }
+
+    pub fn access_log_path(&self) -> PathBuf {
+        self.kept.path().join("access.log")
     }
 
     /// Status and body of an admin page.

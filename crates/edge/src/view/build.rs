@@ -124,11 +124,8 @@ impl<'r> Builder<'r> {
                 let shares = backends.iter().map(|backend| self.share(backend)).collect();
                 let edits = backends.iter().map(|backend| backend.edits.as_deref());
                 let changes = edits.map(|edits| edits.map(|edits| Box::new(changes.then(edits))));
-                let fallbacks =
-                    backends.iter().map(|b| b.fallback.as_deref().map(|f| self.fallback(f)));
-                let fallbacks = fallbacks.collect();
-                let backends = Backends::new(shares).with_changes(changes);
-                RuleAction::Forward(backends.with_fallbacks(fallbacks))
+                let own = Backends::new(shares).with_changes(changes);
+                RuleAction::Forward(own.with_fallbacks(self.fallbacks(backends)))
             }
         }
     }
@@ -171,6 +168,11 @@ impl<'r> Builder<'r> {
             id,
         };
         Some(Box::new(Asked { rule, path: service.path.clone() }))
+    }
+
+    fn fallbacks(&mut self, backends: &[model::edge::Backend]) -> Vec<Option<Box<Fallback>>> {
+        let declared = backends.iter().map(|backend| backend.fallback.as_deref());
+        declared.map(|fallback| fallback.map(|fallback| self.fallback(fallback))).collect()
     }
 
     fn fallback(&mut self, fallback: &model::fallback::Fallback) -> Box<Fallback> {
@@ -225,6 +227,7 @@ impl<'r> Builder<'r> {
             let is_udp = transport == Transport::Udp;
             let shares = route.backends.iter().map(|backend| self.share_over(is_udp, backend));
             let backends = Backends::new(shares.collect());
+            let backends = backends.with_fallbacks(self.fallbacks(&route.backends));
             Arc::new(StreamPlan {
                 rule: route.rule.clone(),
                 number: self.numbers.rules.of(route.rule.clone()),

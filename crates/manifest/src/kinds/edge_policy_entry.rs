@@ -38,6 +38,10 @@ section! {
         "trustedHops" => trusted_hops: Count,
         /// Where proxies write the client's address: X-Forwarded-For, Forwarded (RFC 7239), or a field that holds one address.
         "header" => header: FieldName = FieldName("X-Forwarded-For".into()),
+        /// Where these proxies write the client's scheme, `http` or `https`, in every request: what a client wrote there they
+        /// must not pass on. Without it, X-Forwarded-Proto beside X-Forwarded-For, `proto` of Forwarded, and beside another
+        /// field none.
+        "schemeHeader" => scheme_header: FieldName,
     }
     checked by client_address
 }
@@ -158,8 +162,8 @@ impl Decode for FieldName {
         if is_token && !is_other {
             return Some(FieldName(text));
         }
-        let message = format!("`{text}` is no header field that carries an address");
-        let help = "write X-Forwarded-For, Forwarded, or a name like CF-Connecting-IP";
+        let message = format!("`{text}` is no header field in which a proxy tells of its client");
+        let help = "write a name like X-Forwarded-For or CF-Connecting-IP, for the scheme X-Forwarded-Proto";
         decoder.report(&codes::BAD_VALUE, node.span, message, help);
         None
     }

@@ -2,6 +2,7 @@
 
 use super::{header_edits, path_rewrite, target};
 use model::edge::{Action, Backend, Rule};
+use model::fallback::Fallback;
 use model::traffic::{BackendPolicy, BackendTls, Trust};
 
 pub fn of_rule(rule: &Rule) -> Vec<String> {
@@ -22,8 +23,10 @@ pub fn of_rule(rule: &Rule) -> Vec<String> {
 
 /// Of a route below HTTP, in one line.
 pub fn of_stream(backend: &Backend) -> String {
-    let policy = backend.policy.iter().flat_map(|policy| of_policy(policy)).collect::<Vec<_>>();
-    format!("{} weight {} {}", target(backend), backend.weight, policy.join(" "))
+    let policy = backend.policy.iter().flat_map(|policy| of_policy(policy));
+    let behind = backend.fallback.iter().flat_map(|fallback| tiers(fallback));
+    let parts: Vec<_> = policy.chain(behind).collect();
+    format!("{} weight {} {}", target(backend), backend.weight, parts.join(" "))
         .trim_end()
         .to_owned()
 }
@@ -44,14 +47,18 @@ fn of_backend(backend: &Backend) -> Vec<String> {
         );
     }
     if let Some(fallback) = &backend.fallback {
-        parts.extend(fallback.tiers.iter().map(|tier| {
-            let policy: Vec<String> = tier.policy.iter().flat_map(|p| of_policy(p)).collect();
-            format!("then to {}: {}", tier.port, policy.join(", "))
-        }));
+        parts.extend(tiers(fallback));
         parts.extend(fallback.response.iter().map(|response| format!("then {response:?}")));
     }
     parts.extend(backend.policy.iter().flat_map(|policy| of_policy(policy)));
     parts.into_iter().map(|part| format!("to {}: {part}", target(backend))).collect()
+}
+
+fn tiers(fallback: &Fallback) -> impl Iterator<Item = String> {
+    fallback.tiers.iter().map(|tier| {
+        let policy: Vec<String> = tier.policy.iter().flat_map(|p| of_policy(p)).collect();
+        format!("then to {}: {}", tier.port, policy.join(", "))
+    })
 }
 
 fn of_policy(policy: &BackendPolicy) -> Vec<String> {
