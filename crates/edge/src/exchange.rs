@@ -4,7 +4,7 @@
 use crate::access::{AccessRecord, Trace};
 use crate::additions::Additions;
 use crate::answers::Answers;
-use crate::balance::{self, Picked, pick};
+use crate::balance::{Picked, pick};
 use crate::caller::{self, Caller, Told};
 use crate::care::Care;
 use crate::changes::Changes;
@@ -306,8 +306,6 @@ fn route<'v>(
     if let Some(visit) = &mut visit {
         visit.share = share;
     }
-    let algorithm = &backend.policy.balance.algorithm;
-    let key = balance::key(algorithm, request, decided.path.query, caller);
     let instead = backends.fallback(share).map(|_| (backends, share));
     // gRPC is not spoken to others. What stands in for a backend may speak anything.
     let speaks_grpc = backend.dial().protocol == BackendProtocol::Http2 || instead.is_some();
@@ -318,8 +316,7 @@ fn route<'v>(
     let own_limit = if call == Call::No { None } else { grpc::limit(request) };
     let limit = shorter(rule.timeouts.request, own_limit);
     let is_clients_limit = limit != rule.timeouts.request;
-    let route =
-        Route { rule, changes, backend, held, visit, key, limit, is_clients_limit, instead };
+    let route = Route { rule, changes, backend, held, visit, limit, is_clients_limit, instead };
     Ok(Step::Forward(route, terms(received, (request, call), id)))
 }
 

@@ -3,10 +3,12 @@
 
 use crate::access::Trace;
 use crate::additions::{Additions, ResponseEdits};
+use crate::balance;
 use crate::caller::Caller;
 use crate::changes::Changes;
 use crate::client::{Client, ClientFault};
 use crate::deadline::Passed;
+use crate::decide::Head;
 use crate::exchange::{Received, Scratch, Site};
 use crate::fallback;
 use crate::metrics::{RouteCounters, UpstreamFailure};
@@ -35,8 +37,6 @@ pub(crate) struct Route<'v> {
     /// The endpoint that the request's session is at.
     pub held: Option<usize>,
     pub visit: Option<Box<Visit<'v>>>,
-    /// For consistent hashing.
-    pub key: Option<u64>,
     /// Of the whole request: the rule's, or the client's of a call of gRPC where it is shorter.
     pub limit: Option<Duration>,
     pub is_clients_limit: bool,
@@ -124,14 +124,13 @@ impl<'a> Run<'a> {
         let instead = self.route.instead.filter(|_| self.goes_on.get())?;
         let backend = fallback::next(place, instead, self.route.backend)?;
         self.leave_retries();
-        let Route { rule, changes, key, limit, is_clients_limit, .. } = self.route;
+        let Route { rule, changes, limit, is_clients_limit, .. } = self.route;
         let route = Route {
             rule,
             changes,
             backend,
             held: None,
             visit: None,
-            key,
             limit,
             is_clients_limit,
             instead: self.route.instead,
@@ -165,14 +164,13 @@ impl<'a> Run<'a> {
         }
         let mut tried = Tried::default();
         let refusal = loop {
-            let Some(at) = self.pick(&tried) else { break Refusal::Edge(Cause::NoEndpoint) };
+            let key = self.key(client, scratch);
+            let Some(at) = self.pick(&tried, key) else { break Refusal::Edge(Cause::NoEndpoint) };
             tried.note(at);
             trace.attempts = tried.attempts;
             let endpoint = &*self.route.backend.members[at];
             if let Some(visit) = &self.route.visit {
-                let Site { connection, .. } = self.received.site;
-                let caller = Caller { connection, told: scratch.told };
-                let is_secure = caller.scheme() == Protocol::Https;
+                let is_secure = self.caller(scratch).scheme() == Protocol::Https;
                 visit.keep(endpoint.address(), is_secure, additions);
             }
             let memory = (&mut *scratch, &*additions);
@@ -200,11 +198,22 @@ impl<'a> Run<'a> {
         Box::pin(next.forward(client, (scratch, additions), trace)).await
     }
 
-    fn pick(&self, tried: &Tried) -> Option<usize> {
+    fn caller(&self, scratch: &Scratch) -> Caller<'a> {
+        Caller { connection: self.received.site.connection, told: scratch.told }
+    }
+
+    /// What consistent hashing at this backend goes by.
+    fn key<C: Client>(&self, client: &C, scratch: &Scratch) -> Option<u64> {
+        let (bytes, head, list) = (client.request(), self.received.head, &scratch.request);
+        let algorithm = &self.route.backend.policy.balance.algorithm;
+        balance::key(algorithm, Head { bytes, head, list }, self.caller(scratch))
+    }
+
+    fn pick(&self, tried: &Tried, key: Option<u64>) -> Option<usize> {
         if tried.wants_fresh {
             return tried.last();
         }
-        let Route { backend, key, held, .. } = &self.route;
+        let Route { backend, held, .. } = &self.route;
         if tried.attempts == 0 && held.is_some() {
             return *held;
         }
@@ -214,7 +223,7 @@ impl<'a> Run<'a> {
             now_ms: worker.deadlines.now_ms(),
             changes: self.view.live().changes(),
             levels: backend.levels(),
-            key: *key,
+            key,
             tried: tried.members(),
         };
         let mut balancer = worker.balancer.borrow_mut();

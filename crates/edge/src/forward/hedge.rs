@@ -68,7 +68,7 @@ impl<'a> Run<'a> {
         let Site { worker, deadline, .. } = self.received.site;
         let first = Runner { io, load, sent: 0, input: None, was_reused };
         let (runner, outcome) =
-            self.race(first, (after, &mut *tried), (client, &scratch.upload), trace).await;
+            self.race(first, (after, &mut *tried), (client, &*scratch), trace).await;
         let Runner { mut io, mut load, sent, input, was_reused } = runner;
         trace.endpoint = Some(load.endpoint.address());
         let started = trace.started;
@@ -94,11 +94,11 @@ impl<'a> Run<'a> {
         &self,
         mut first: Runner<'a>,
         (after, tried): (Duration, &mut Tried),
-        (client, request): (&mut C, &[u8]),
+        (client, scratch): (&mut C, &Scratch),
         trace: &mut Trace,
     ) -> (Runner<'a>, Result<(), Fault>) {
         let Site { worker, deadline, .. } = self.received.site;
-        let buffers = &worker.buffers;
+        let (buffers, request) = (&worker.buffers, &*scratch.upload);
         let mut pause = pin!(worker.timers.sleep(after));
         // The time to answer begins again with the rival.
         deadline.stall_after(BODY_STALL_TIMEOUT_MS.saturating_add(millis(after)));
@@ -116,7 +116,7 @@ impl<'a> Run<'a> {
             Ok(is_alone) if is_alone || !self.is_within_budget() => return (first, Ok(())),
             Ok(_) => {}
         }
-        let Some(at) = self.pick(tried) else { return (first, Ok(())) };
+        let Some(at) = self.pick(tried, self.key(client, scratch)) else { return (first, Ok(())) };
         tried.note(at);
         trace.attempts = tried.attempts;
         worker.counters().retries.add(1);
