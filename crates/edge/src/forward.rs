@@ -14,13 +14,15 @@ use crate::fallback;
 use crate::metrics::{RouteCounters, UpstreamFailure};
 use crate::pump::{Aftermath, Fault, Terms};
 use crate::refusal::{Cause, Refusal};
+use crate::replay::Replay;
 use crate::sticky::Visit;
 use crate::upstream::{Peer, Upstream};
 use crate::view::{Backend, Backends, EdgeView, RulePlan};
 use crate::worker::Worker;
-use h1::Method;
+use h1::{Framing, Method};
 use model::edge::Protocol;
 use model::fallback::StaticResponse;
+use model::traffic::BackendProtocol;
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::task::Poll;
@@ -138,6 +140,13 @@ impl<'a> Run<'a> {
         Some(Run::new(self.received, self.view, route, self.terms))
     }
 
+    /// The body of the request is worth keeping for another attempt: only with HTTP/2 can an endpoint say that it did not
+    /// look at what it was sent.
+    pub fn keeps_body(&self) -> bool {
+        let has_body = !matches!(self.terms.framing, Framing::None | Framing::Length(0));
+        has_body && self.route.backend.dial().protocol == BackendProtocol::Http2
+    }
+
     fn unanswered(&self, refusal: Refusal) -> Unanswered<'a> {
         Unanswered { refusal, declared: self.declared(refusal) }
     }
@@ -194,8 +203,15 @@ impl<'a> Run<'a> {
         if let Some(visit) = &self.route.visit {
             visit.forget(additions);
         }
+        let memory = (scratch, additions);
         // Boxed: only where all of a backend's endpoints fail.
-        Box::pin(next.forward(client, (scratch, additions), trace)).await
+        match next.keeps_body() && !self.keeps_body() {
+            true => {
+                let mut replay = Replay::new(client, self.received.site.worker);
+                Box::pin(next.forward(&mut replay, memory, trace)).await
+            }
+            false => Box::pin(next.forward(client, memory, trace)).await,
+        }
     }
 
     fn caller(&self, scratch: &Scratch) -> Caller<'a> {
@@ -315,6 +331,9 @@ impl<'a> Run<'a> {
         trace: &mut Trace,
     ) -> (Result<(), Fault>, Aftermath) {
         let Site { worker, deadline, .. } = self.received.site;
+        if client.rewind() {
+            trace.bytes_in = 0;
+        }
         let started = trace.started;
         let again_on = |status| self.has_time(tried, started) && self.is_again(status, tried);
         let terms = self.terms_of_attempt(&again_on, additions);

@@ -67,8 +67,7 @@ pub(crate) async fn attempt<C: Client>(
     if let Call::Web(_) = terms.call {
         grpc_web::translate_fields(message.headers_mut());
     }
-    let has_body = !matches!(terms.framing, Framing::None | Framing::Length(0));
-    let is_whole = !has_body && socket.is_none();
+    let is_whole = !has_body(&terms) && socket.is_none();
     let Ok((response, send)) = lease.send().send_request(message, is_whole) else {
         // Closed, going away, or out of streams.
         lease.retire();
@@ -78,7 +77,7 @@ pub(crate) async fn attempt<C: Client>(
     let began_ms = worker.deadlines.now_ms();
     let state = match &socket {
         Some(_) => UpState::Wait,
-        None if has_body => UpState::Read,
+        None if has_body(&terms) => UpState::Read,
         None => UpState::Ended,
     };
     let mut pump = Http2Pump {
@@ -87,7 +86,7 @@ pub(crate) async fn attempt<C: Client>(
         course: Course::new((worker, deadline), terms, trace),
         began_ms,
         socket,
-        up: Up { state, send, took_body: false, waits_for_client: false },
+        up: Up { state, send, waits_for_client: false },
         down: Down {
             state: DownState::Head,
             response,
@@ -108,8 +107,12 @@ pub(crate) async fn attempt<C: Client>(
     let result = poll_fn(|cx| pump.poll(cx)).await.map_err(|fault| pump.course.blame(fault));
     let is_over = matches!(result, Err(Fault::Timeout(Passed::Cap) | Fault::Overdue));
     let is_told = is_over && pump.end_call();
-    let (head_sent, took_body) = (pump.down.head_sent, pump.up.took_body);
+    let (head_sent, took_body) = (pump.down.head_sent, pump.took_body());
     (result, Aftermath { reusable: false, head_sent, took_body, is_told })
+}
+
+fn has_body(terms: &Terms<'_>) -> bool {
+    !matches!(terms.framing, Framing::None | Framing::Length(0))
 }
 
 struct Http2Pump<'a, C> {
@@ -126,8 +129,6 @@ struct Http2Pump<'a, C> {
 struct Up {
     state: UpState,
     send: SendStream<Bytes>,
-    /// Bytes of the body were taken from the client: they cannot be sent a second time.
-    took_body: bool,
     waits_for_client: bool,
 }
 
@@ -223,6 +224,11 @@ impl<C: Client> Http2Pump<'_, C> {
         matches!(self.client.poll_finish(&mut cx, section.trailers()), Poll::Ready(Ok(())))
     }
 
+    /// Bytes of the body may be gone: they cannot be sent a second time.
+    fn took_body(&self) -> bool {
+        has_body(&self.course.terms) && !self.client.keeps_body()
+    }
+
     fn progress(&self) {
         let is_body = self.up.state == UpState::Read || self.down.state == DownState::Body;
         self.course.progress(is_body);
@@ -232,7 +238,6 @@ impl<C: Client> Http2Pump<'_, C> {
         while self.up.state == UpState::Read {
             let polled = self.client.poll_body(cx).map_err(Fault::Client)?;
             self.up.waits_for_client = polled.is_pending();
-            self.up.took_body |= self.client.holds_body();
             match polled {
                 Poll::Pending => {
                     // 100 (Continue) may have to go out. A client that went away is found when the response is sent.
@@ -252,29 +257,25 @@ impl<C: Client> Http2Pump<'_, C> {
 
     /// Sends as much of the client's piece as the origin's window takes.
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let (send, data) = (&mut self.up.send, self.client.body());
-        let data = &data[..data.len().min(FRAME_BYTES)];
-        send.reserve_capacity(data.len());
+        let (send, length) = (&mut self.up.send, self.client.body().len().min(FRAME_BYTES));
+        send.reserve_capacity(length);
         while send.capacity() == 0 {
             if !matches!(ready!(send.poll_capacity(cx)), Some(Ok(_))) {
                 self.up.state = UpState::Broken;
                 return Poll::Ready(());
             }
         }
-        let count = send.capacity().min(data.len());
-        if send.send_data(Bytes::copy_from_slice(&data[..count]), false).is_err() {
+        let count = send.capacity().min(length);
+        if send.send_data(self.client.take(count), false).is_err() {
             self.up.state = UpState::Broken;
             return Poll::Ready(());
         }
-        self.client.consume(count);
-        self.up.took_body = true;
         self.course.trace.bytes_in += count as u64;
         self.progress();
         Poll::Ready(())
     }
 
     fn end_request(&mut self) {
-        self.up.took_body = true;
         let mut lines = self.course.worker.buffers.output();
         let sent = match self.client.write_trailers(&mut lines) {
             true => self.up.send.send_trailers(fields(&lines)),
@@ -358,7 +359,7 @@ impl<C: Client> Http2Pump<'_, C> {
         let parsed = h1::parse_response(bytes, self.down.list, self.course.terms.method, &LIMITS);
         let head = parsed.ok().flatten().ok_or(Fault::Malformed)?;
         let lines = (&bytes[..], &*self.down.list);
-        self.course.terms.pass(head.status, lines, self.up.took_body)?;
+        self.course.terms.pass(head.status, lines, self.took_body())?;
         let response = Response {
             status: head.status,
             reason: encode::reason_phrase(head.status).as_bytes(),
@@ -462,12 +463,13 @@ impl<C: Client> Http2Pump<'_, C> {
         }
         // RFC 9113 sections 6.8 and 8.7. The streams up to the last one of a GOAWAY end in another way.
         let is_refused = error.is_go_away() || error.reason() == Some(Reason::REFUSED_STREAM);
-        match self.down.head_sent {
-            true => Fault::Truncated,
-            false if error.is_remote() && is_refused => Fault::NotProcessed,
+        match (self.down.head_sent, self.down.interims.count) {
+            (true, _) => Fault::Truncated,
+            (false, 0) if error.is_remote() && is_refused => Fault::NotProcessed,
             // The connection ended, which says nothing about this request.
-            false if error.is_io() && self.down.interims.count == 0 => Fault::NoResponse,
-            false => Fault::Malformed,
+            (false, 0) if error.is_io() => Fault::NoResponse,
+            // An origin that has begun to answer has looked at the request, whatever it says.
+            (false, _) => Fault::Malformed,
         }
     }
 }
