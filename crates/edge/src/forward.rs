@@ -143,8 +143,11 @@ impl<'a> Run<'a> {
     /// The body of the request is worth keeping for another attempt: only with HTTP/2 can an endpoint say that it did not
     /// look at what it was sent.
     pub fn keeps_body(&self) -> bool {
-        let has_body = !matches!(self.terms.framing, Framing::None | Framing::Length(0));
-        has_body && self.route.backend.dial().protocol == BackendProtocol::Http2
+        self.has_body() && self.route.backend.dial().protocol == BackendProtocol::Http2
+    }
+
+    fn has_body(&self) -> bool {
+        !matches!(self.terms.framing, Framing::None | Framing::Length(0))
     }
 
     fn unanswered(&self, refusal: Refusal) -> Unanswered<'a> {
@@ -279,11 +282,9 @@ impl<'a> Run<'a> {
             },
         };
         load.began = began;
-        if let Some(after) = self.hedge_after(&upstream, tried)
-            && let Upstream::Http1(io) = upstream
-        {
+        if let Some(after) = self.hedge_after(tried) {
             // Boxed: rare, and two attempts at once.
-            let runner = (io, load, was_reused);
+            let runner = (upstream, load, was_reused);
             return Box::pin(self.hedged(runner, (after, tried), client, memory, trace)).await;
         }
         let pumped = self.pump(&mut upstream, tried, client, memory, trace).await;

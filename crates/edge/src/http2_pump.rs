@@ -57,24 +57,97 @@ pub(crate) async fn attempt<C: Client>(
     {
         return (Err(fault), Aftermath::default());
     }
-    let takes_sockets = terms.asks_upgrade && lease.takes_sockets();
-    let Some(Message { mut message, socket }) =
-        message(request, list, lease.scheme(), takes_sockets)
-    else {
-        let fault = Fault::Client(ClientFault::Message(h1::Reason::TargetBytes));
-        return (Err(fault), Aftermath::default());
-    };
-    if let Call::Web(_) = terms.call {
-        grpc_web::translate_fields(message.headers_mut());
+    match Stream::open(lease, worker, &terms, (request, list)) {
+        Ok(stream) => go_on(client, (lease, stream), (worker, deadline), terms, trace, list).await,
+        Err(fault) => (Err(fault), Aftermath::default()),
     }
-    let is_whole = !has_body(&terms) && socket.is_none();
-    let Ok((response, send)) = lease.send().send_request(message, is_whole) else {
-        // Closed, going away, or out of streams.
-        lease.retire();
-        return (Err(Fault::NotProcessed), Aftermath::default());
-    };
-    list.clear();
-    let began_ms = worker.deadlines.now_ms();
+}
+
+/// A request that is sent but for its body.
+pub(crate) struct Stream {
+    send: SendStream<Bytes>,
+    answer: Answer,
+    began_ms: u64,
+    /// What the client's key is answered by, where it asks for a WebSocket.
+    socket: Option<Box<str>>,
+}
+
+impl Stream {
+    pub fn open(
+        lease: &Lease,
+        worker: &Worker,
+        terms: &Terms<'_>,
+        (request, list): (&[u8], &mut HeaderList),
+    ) -> Result<Stream, Fault> {
+        let takes_sockets = terms.asks_upgrade && lease.takes_sockets();
+        let Message { mut message, socket } = message(request, list, lease.scheme(), takes_sockets)
+            .ok_or(Fault::Client(ClientFault::Message(h1::Reason::TargetBytes)))?;
+        if let Call::Web(_) = terms.call {
+            grpc_web::translate_fields(message.headers_mut());
+        }
+        let is_whole = !has_body(terms) && socket.is_none();
+        let Ok((response, send)) = lease.send().send_request(message, is_whole) else {
+            // Closed, going away, or out of streams.
+            lease.retire();
+            return Err(Fault::NotProcessed);
+        };
+        list.clear();
+        let answer = Answer { response, came: None };
+        Ok(Stream { send, answer, began_ms: worker.deadlines.now_ms(), socket })
+    }
+
+    /// Ready when the origin has begun to answer, or the stream has ended. The answer stays here.
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        let came = ready!(self.answer.poll(cx));
+        let has_answered = !matches!(came, Came::End(Err(_)));
+        self.answer.came = Some(came);
+        Poll::Ready(has_answered)
+    }
+
+    pub fn was_refused(&self) -> bool {
+        matches!(&self.answer.came, Some(Came::End(Err(error))) if is_refused(error))
+    }
+
+    /// Nobody waits for it any more.
+    pub fn out_of_time(&self, lease: &Lease) {
+        lease.out_of_time(self.began_ms);
+    }
+}
+
+/// The heads of responses to a request, as they come.
+struct Answer {
+    response: ResponseFuture,
+    /// Came, and was not taken.
+    came: Option<Came>,
+}
+
+enum Came {
+    Interim(http::Response<()>),
+    End(Result<http::Response<RecvStream>, h2::Error>),
+}
+
+impl Answer {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Came> {
+        if let Some(came) = self.came.take() {
+            return Poll::Ready(came);
+        }
+        if let Poll::Ready(Some(Ok(interim))) = self.response.poll_informational(cx) {
+            return Poll::Ready(Came::Interim(interim));
+        }
+        Pin::new(&mut self.response).poll(cx).map(Came::End)
+    }
+}
+
+/// With a stream that was opened.
+pub(crate) async fn go_on<C: Client>(
+    client: &mut C,
+    (lease, stream): (&Lease, Stream),
+    place: (&Worker, &Deadline),
+    terms: Terms<'_>,
+    trace: &mut Trace,
+    list: &mut HeaderList,
+) -> (Result<(), Fault>, Aftermath) {
+    let Stream { send, answer, began_ms, socket } = stream;
     let state = match &socket {
         Some(_) => UpState::Wait,
         None if has_body(&terms) => UpState::Read,
@@ -83,13 +156,13 @@ pub(crate) async fn attempt<C: Client>(
     let mut pump = Http2Pump {
         client,
         lease,
-        course: Course::new((worker, deadline), terms, trace),
+        course: Course::new(place, terms, trace),
         began_ms,
         socket,
         up: Up { state, send, waits_for_client: false },
         down: Down {
             state: DownState::Head,
-            response,
+            answer,
             list,
             interims: Interims::default(),
             body: None,
@@ -143,7 +216,7 @@ enum UpState {
 
 struct Down<'a> {
     state: DownState,
-    response: ResponseFuture,
+    answer: Answer,
     list: &'a mut HeaderList,
     interims: Interims,
     body: Option<RecvStream>,
@@ -309,15 +382,15 @@ impl<C: Client> Http2Pump<'_, C> {
     }
 
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
-        if let Poll::Ready(Some(Ok(interim))) = self.down.response.poll_informational(cx) {
-            self.take_head(&interim.into_parts().0, false)?;
-            self.down.state = DownState::Interim;
-            return Poll::Ready(Ok(()));
-        }
-        match Pin::new(&mut self.down.response).poll(cx) {
+        match self.down.answer.poll(cx) {
             Poll::Pending => self.wait(cx),
-            Poll::Ready(Err(error)) => Poll::Ready(Err(self.fault(&error))),
-            Poll::Ready(Ok(response)) => {
+            Poll::Ready(Came::Interim(interim)) => {
+                self.take_head(&interim.into_parts().0, false)?;
+                self.down.state = DownState::Interim;
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Came::End(Err(error))) => Poll::Ready(Err(self.fault(&error))),
+            Poll::Ready(Came::End(Ok(response))) => {
                 let (parts, body) = response.into_parts();
                 self.take_head(&parts, body.is_end_stream())?;
                 self.down.body = Some(body);
@@ -461,17 +534,22 @@ impl<C: Client> Http2Pump<'_, C> {
         if !error.is_reset() {
             self.lease.retire();
         }
-        // RFC 9113 sections 6.8 and 8.7. The streams up to the last one of a GOAWAY end in another way.
-        let is_refused = error.is_go_away() || error.reason() == Some(Reason::REFUSED_STREAM);
         match (self.down.head_sent, self.down.interims.count) {
             (true, _) => Fault::Truncated,
-            (false, 0) if error.is_remote() && is_refused => Fault::NotProcessed,
+            (false, 0) if is_refused(error) => Fault::NotProcessed,
             // The connection ended, which says nothing about this request.
             (false, 0) if error.is_io() => Fault::NoResponse,
             // An origin that has begun to answer has looked at the request, whatever it says.
             (false, _) => Fault::Malformed,
         }
     }
+}
+
+/// The origin did not look at the request (RFC 9113 sections 6.8 and 8.7). The streams up to the last one of a GOAWAY end
+/// in another way.
+fn is_refused(error: &h2::Error) -> bool {
+    let says_so = error.is_go_away() || error.reason() == Some(Reason::REFUSED_STREAM);
+    error.is_remote() && says_so
 }
 
 struct Message {
