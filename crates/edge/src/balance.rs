@@ -66,12 +66,7 @@ pub(crate) fn pick<'v>(
 }
 
 /// What consistent hashing goes by; none where the algorithm is another, or the request does not carry it.
-pub(crate) fn key(
-    algorithm: &Algorithm,
-    request: Head<'_>,
-    query: Option<&[u8]>,
-    caller: Caller<'_>,
-) -> Option<u64> {
+pub(crate) fn key(algorithm: &Algorithm, request: Head<'_>, caller: Caller<'_>) -> Option<u64> {
     let Algorithm::ConsistentHash(key) = algorithm else { return None };
     match key {
         HashKey::SourceAddress => Some(key_of_address(caller.ip())),
@@ -80,7 +75,7 @@ pub(crate) fn key(
             .values("cookie")
             .find_map(|cookies| pair(cookies, b';', name))
             .map(traffic::hash),
-        HashKey::QueryParameter(name) => pair(query?, b'&', name).map(traffic::hash),
+        HashKey::QueryParameter(name) => pair(request.query()?, b'&', name).map(traffic::hash),
     }
 }
 

@@ -4,6 +4,7 @@
 use crate::additions::ResponseEdits;
 use crate::field_names::is_certificate_field;
 use crate::ids::RequestId;
+use bytes::Bytes;
 use h1::{Framing, HeaderList, Known, Trailers};
 use std::task::{Context, Poll};
 
@@ -52,8 +53,21 @@ pub(crate) trait Client {
 
     fn consume(&mut self, count: usize);
 
-    /// Bytes of the request's body were taken to be rewritten, and no other attempt gets them as they came.
-    fn holds_body(&self) -> bool {
+    /// Consumes so many bytes of [`Client::body`], and gives them to whoever is to hold them.
+    fn take(&mut self, count: usize) -> Bytes {
+        let piece = Bytes::copy_from_slice(&self.body()[..count]);
+        self.consume(count);
+        piece
+    }
+
+    /// All that was consumed of the request's body is at hand: another attempt can have it from its beginning. No client
+    /// does so by itself.
+    fn keeps_body(&self) -> bool {
+        false
+    }
+
+    /// The request's body begins again where it is kept, and says so.
+    fn rewind(&mut self) -> bool {
         false
     }
 
@@ -126,6 +140,11 @@ macro_rules! left_to_client {
     (@ limit_body) => {
         fn limit_body(&mut self, bytes: u64) {
             self.client.limit_body(bytes);
+        }
+    };
+    (@ keeps_body) => {
+        fn keeps_body(&self) -> bool {
+            self.client.keeps_body()
         }
     };
     (@ write_trailers) => {

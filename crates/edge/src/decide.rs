@@ -24,6 +24,12 @@ impl<'a> Head<'a> {
         self.list.find(known).map(|header| header.value(self.bytes))
     }
 
+    /// What follows the first `?` of the target, as it was received.
+    pub fn query(&self) -> Option<&'a [u8]> {
+        let target = self.head.path_and_query(self.bytes);
+        target.iter().position(|byte| *byte == b'?').map(|at| &target[at + 1..])
+    }
+
     /// Host and port as received; empty only in HTTP/1.0.
     pub fn authority(&self) -> &'a [u8] {
         self.head.host.map(|span| span.of(self.bytes)).unwrap_or_default()

@@ -4,7 +4,7 @@
 use crate::access::{AccessRecord, Trace};
 use crate::additions::Additions;
 use crate::answers::Answers;
-use crate::balance::{self, Picked, pick};
+use crate::balance::{Picked, pick};
 use crate::caller::{self, Caller, Told};
 use crate::care::Care;
 use crate::changes::Changes;
@@ -20,6 +20,7 @@ use crate::mirror::{Draft, Tee};
 use crate::page::{self, Scene, Turned};
 use crate::pump::Terms;
 use crate::refusal::{Cause, Media, Refusal};
+use crate::replay::Replay;
 use crate::reply::Reply;
 use crate::request_head;
 use crate::sticky::Visit;
@@ -139,13 +140,10 @@ async fn forward<C: Client>(
     let lines = additions.len();
     let drafts = std::mem::take(&mut scratch.drafts);
     let memory = (&mut *scratch, &mut *additions);
-    let result = match drafts.is_empty() {
+    let result = match drafts.is_empty() && !run.keeps_body() {
         true => run.forward(client, memory, trace).await,
         // Boxed: few requests need the room.
-        false => {
-            let mut tee = Tee::new(client, worker, drafts, run.terms());
-            Box::pin(run.forward(&mut tee, memory, trace)).await
-        }
+        false => Box::pin(forward_kept(&run, (client, worker), drafts, memory, trace)).await,
     };
     let Err(Unanswered { refusal, declared }) = result else { return };
     additions.truncate(lines);
@@ -163,6 +161,24 @@ async fn forward<C: Client>(
             let turned = (Turned { refusal, answers }, scene);
             page::refuse(received, (client, scratch), turned, (id, additions), trace).await;
         }
+    }
+}
+
+/// With the body kept as it passes: for mirrors, for another attempt.
+async fn forward_kept<'v, C: Client>(
+    run: &Run<'v>,
+    (client, worker): (&mut C, &Rc<Worker>),
+    drafts: Vec<Draft>,
+    memory: (&mut Scratch, &mut Additions),
+    trace: &mut Trace,
+) -> Result<(), Unanswered<'v>> {
+    let mut tee = match drafts.is_empty() {
+        true => return run.forward(&mut Replay::new(client, worker), memory, trace).await,
+        false => Tee::new(client, worker, drafts, run.terms()),
+    };
+    match run.keeps_body() {
+        true => run.forward(&mut Replay::new(&mut tee, worker), memory, trace).await,
+        false => run.forward(&mut tee, memory, trace).await,
     }
 }
 
@@ -308,8 +324,6 @@ fn route<'v>(
     if let Some(visit) = &mut visit {
         visit.share = share;
     }
-    let algorithm = &backend.policy.balance.algorithm;
-    let key = balance::key(algorithm, request, decided.path.query, caller);
     let instead = backends.fallback(share).map(|_| (backends, share));
     // gRPC is not spoken to others. What stands in for a backend may speak anything.
     let speaks_grpc = backend.dial().protocol == BackendProtocol::Http2 || instead.is_some();
@@ -320,8 +334,7 @@ fn route<'v>(
     let own_limit = if call == Call::No { None } else { grpc::limit(request) };
     let limit = shorter(rule.timeouts.request, own_limit);
     let is_clients_limit = limit != rule.timeouts.request;
-    let route =
-        Route { rule, changes, backend, held, visit, key, limit, is_clients_limit, instead };
+    let route = Route { rule, changes, backend, held, visit, limit, is_clients_limit, instead };
     Ok(Step::Forward(route, terms(received, (request, call), id)))
 }
 

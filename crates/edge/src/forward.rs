@@ -3,22 +3,26 @@
 
 use crate::access::Trace;
 use crate::additions::{Additions, ResponseEdits};
+use crate::balance;
 use crate::caller::Caller;
 use crate::changes::Changes;
 use crate::client::{Client, ClientFault};
 use crate::deadline::Passed;
+use crate::decide::Head;
 use crate::exchange::{Received, Scratch, Site};
 use crate::fallback;
 use crate::metrics::{RouteCounters, UpstreamFailure};
 use crate::pump::{Aftermath, Fault, Terms};
 use crate::refusal::{Cause, Refusal};
+use crate::replay::Replay;
 use crate::sticky::Visit;
 use crate::upstream::{Peer, Upstream};
 use crate::view::{Backend, Backends, EdgeView, RulePlan};
 use crate::worker::Worker;
-use h1::Method;
+use h1::{Framing, Method};
 use model::edge::Protocol;
 use model::fallback::StaticResponse;
+use model::traffic::BackendProtocol;
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::task::Poll;
@@ -35,8 +39,6 @@ pub(crate) struct Route<'v> {
     /// The endpoint that the request's session is at.
     pub held: Option<usize>,
     pub visit: Option<Box<Visit<'v>>>,
-    /// For consistent hashing.
-    pub key: Option<u64>,
     /// Of the whole request: the rule's, or the client's of a call of gRPC where it is shorter.
     pub limit: Option<Duration>,
     pub is_clients_limit: bool,
@@ -124,19 +126,28 @@ impl<'a> Run<'a> {
         let instead = self.route.instead.filter(|_| self.goes_on.get())?;
         let backend = fallback::next(place, instead, self.route.backend)?;
         self.leave_retries();
-        let Route { rule, changes, key, limit, is_clients_limit, .. } = self.route;
+        let Route { rule, changes, limit, is_clients_limit, .. } = self.route;
         let route = Route {
             rule,
             changes,
             backend,
             held: None,
             visit: None,
-            key,
             limit,
             is_clients_limit,
             instead: self.route.instead,
         };
         Some(Run::new(self.received, self.view, route, self.terms))
+    }
+
+    /// The body of the request is worth keeping for another attempt: only with HTTP/2 can an endpoint say that it did not
+    /// look at what it was sent.
+    pub fn keeps_body(&self) -> bool {
+        self.has_body() && self.route.backend.dial().protocol == BackendProtocol::Http2
+    }
+
+    fn has_body(&self) -> bool {
+        !matches!(self.terms.framing, Framing::None | Framing::Length(0))
     }
 
     fn unanswered(&self, refusal: Refusal) -> Unanswered<'a> {
@@ -165,14 +176,13 @@ impl<'a> Run<'a> {
         }
         let mut tried = Tried::default();
         let refusal = loop {
-            let Some(at) = self.pick(&tried) else { break Refusal::Edge(Cause::NoEndpoint) };
+            let key = self.key(client, scratch);
+            let Some(at) = self.pick(&tried, key) else { break Refusal::Edge(Cause::NoEndpoint) };
             tried.note(at);
             trace.attempts = tried.attempts;
             let endpoint = &*self.route.backend.members[at];
             if let Some(visit) = &self.route.visit {
-                let Site { connection, .. } = self.received.site;
-                let caller = Caller { connection, told: scratch.told };
-                let is_secure = caller.scheme() == Protocol::Https;
+                let is_secure = self.caller(scratch).scheme() == Protocol::Https;
                 visit.keep(endpoint.address(), is_secure, additions);
             }
             let memory = (&mut *scratch, &*additions);
@@ -196,15 +206,33 @@ impl<'a> Run<'a> {
         if let Some(visit) = &self.route.visit {
             visit.forget(additions);
         }
+        let memory = (scratch, additions);
         // Boxed: only where all of a backend's endpoints fail.
-        Box::pin(next.forward(client, (scratch, additions), trace)).await
+        match next.keeps_body() && !self.keeps_body() {
+            true => {
+                let mut replay = Replay::new(client, self.received.site.worker);
+                Box::pin(next.forward(&mut replay, memory, trace)).await
+            }
+            false => Box::pin(next.forward(client, memory, trace)).await,
+        }
     }
 
-    fn pick(&self, tried: &Tried) -> Option<usize> {
+    fn caller(&self, scratch: &Scratch) -> Caller<'a> {
+        Caller { connection: self.received.site.connection, told: scratch.told }
+    }
+
+    /// What consistent hashing at this backend goes by.
+    fn key<C: Client>(&self, client: &C, scratch: &Scratch) -> Option<u64> {
+        let (bytes, head, list) = (client.request(), self.received.head, &scratch.request);
+        let algorithm = &self.route.backend.policy.balance.algorithm;
+        balance::key(algorithm, Head { bytes, head, list }, self.caller(scratch))
+    }
+
+    fn pick(&self, tried: &Tried, key: Option<u64>) -> Option<usize> {
         if tried.wants_fresh {
             return tried.last();
         }
-        let Route { backend, key, held, .. } = &self.route;
+        let Route { backend, held, .. } = &self.route;
         if tried.attempts == 0 && held.is_some() {
             return *held;
         }
@@ -214,7 +242,7 @@ impl<'a> Run<'a> {
             now_ms: worker.deadlines.now_ms(),
             changes: self.view.live().changes(),
             levels: backend.levels(),
-            key: *key,
+            key,
             tried: tried.members(),
         };
         let mut balancer = worker.balancer.borrow_mut();
@@ -254,11 +282,9 @@ impl<'a> Run<'a> {
             },
         };
         load.began = began;
-        if let Some(after) = self.hedge_after(&upstream, tried)
-            && let Upstream::Http1(io) = upstream
-        {
+        if let Some(after) = self.hedge_after(tried) {
             // Boxed: rare, and two attempts at once.
-            let runner = (io, load, was_reused);
+            let runner = (upstream, load, was_reused);
             return Box::pin(self.hedged(runner, (after, tried), client, memory, trace)).await;
         }
         let pumped = self.pump(&mut upstream, tried, client, memory, trace).await;
@@ -309,6 +335,9 @@ impl<'a> Run<'a> {
         trace: &mut Trace,
     ) -> (Result<(), Fault>, Aftermath) {
         let Site { worker, deadline, .. } = self.received.site;
+        if client.rewind() {
+            trace.bytes_in = 0;
+        }
         let started = trace.started;
         let again_on = |status| self.has_time(tried, started) && self.is_again(status, tried);
         let terms = self.terms_of_attempt(&again_on, additions);

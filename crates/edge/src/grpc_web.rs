@@ -11,6 +11,7 @@ use crate::client::{
 use crate::grpc::{CONTENT_TYPE, after, is_call};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use h1::{Framing, HeaderList, Known, Trailers, encode};
 use http::header::{
     CONTENT_LENGTH, CONTENT_TYPE as CONTENT_TYPE_FIELD, HeaderMap, HeaderValue, TE,
@@ -181,7 +182,7 @@ fn translated(response: &Response<'_>, form: Form) -> Option<Vec<u8>> {
 }
 
 impl<C: Client> Client for GrpcWeb<'_, C> {
-    left_to_client!(request, limit_body, want_body, interim, close_after, watch, abort);
+    left_to_client!(request, limit_body, keeps_body, want_body, interim, close_after, watch, abort);
 
     /// As a frame of the body.
     fn may_trail(&self) -> bool {
@@ -222,8 +223,15 @@ impl<C: Client> Client for GrpcWeb<'_, C> {
         }
     }
 
-    fn holds_body(&self) -> bool {
-        self.request.has_begun
+    fn take(&mut self, count: usize) -> Bytes {
+        match self.form {
+            Form::Binary => self.client.take(count),
+            Form::Text => {
+                let piece = Bytes::copy_from_slice(&self.request.left()[..count]);
+                self.request.taken += count;
+                piece
+            }
+        }
     }
 
     /// Clients of grpc-web have none.

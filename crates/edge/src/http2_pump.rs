@@ -57,40 +57,112 @@ pub(crate) async fn attempt<C: Client>(
     {
         return (Err(fault), Aftermath::default());
     }
-    let takes_sockets = terms.asks_upgrade && lease.takes_sockets();
-    let Some(Message { mut message, socket }) =
-        message(request, list, lease.scheme(), takes_sockets)
-    else {
-        let fault = Fault::Client(ClientFault::Message(h1::Reason::TargetBytes));
-        return (Err(fault), Aftermath::default());
-    };
-    if let Call::Web(_) = terms.call {
-        grpc_web::translate_fields(message.headers_mut());
+    match Stream::open(lease, worker, &terms, (request, list)) {
+        Ok(stream) => go_on(client, (lease, stream), (worker, deadline), terms, trace, list).await,
+        Err(fault) => (Err(fault), Aftermath::default()),
     }
-    let has_body = !matches!(terms.framing, Framing::None | Framing::Length(0));
-    let is_whole = !has_body && socket.is_none();
-    let Ok((response, send)) = lease.send().send_request(message, is_whole) else {
-        // Closed, going away, or out of streams.
-        lease.retire();
-        return (Err(Fault::NotProcessed), Aftermath::default());
-    };
-    list.clear();
-    let began_ms = worker.deadlines.now_ms();
+}
+
+/// A request that is sent but for its body.
+pub(crate) struct Stream {
+    send: SendStream<Bytes>,
+    answer: Answer,
+    began_ms: u64,
+    /// What the client's key is answered by, where it asks for a WebSocket.
+    socket: Option<Box<str>>,
+}
+
+impl Stream {
+    pub fn open(
+        lease: &Lease,
+        worker: &Worker,
+        terms: &Terms<'_>,
+        (request, list): (&[u8], &mut HeaderList),
+    ) -> Result<Stream, Fault> {
+        let takes_sockets = terms.asks_upgrade && lease.takes_sockets();
+        let Message { mut message, socket } = message(request, list, lease.scheme(), takes_sockets)
+            .ok_or(Fault::Client(ClientFault::Message(h1::Reason::TargetBytes)))?;
+        if let Call::Web(_) = terms.call {
+            grpc_web::translate_fields(message.headers_mut());
+        }
+        let is_whole = !has_body(terms) && socket.is_none();
+        let Ok((response, send)) = lease.send().send_request(message, is_whole) else {
+            // Closed, going away, or out of streams.
+            lease.retire();
+            return Err(Fault::NotProcessed);
+        };
+        list.clear();
+        let answer = Answer { response, came: None };
+        Ok(Stream { send, answer, began_ms: worker.deadlines.now_ms(), socket })
+    }
+
+    /// Ready when the origin has begun to answer, or the stream has ended. The answer stays here.
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        let came = ready!(self.answer.poll(cx));
+        let has_answered = !matches!(came, Came::End(Err(_)));
+        self.answer.came = Some(came);
+        Poll::Ready(has_answered)
+    }
+
+    pub fn was_refused(&self) -> bool {
+        matches!(&self.answer.came, Some(Came::End(Err(error))) if is_refused(error))
+    }
+
+    /// Nobody waits for it any more.
+    pub fn out_of_time(&self, lease: &Lease) {
+        lease.out_of_time(self.began_ms);
+    }
+}
+
+/// The heads of responses to a request, as they come.
+struct Answer {
+    response: ResponseFuture,
+    /// Came, and was not taken.
+    came: Option<Came>,
+}
+
+enum Came {
+    Interim(http::Response<()>),
+    End(Result<http::Response<RecvStream>, h2::Error>),
+}
+
+impl Answer {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Came> {
+        if let Some(came) = self.came.take() {
+            return Poll::Ready(came);
+        }
+        if let Poll::Ready(Some(Ok(interim))) = self.response.poll_informational(cx) {
+            return Poll::Ready(Came::Interim(interim));
+        }
+        Pin::new(&mut self.response).poll(cx).map(Came::End)
+    }
+}
+
+/// With a stream that was opened.
+pub(crate) async fn go_on<C: Client>(
+    client: &mut C,
+    (lease, stream): (&Lease, Stream),
+    place: (&Worker, &Deadline),
+    terms: Terms<'_>,
+    trace: &mut Trace,
+    list: &mut HeaderList,
+) -> (Result<(), Fault>, Aftermath) {
+    let Stream { send, answer, began_ms, socket } = stream;
     let state = match &socket {
         Some(_) => UpState::Wait,
-        None if has_body => UpState::Read,
+        None if has_body(&terms) => UpState::Read,
         None => UpState::Ended,
     };
     let mut pump = Http2Pump {
         client,
         lease,
-        course: Course::new((worker, deadline), terms, trace),
+        course: Course::new(place, terms, trace),
         began_ms,
         socket,
-        up: Up { state, send, took_body: false, waits_for_client: false },
+        up: Up { state, send, waits_for_client: false },
         down: Down {
             state: DownState::Head,
-            response,
+            answer,
             list,
             interims: Interims::default(),
             body: None,
@@ -108,8 +180,12 @@ pub(crate) async fn attempt<C: Client>(
     let result = poll_fn(|cx| pump.poll(cx)).await.map_err(|fault| pump.course.blame(fault));
     let is_over = matches!(result, Err(Fault::Timeout(Passed::Cap) | Fault::Overdue));
     let is_told = is_over && pump.end_call();
-    let (head_sent, took_body) = (pump.down.head_sent, pump.up.took_body);
+    let (head_sent, took_body) = (pump.down.head_sent, pump.took_body());
     (result, Aftermath { reusable: false, head_sent, took_body, is_told })
+}
+
+fn has_body(terms: &Terms<'_>) -> bool {
+    !matches!(terms.framing, Framing::None | Framing::Length(0))
 }
 
 struct Http2Pump<'a, C> {
@@ -126,8 +202,6 @@ struct Http2Pump<'a, C> {
 struct Up {
     state: UpState,
     send: SendStream<Bytes>,
-    /// Bytes of the body were taken from the client: they cannot be sent a second time.
-    took_body: bool,
     waits_for_client: bool,
 }
 
@@ -142,7 +216,7 @@ enum UpState {
 
 struct Down<'a> {
     state: DownState,
-    response: ResponseFuture,
+    answer: Answer,
     list: &'a mut HeaderList,
     interims: Interims,
     body: Option<RecvStream>,
@@ -223,6 +297,11 @@ impl<C: Client> Http2Pump<'_, C> {
         matches!(self.client.poll_finish(&mut cx, section.trailers()), Poll::Ready(Ok(())))
     }
 
+    /// Bytes of the body may be gone: they cannot be sent a second time.
+    fn took_body(&self) -> bool {
+        has_body(&self.course.terms) && !self.client.keeps_body()
+    }
+
     fn progress(&self) {
         let is_body = self.up.state == UpState::Read || self.down.state == DownState::Body;
         self.course.progress(is_body);
@@ -232,7 +311,6 @@ impl<C: Client> Http2Pump<'_, C> {
         while self.up.state == UpState::Read {
             let polled = self.client.poll_body(cx).map_err(Fault::Client)?;
             self.up.waits_for_client = polled.is_pending();
-            self.up.took_body |= self.client.holds_body();
             match polled {
                 Poll::Pending => {
                     // 100 (Continue) may have to go out. A client that went away is found when the response is sent.
@@ -252,29 +330,25 @@ impl<C: Client> Http2Pump<'_, C> {
 
     /// Sends as much of the client's piece as the origin's window takes.
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let (send, data) = (&mut self.up.send, self.client.body());
-        let data = &data[..data.len().min(FRAME_BYTES)];
-        send.reserve_capacity(data.len());
+        let (send, length) = (&mut self.up.send, self.client.body().len().min(FRAME_BYTES));
+        send.reserve_capacity(length);
         while send.capacity() == 0 {
             if !matches!(ready!(send.poll_capacity(cx)), Some(Ok(_))) {
                 self.up.state = UpState::Broken;
                 return Poll::Ready(());
             }
         }
-        let count = send.capacity().min(data.len());
-        if send.send_data(Bytes::copy_from_slice(&data[..count]), false).is_err() {
+        let count = send.capacity().min(length);
+        if send.send_data(self.client.take(count), false).is_err() {
             self.up.state = UpState::Broken;
             return Poll::Ready(());
         }
-        self.client.consume(count);
-        self.up.took_body = true;
         self.course.trace.bytes_in += count as u64;
         self.progress();
         Poll::Ready(())
     }
 
     fn end_request(&mut self) {
-        self.up.took_body = true;
         let mut lines = self.course.worker.buffers.output();
         let sent = match self.client.write_trailers(&mut lines) {
             true => self.up.send.send_trailers(fields(&lines)),
@@ -308,15 +382,15 @@ impl<C: Client> Http2Pump<'_, C> {
     }
 
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
-        if let Poll::Ready(Some(Ok(interim))) = self.down.response.poll_informational(cx) {
-            self.take_head(&interim.into_parts().0, false)?;
-            self.down.state = DownState::Interim;
-            return Poll::Ready(Ok(()));
-        }
-        match Pin::new(&mut self.down.response).poll(cx) {
+        match self.down.answer.poll(cx) {
             Poll::Pending => self.wait(cx),
-            Poll::Ready(Err(error)) => Poll::Ready(Err(self.fault(&error))),
-            Poll::Ready(Ok(response)) => {
+            Poll::Ready(Came::Interim(interim)) => {
+                self.take_head(&interim.into_parts().0, false)?;
+                self.down.state = DownState::Interim;
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Came::End(Err(error))) => Poll::Ready(Err(self.fault(&error))),
+            Poll::Ready(Came::End(Ok(response))) => {
                 let (parts, body) = response.into_parts();
                 self.take_head(&parts, body.is_end_stream())?;
                 self.down.body = Some(body);
@@ -358,7 +432,7 @@ impl<C: Client> Http2Pump<'_, C> {
         let parsed = h1::parse_response(bytes, self.down.list, self.course.terms.method, &LIMITS);
         let head = parsed.ok().flatten().ok_or(Fault::Malformed)?;
         let lines = (&bytes[..], &*self.down.list);
-        self.course.terms.pass(head.status, lines, self.up.took_body)?;
+        self.course.terms.pass(head.status, lines, self.took_body())?;
         let response = Response {
             status: head.status,
             reason: encode::reason_phrase(head.status).as_bytes(),
@@ -460,18 +534,25 @@ impl<C: Client> Http2Pump<'_, C> {
         if !error.is_reset() {
             self.lease.retire();
         }
-        // RFC 9113 sections 6.8 and 8.7. The streams up to the last one of a GOAWAY end in another way.
-        let is_refused = error.is_go_away() || error.reason() == Some(Reason::REFUSED_STREAM);
-        match self.down.head_sent {
-            true => Fault::Truncated,
-            false if error.is_remote() && is_refused => Fault::NotProcessed,
+        match (self.down.head_sent, self.down.interims.count) {
+            (true, _) => Fault::Truncated,
+            (false, 0) if is_refused(error) => Fault::NotProcessed,
             // Where the connection ended, that says nothing about this request.
-            false => match error.get_io().filter(|_| self.down.interims.count == 0) {
+            (false, 0) => match error.get_io() {
                 Some(error) => Fault::NoResponse.over(error),
                 None => Fault::Malformed,
             },
+            // An origin that has begun to answer has looked at the request, whatever it says.
+            (false, _) => Fault::Malformed,
         }
     }
+}
+
+/// The origin did not look at the request (RFC 9113 sections 6.8 and 8.7). The streams up to the last one of a GOAWAY end
+/// in another way.
+fn is_refused(error: &h2::Error) -> bool {
+    let says_so = error.is_go_away() || error.reason() == Some(Reason::REFUSED_STREAM);
+    error.is_remote() && says_so
 }
 
 struct Message {

@@ -15,7 +15,7 @@ use crate::http2_budget::Budget;
 use crate::refusal::{Cause, Refusal};
 use crate::websocket;
 use crate::worker::Worker;
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use h1::{Framing, Known, Trailers, encode, host};
 use h2::ext::Protocol;
 use h2::server::SendResponse;
@@ -290,9 +290,13 @@ impl Client for Http2Stream {
     }
 
     fn consume(&mut self, count: usize) {
-        self.piece.advance(count.min(self.piece.len()));
+        drop(self.take(count));
+    }
+
+    fn take(&mut self, count: usize) -> Bytes {
         // Fails only when more is released than was received.
         let _ = self.body.flow_control().release_capacity(count);
+        self.piece.split_to(count.min(self.piece.len()))
     }
 
     fn write_trailers(&self, out: &mut Vec<u8>) -> bool {

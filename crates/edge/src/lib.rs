@@ -64,6 +64,7 @@ mod proxy_protocol;
 mod pump;
 mod refusal;
 mod relay;
+mod replay;
 mod reply;
 mod request_head;
 mod served_key;

@@ -17,6 +17,7 @@ use crate::pump::Terms;
 use crate::upstream::{Ends, Peer};
 use crate::view::EdgeView;
 use crate::worker::Worker;
+use bytes::Bytes;
 use h1::{Framing, HeaderList, Method, Trailers};
 use model::limits::{MIRROR_BODY_BYTES, MIRROR_TIMEOUT_MS, WORKER_MIRRORS};
 use model::traffic;
@@ -283,6 +284,11 @@ impl<C: Client> Client for Tee<'_, C> {
     fn consume(&mut self, count: usize) {
         self.keep(count);
         self.client.consume(count);
+    }
+
+    fn take(&mut self, count: usize) -> Bytes {
+        self.keep(count);
+        self.client.take(count)
     }
 }
 

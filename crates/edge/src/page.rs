@@ -98,7 +98,6 @@ async fn ask<C: Client>(
         backend,
         held: None,
         visit: None,
-        key: None,
         limit: None,
         is_clients_limit: false,
         instead: None,

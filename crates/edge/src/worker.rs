@@ -11,6 +11,7 @@ use crate::ids::RequestIds;
 use crate::listen::{Ports, start_listening};
 use crate::metrics::{Metrics, WorkerCounters};
 use crate::mirror::Mirrors;
+use crate::replay::Replays;
 use crate::timers::Timers;
 use crate::upstream::Pool;
 use crate::view::EdgeView;
@@ -64,6 +65,7 @@ pub(crate) struct Worker {
     pub balancer: RefCell<Balancer>,
     pub census: Arc<Census>,
     pub mirrors: Mirrors,
+    pub replays: Replays,
     pub ids: RequestIds,
     pub metrics: Arc<Metrics>,
     pub recorder: RefCell<Option<Box<dyn Recorder>>>,
@@ -139,6 +141,7 @@ async fn live(seed: Seed) {
         balancer: RefCell::new(Balancer::new(index as u64)),
         census,
         mirrors: Mirrors::default(),
+        replays: Replays::default(),
         ids: RequestIds::new(),
         metrics,
         recorder: RefCell::new(recorder),

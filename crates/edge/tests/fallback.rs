@@ -10,7 +10,10 @@ use http2_origin::{Http2Origin, Manner};
 use model::answers::PageBody;
 use model::edge::{Action, Backend, Listener, Protocol, Rule, Target};
 use model::fallback::{Fallback, StaticResponse, Tier};
-use model::traffic::{BackendPolicy, BackendProtocol, Carrier, Ejection, Mirror, Persistence};
+use model::traffic::{
+    Algorithm, BackendPolicy, BackendProtocol, Balance, Carrier, Ejection, HashKey, Mirror,
+    Persistence,
+};
 use model::{Facts, Node};
 use std::net::SocketAddr;
 
@@ -267,6 +270,47 @@ fn of_a_declared_answer_a_call_gets_the_status_alone() {
         }
         let (head, body) = peer.get("/", "a");
         assert_eq!((status(&head), body.as_str()), (503, "<p>later</p>"));
+    }
+}
+
+#[test]
+fn what_is_hashed_is_what_the_service_hashes_by_that_takes_the_request() {
+    let by = |name: &str| Algorithm::ConsistentHash(HashKey::Header(name.into()));
+    let query = || Algorithm::ConsistentHash(HashKey::QueryParameter("b".into()));
+    for (own, other) in
+        [(Algorithm::LeastRequest, by("x-b")), (by("x-a"), by("x-b")), (by("x-a"), query())]
+    {
+        let balanced = |algorithm| {
+            let ejection = Ejection { consecutive_failures: 0, ..Ejection::default() };
+            let balance = Balance { algorithm, ..Balance::default() };
+            Some(Node::new(BackendPolicy { balance, ejection, ..BackendPolicy::default() }))
+        };
+        let tier = Tier { port: service("second"), policy: balanced(other) };
+        let fallback = Fallback { tiers: [tier].into_iter().collect(), response: None };
+        let backend = Backend {
+            policy: balanced(own),
+            fallback: Some(Node::new(fallback)),
+            ..Backend::plain(1, Target::Service(service("first")))
+        };
+        let rule = rule("all", "/", Action::Forward(vec![backend]));
+        let port = free_port();
+        let listeners = vec![listener(port, Protocol::Http, "", vec![rule])];
+        let second = ["1", "2", "3", "4"].map(named);
+        let _running = run(port, listeners, &[("first", &[nobody()]), ("second", &second)]);
+        let mut peer = Peer::connect(port);
+        let mut seen = std::collections::BTreeSet::new();
+        for b in 0..16 {
+            let mut bodies = (0..4).map(|a| {
+                peer.send(format!(
+                    "GET /?a={a}&b={b} HTTP/1.1\r\nHost: a\r\nX-A: {a}\r\nX-B: {b}\r\n\r\n"
+                ));
+                peer.response().1
+            });
+            let first = bodies.next().unwrap();
+            assert!(bodies.all(|body| body == first), "{b}");
+            seen.insert(first);
+        }
+        assert!(seen.len() > 1, "{seen:?}");
     }
 }
 

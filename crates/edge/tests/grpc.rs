@@ -354,24 +354,3 @@ fn an_answer_that_was_taken_back_leaves_nothing_to_the_next_one() {
         assert_eq!((peer.rest().as_str(), seen.load(SeqCst)), ("plain", 2));
     }
 }
-
-/// Characters that are no whole piece of base64 yet are taken from the client all the same.
-#[test]
-fn a_call_whose_text_was_begun_is_not_tried_again_without_its_beginning() {
-    let origins = [0, 1].map(|_| Http2Origin::start(Manner::default()));
-    let port = free_port();
-    let listeners = vec![listener(port, Protocol::Http, "", vec![to_http2()])];
-    let addresses = [0, 1].map(|at: usize| origins[at].address);
-    let _running = Running::start(listeners, &facts(&[("a", &addresses)]));
-    for (begun, is_once) in [("", false), ("3\r\nAAA\r\n", true)] {
-        let requests = || origins.iter().map(Http2Origin::requests).sum::<usize>();
-        let before = requests();
-        let mut peer = Peer::connect(port);
-        peer.send(format!(
-            "POST /refuse HTTP/1.1\r\nHost: a.test\r\nContent-Type: application/grpc-web-text\r\n\
-             Transfer-Encoding: chunked\r\n\r\n{begun}"
-        ));
-        assert_eq!(header(&peer.head(), "grpc-status"), Some("14"));
-        assert_eq!(requests() == before + 1, is_once);
-    }
-}

@@ -12,7 +12,9 @@ use http::{HeaderMap, Request};
 use http2_origin::*;
 use model::Node;
 use model::edge::*;
-use model::traffic::{BackendLimits, BackendPolicy, BackendProtocol, ConnectionPool};
+use model::traffic::{
+    Algorithm, BackendLimits, BackendPolicy, BackendProtocol, Balance, ConnectionPool, Retry,
+};
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -281,16 +283,15 @@ fn what_was_not_processed_is_tried_again() {
     let (head, _) = peer.response();
     assert_eq!(status(&head), 200, "{head}");
     assert_eq!((origin.connections(), origin.requests()), (2, 1));
-    // Its body was taken: it is not sent a second time.
+    // Some times, with its body too, and no connection is made for it.
     let (head, _) = {
         peer.send("POST /refuse HTTP/1.1\r\nHost: a.test\r\nContent-Length: 2\r\n\r\nhi");
         peer.response()
     };
-    assert_eq!((status(&head), origin.requests()), (502, 2));
-    assert_eq!(failures(&running, "not-processed"), 2, "each attempt counts");
-    // Without a body it is, some times, and no connection is made for it.
+    assert_eq!((status(&head), origin.requests()), (502, 5));
+    assert_eq!(failures(&running, "not-processed"), 5, "each attempt counts");
     assert_eq!(status(&peer.get("/refuse", "a.test").0), 502);
-    assert_eq!((origin.connections(), origin.requests()), (2, 6));
+    assert_eq!((origin.connections(), origin.requests()), (2, 9));
 }
 
 #[test]
@@ -402,6 +403,82 @@ fn a_client_that_gives_up_ends_the_stream_at_the_origin() {
         assert_eq!(body(response).await.1.unwrap()["grpc-status"], "0");
     });
     assert_eq!(origin.connections(), 1);
+}
+
+/// Takes requests, and counts those that are given up.
+async fn frozen(io: tokio::net::TcpStream, seen: Arc<Seen>) {
+    let mut http2 = h2::server::handshake(io).await.unwrap();
+    while let Some(Ok((_, mut respond))) = http2.accept().await {
+        seen.requests.fetch_add(1, SeqCst);
+        let seen = Arc::clone(&seen);
+        tokio::task::spawn_local(async move {
+            if std::future::poll_fn(|cx| respond.poll_reset(cx)).await.is_ok() {
+                seen.cut.fetch_add(1, SeqCst);
+            }
+        });
+    }
+}
+
+fn hedged(after: Duration, codes: &[u16]) -> Rule {
+    let balance = Balance { algorithm: Algorithm::RoundRobin, ..Balance::default() };
+    let protocol = BackendProtocol::Http2;
+    let retry = Retry {
+        attempts: 1,
+        codes: codes.to_vec(),
+        backoff: None,
+        per_try_timeout: None,
+        hedge_after: Some(after),
+    };
+    let policy = BackendPolicy { protocol, balance, ..BackendPolicy::default() };
+    Rule { retry: Some(Box::new(retry)), ..rule_to(policy) }
+}
+
+#[test]
+fn a_rival_answers_where_the_first_is_silent_whose_stream_is_reset() {
+    let (origin, silent) = (Http2Origin::start(Manner::default()), Arc::<Seen>::default());
+    let held = Arc::clone(&silent);
+    let address = listen(move |io| frozen(io, Arc::clone(&held)));
+    let port = free_port();
+    let rule = hedged(Duration::from_millis(50), &[]);
+    let listeners = vec![listener(port, Protocol::Http, "", vec![rule])];
+    let running = Running::start(listeners, &facts(&[("a", &[address, origin.address])]));
+    let mut peer = Peer::connect(port);
+    for round in 1..=6 {
+        let (head, seen) = peer.get("/x", "a.test");
+        assert_eq!(status(&head), 200);
+        assert!(seen.starts_with("GET http://a.test/x\n"), "{seen}");
+        assert_eq!(origin.requests(), round);
+    }
+    let begun = silent.requests.load(SeqCst);
+    assert!(begun > 0, "the silent one had its turn");
+    eventually(|| silent.cut.load(SeqCst) == begun);
+    assert_eq!(origin.connections(), 1);
+    assert!(running.views.current().live().out().is_empty(), "to be slower is no failure");
+}
+
+#[test]
+fn what_comes_before_there_is_a_rival_is_passed_on() {
+    let origins = [0, 1].map(|_| Http2Origin::start(Manner::default()));
+    let addresses = [0, 1].map(|at: usize| origins[at].address);
+    let requests = || origins.iter().map(Http2Origin::requests).sum::<usize>();
+    let port = free_port();
+    let listeners =
+        vec![listener(port, Protocol::Http, "", vec![hedged(Duration::from_secs(60), &[503])])];
+    let _running = Running::start(listeners, &facts(&[("a", &addresses)]));
+    let mut peer = Peer::connect(port);
+    peer.send("GET /hints HTTP/1.1\r\nHost: a.test\r\n\r\n");
+    let heads = [peer.head(), peer.head()];
+    assert_eq!(heads.map(|head| status(&head)), [103, 200]);
+    assert!(peer.until("\r\n\r\n").contains("grpc-status: 0"));
+    assert_eq!(requests(), 1);
+    // Tried again, as without hedging.
+    for (path, expected, attempts) in
+        [("/unavailable", 503, 2), ("/reset", 502, 2), ("/refuse", 502, 4)]
+    {
+        let before = requests();
+        let (head, _) = peer.get(path, "a.test");
+        assert_eq!((status(&head), requests() - before), (expected, attempts), "{path}");
+    }
 }
 
 #[test]

@@ -46,6 +46,12 @@ pub const WORKER_MIRRORS: usize = 1_024;
 /// From the copy to the end of the mirror's answer.
 pub const MIRROR_TIMEOUT_MS: u64 = 10_000;
 
+/// A request's body that is kept while a backend of HTTP/2 may still say that it did not look at it; a longer one is not
+/// sent a second time.
+pub const REPLAY_BODY_BYTES: usize = 64 << 10;
+/// The same of all requests of a worker; beyond it bodies pass without being kept.
+pub const WORKER_REPLAY_BYTES: usize = 16 << 20;
+
 /// Quiet time after the last event of a folder before it is read again.
 pub const FOLDER_QUIET_MS: u64 = 3;
 

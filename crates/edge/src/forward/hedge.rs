@@ -1,6 +1,6 @@
 //! Hedging, where the route asks for it: when no byte of a response has come after a while, the request is sent to another
-//! endpoint too. The first that answers is listened to, the other connection is closed. The plain path is not touched:
-//! what is here is boxed, and only for idempotent requests without a body over HTTP/1.1.
+//! endpoint too. The first that answers is listened to, the other connection is closed, or its stream of HTTP/2 reset. The plain path is not touched:
+//! what is here is boxed, and only for idempotent requests without a body.
 
 use super::{Ended, Failed, Load, Run, Tried};
 use crate::access::Trace;
@@ -9,11 +9,14 @@ use crate::buffers::{Buffer, Buffers};
 use crate::client::Client;
 use crate::deadline::{Deadline, Passed, millis};
 use crate::exchange::{Scratch, Site};
+use crate::grpc::Call;
+use crate::http2_pump::{self, Stream};
+use crate::http2_upstream::Lease;
 use crate::metrics::UpstreamFailure;
 use crate::pump::{Aftermath, Fault, Pump};
 use crate::transport::{UpstreamIo, poll_fill, poll_write_all};
 use crate::upstream::Upstream;
-use h1::Framing;
+use h1::HeaderList;
 use model::limits::BODY_STALL_TIMEOUT_MS;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -23,69 +26,122 @@ use tokio::io::AsyncWrite;
 
 /// A request that was sent on a connection, and the first bytes that came back.
 struct Runner<'a> {
-    io: UpstreamIo,
+    on: On,
     load: Load<'a>,
-    sent: usize,
-    input: Option<Buffer>,
     was_reused: bool,
 }
 
+enum On {
+    Http1 { io: UpstreamIo, sent: usize, input: Option<Buffer> },
+    Http2(Lease, Stream),
+}
+
 impl Runner<'_> {
-    /// Ready when the connection has answered, or ended.
+    /// Ready when the endpoint has answered, or the connection or stream has ended.
     fn poll(&mut self, request: &[u8], buffers: &Buffers, cx: &mut Context<'_>) -> Poll<bool> {
-        if ready!(poll_write_all(&mut self.io, request, &mut self.sent, cx)).is_err()
-            || ready!(Pin::new(&mut self.io).poll_flush(cx)).is_err()
+        let (io, sent, input) = match &mut self.on {
+            On::Http2(_, stream) => return stream.poll(cx),
+            On::Http1 { io, sent, input } => (io, sent, input),
+        };
+        if ready!(poll_write_all(io, request, sent, cx)).is_err()
+            || ready!(Pin::new(&mut *io).poll_flush(cx)).is_err()
         {
             return Poll::Ready(false);
         }
-        match ready!(poll_fill(&mut self.io, &mut self.input, buffers, cx)) {
+        match ready!(poll_fill(io, input, buffers, cx)) {
             Ok(1..) => Poll::Ready(true),
             Ok(0) | Err(_) => Poll::Ready(false),
         }
     }
 }
 
+impl On {
+    /// Its end says nothing about the endpoint.
+    fn was_refused(&self) -> bool {
+        matches!(self, On::Http2(_, stream) if stream.was_refused())
+    }
+
+    /// What is left of an attempt that ended so before there was an answer.
+    fn given_up(self, fault: Fault) -> Upstream {
+        match self {
+            On::Http1 { io, .. } => Upstream::Http1(io),
+            On::Http2(lease, stream) => {
+                if let Fault::Timeout(_) = fault {
+                    stream.out_of_time(&lease);
+                }
+                Upstream::Http2(lease)
+            }
+        }
+    }
+}
+
 impl<'a> Run<'a> {
     /// After how long the attempt is to get a rival; none where it is to have none.
-    pub(super) fn hedge_after(&self, upstream: &Upstream, tried: &Tried) -> Option<Duration> {
+    pub(super) fn hedge_after(&self, tried: &Tried) -> Option<Duration> {
         let after = self.route.rule.retry.as_deref()?.hedge_after?;
-        let has_body = !matches!(self.terms.framing, Framing::None | Framing::Length(0));
-        let is_plain = matches!(upstream, Upstream::Http1(_)) && !self.terms.asks_upgrade;
-        let attempt = self.facts(traffic::Failure::TimedOut, has_body, false, tried);
+        let is_plain = !self.terms.asks_upgrade && self.terms.call == Call::No;
+        let attempt = self.facts(traffic::Failure::TimedOut, self.has_body(), false, tried);
         let is_free = is_plain && self.route.visit.is_none();
         (is_free && traffic::hedges(&attempt)).then_some(after)
+    }
+
+    /// The request sent on its way, as far as that needs no waiting.
+    fn start(&self, upstream: Upstream, scratch: &Scratch) -> Result<On, (Fault, Upstream)> {
+        match upstream {
+            Upstream::Http1(io) => Ok(On::Http1 { io, sent: 0, input: None }),
+            Upstream::Http2(lease) => {
+                let worker = self.received.site.worker;
+                let request = (&*scratch.upload, &mut HeaderList::new());
+                match Stream::open(&lease, worker, &self.terms, request) {
+                    Ok(stream) => Ok(On::Http2(lease, stream)),
+                    Err(fault) => Err((fault, Upstream::Http2(lease))),
+                }
+            }
+        }
     }
 
     /// An attempt that may get a rival. As [`Run::attempt`] once it has a connection.
     pub(super) async fn hedged<C: Client>(
         &self,
-        (io, load, was_reused): (UpstreamIo, Load<'a>, bool),
+        (upstream, mut load, was_reused): (Upstream, Load<'a>, bool),
         (after, tried): (Duration, &mut Tried),
         client: &mut C,
         (scratch, additions): (&mut Scratch, &Additions),
         trace: &mut Trace,
     ) -> Result<Ended, Failed> {
         let Site { worker, deadline, .. } = self.received.site;
-        let first = Runner { io, load, sent: 0, input: None, was_reused };
+        let on = match self.start(upstream, scratch) {
+            Ok(on) => on,
+            Err((fault, upstream)) => {
+                let pumped = (Err(fault), Aftermath::default());
+                return self.conclude(pumped, (upstream, was_reused), &mut load, client, trace);
+            }
+        };
+        let first = Runner { on, load, was_reused };
         let (runner, outcome) =
-            self.race(first, (after, &mut *tried), (client, &scratch.upload), trace).await;
-        let Runner { mut io, mut load, sent, input, was_reused } = runner;
+            self.race(first, (after, &mut *tried), (client, &*scratch), trace).await;
+        let Runner { on, mut load, was_reused } = runner;
         trace.endpoint = Some(load.endpoint.address());
         let started = trace.started;
         let again_on = |status| self.has_time(tried, started) && self.is_again(status, tried);
         let terms = self.terms_of_attempt(&again_on, additions);
-        let request = (&mut scratch.upload, &mut scratch.response);
-        let pumped = match outcome {
-            Err(fault) => (Err(fault), Aftermath::default()),
-            Ok(()) => {
-                let mut pump =
-                    Pump::new(client, &mut io, (worker, deadline), terms, trace, request);
+        let place = (&**worker, deadline);
+        let (pumped, upstream) = match (outcome, on) {
+            (Err(fault), on) => ((Err(fault), Aftermath::default()), on.given_up(fault)),
+            (Ok(()), On::Http1 { mut io, sent, input }) => {
+                let request = (&mut scratch.upload, &mut scratch.response);
+                let mut pump = Pump::new(client, &mut io, place, terms, trace, request);
                 pump.go_on(sent, input);
                 let result = poll_fn(|cx| pump.poll(cx)).await;
-                (result, pump.aftermath())
+                ((result, pump.aftermath()), Upstream::Http1(io))
+            }
+            (Ok(()), On::Http2(lease, stream)) => {
+                let (way, list) = ((&lease, stream), &mut scratch.response);
+                let pumped = http2_pump::go_on(client, way, place, terms, trace, list).await;
+                (pumped, Upstream::Http2(lease))
             }
         };
-        self.conclude(pumped, (Upstream::Http1(io), was_reused), &mut load, client, trace)
+        self.conclude(pumped, (upstream, was_reused), &mut load, client, trace)
     }
 
     /// The one that answers first; the other is dropped, and its connection closed. A fault ends the attempt before one
@@ -94,11 +150,11 @@ impl<'a> Run<'a> {
         &self,
         mut first: Runner<'a>,
         (after, tried): (Duration, &mut Tried),
-        (client, request): (&mut C, &[u8]),
+        (client, scratch): (&mut C, &Scratch),
         trace: &mut Trace,
     ) -> (Runner<'a>, Result<(), Fault>) {
         let Site { worker, deadline, .. } = self.received.site;
-        let buffers = &worker.buffers;
+        let (buffers, request) = (&worker.buffers, &*scratch.upload);
         let mut pause = pin!(worker.timers.sleep(after));
         // The time to answer begins again with the rival.
         deadline.stall_after(BODY_STALL_TIMEOUT_MS.saturating_add(millis(after)));
@@ -116,13 +172,13 @@ impl<'a> Run<'a> {
             Ok(is_alone) if is_alone || !self.is_within_budget() => return (first, Ok(())),
             Ok(_) => {}
         }
-        let Some(at) = self.pick(tried) else { return (first, Ok(())) };
+        let Some(at) = self.pick(tried, self.key(client, scratch)) else { return (first, Ok(())) };
         tried.note(at);
         trace.attempts = tried.attempts;
         worker.counters().retries.add(1);
         deadline.stall_after(BODY_STALL_TIMEOUT_MS);
         let connect = trace.connect;
-        let mut rival = Rival::Connecting(Box::pin(self.rival(at, trace)));
+        let mut rival = Rival::Connecting(Box::pin(self.rival(at, scratch, trace)));
         let mut first_ended = false;
         let second_wins = poll_fn(|cx| {
             if !first_ended && let Poll::Ready(answered) = first.poll(request, buffers, cx) {
@@ -141,15 +197,16 @@ impl<'a> Run<'a> {
         let second = rival.into_runner();
         match (outcome, second) {
             (Ok(true), Some(second)) => {
-                if first_ended {
+                if first_ended && !first.on.was_refused() {
                     self.fail(&mut first.load, UpstreamFailure::NoResponse);
                 }
                 (second, Ok(()))
             }
             (outcome, second) => {
                 trace.connect = connect;
-                if let (Err(Fault::Timeout(_)), Some(mut second)) = (outcome, second) {
+                if let (Err(fault @ Fault::Timeout(_)), Some(mut second)) = (outcome, second) {
                     self.fail(&mut second.load, UpstreamFailure::Timeout);
+                    second.on.given_up(fault);
                 }
                 (first, outcome.map(|_| ()))
             }
@@ -168,7 +225,7 @@ impl<'a> Run<'a> {
     }
 
     /// A connection for the rival; none where there is none to be had.
-    async fn rival(&self, at: usize, trace: &mut Trace) -> Option<Runner<'a>> {
+    async fn rival(&self, at: usize, scratch: &Scratch, trace: &mut Trace) -> Option<Runner<'a>> {
         let worker = self.received.site.worker;
         let endpoint: &'a traffic::Endpoint = self.route.backend.members.get(at)?;
         let mut load = Load::begin(worker, endpoint);
@@ -179,8 +236,8 @@ impl<'a> Run<'a> {
             Some(upstream) => upstream,
             None => self.connect(&mut load, trace).await.ok()?,
         };
-        let Upstream::Http1(io) = upstream else { return None };
-        Some(Runner { io, load, sent: 0, input: None, was_reused })
+        let on = self.start(upstream, scratch).ok()?;
+        Some(Runner { on, load, was_reused })
     }
 }
 

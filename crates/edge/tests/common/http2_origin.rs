@@ -82,7 +82,7 @@ pub async fn connection<S: AsyncRead + AsyncWrite + Unpin + 'static>(
     seen: Arc<Seen>,
 ) {
     if seen.connections.fetch_add(1, SeqCst) == 0 && manner.goes_away {
-        return go_away(&mut io).await;
+        return go_away(&mut io, 0).await;
     }
     let mut builder = h2::server::Builder::new();
     manner.max_streams.map(|max| builder.max_concurrent_streams(max));
@@ -96,11 +96,13 @@ pub async fn connection<S: AsyncRead + AsyncWrite + Unpin + 'static>(
     }
 }
 
-/// Answers the first frame of a request with GOAWAY, whose last stream is none (RFC 9113 section 6.8).
-async fn go_away<S: AsyncRead + AsyncWrite + Unpin>(io: &mut S) {
+/// Takes a request, its body too, and says by GOAWAY which stream was the last that it looked at (RFC 9113 section 6.8):
+/// none, or the first; then it ends the connection.
+pub async fn go_away<S: AsyncRead + AsyncWrite + Unpin>(io: &mut S, last: u32) {
     const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
-    const GOAWAY: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    const GOAWAY: [u8; 9] = [0, 0, 8, 7, 0, 0, 0, 0, 0];
     const HEADERS: u8 = 1;
+    const END_STREAM: u8 = 1;
     io.read_exact(&mut [0; 24]).await.unwrap();
     io.write_all(&SETTINGS).await.unwrap();
     loop {
@@ -108,12 +110,14 @@ async fn go_away<S: AsyncRead + AsyncWrite + Unpin>(io: &mut S) {
         io.read_exact(&mut head).await.unwrap();
         let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
         io.read_exact(&mut vec![0; length]).await.unwrap();
-        if head[3] == HEADERS {
+        if head[3] <= HEADERS && head[4] & END_STREAM != 0 {
             break;
         }
     }
-    io.write_all(&GOAWAY).await.unwrap();
-    let _ = io.read_to_end(&mut Vec::new()).await;
+    io.write_all(&[&GOAWAY[..], &last.to_be_bytes(), &[0; 4]].concat()).await.unwrap();
+    if last == 0 {
+        let _ = io.read_to_end(&mut Vec::new()).await;
+    }
 }
 
 /// By the path of the request. What fails here fails in the client's eyes too.

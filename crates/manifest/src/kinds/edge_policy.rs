@@ -197,8 +197,7 @@ section! {
         /// For one attempt, where the route has no `timeouts.backendRequest`.
         "perTryTimeout" => per_try_timeout: Period,
         /// When no answer has begun after this time, the request is sent to another endpoint too, and the first answer
-        /// counts: idempotent requests without a body, over HTTP/1.1 to the backend, as far as the budget lasts. Without
-        /// it, never.
+        /// counts: idempotent requests without a body, as far as the budget lasts. Without it, never.
         "hedgeAfter" => hedge_after: Period,
         /// Retries among all requests of a backend, so that they do not multiply its load when it is ill (GEP-3388).
         "budget" => budget: BudgetSection,
