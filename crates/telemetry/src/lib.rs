@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod access;
+mod line;
 
 use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
