@@ -1,5 +1,6 @@
 //! Any bytes as a chunked body: no panic, the same data, trailers, end and fault however they are
-//! split. The first byte says in what steps they are given.
+//! split, and as many data where what may be passed on as it stands is passed over. The first byte says in what steps
+//! they are given.
 #![no_main]
 
 use h1::{ChunkDecoder, Event, Limits, Reason};
@@ -18,6 +19,10 @@ fuzz_target!(|bytes: &[u8]| {
     let whole = decode(bytes, bytes.len());
     assert_eq!(whole, decode(bytes, usize::from(step)));
     assert_eq!(whole, decode(bytes, 1));
+    for step in [bytes.len(), usize::from(step), 1] {
+        let passed = pass(bytes, step);
+        assert_eq!(whole.as_ref().map(|body| (body.data.len(), body.used, body.done)), passed.as_ref().copied());
+    }
 });
 
 #[derive(Debug, PartialEq, Eq)]
@@ -26,6 +31,31 @@ struct Body {
     trailers: Vec<u8>,
     used: usize,
     done: bool,
+}
+
+/// Bytes of data, bytes that were used, and whether the end was seen.
+fn pass(bytes: &[u8], step: usize) -> Result<(usize, usize, bool), Reason> {
+    let mut decoder = ChunkDecoder::new();
+    let (mut data, mut used, mut end) = (0, 0, 0);
+    while end < bytes.len() {
+        end = (end + step.max(1)).min(bytes.len());
+        loop {
+            let input = &bytes[used..end];
+            let passed = decoder.pass(input, &LIMITS)?;
+            if passed.bytes > 0 {
+                (data, used) = (data + passed.data, used + passed.bytes);
+                continue;
+            }
+            let step = decoder.decode(input, &LIMITS)?;
+            used += step.consumed;
+            match step.event {
+                Event::Data(range) => data += range.len(),
+                Event::More => break,
+                Event::End => return Ok((data, used, true)),
+            }
+        }
+    }
+    Ok((data, used, false))
 }
 
 fn decode(bytes: &[u8], step: usize) -> Result<Body, Reason> {

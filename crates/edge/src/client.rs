@@ -95,6 +95,23 @@ pub(crate) trait Client {
         follow: Follow,
     ) -> Poll<Result<usize, ClientFault>>;
 
+    /// The response's body is wanted in chunks ([`Client::poll_send_chunks`]) as far as the origin's may be passed on as
+    /// they stand.
+    fn takes_chunks(&self) -> bool {
+        false
+    }
+
+    /// As [`Client::poll_send`], of chunks with their framing, wherever they are cut; the end of the body is among them.
+    fn poll_send_chunks(
+        &mut self,
+        _: &mut Context<'_>,
+        _: &[u8],
+        _: Follow,
+    ) -> Poll<Result<usize, ClientFault>> {
+        debug_assert!(false, "a client that takes no chunks");
+        Poll::Ready(Err(ClientFault::Gone))
+    }
+
     /// Sends what is held back.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ClientFault>>;
 

@@ -88,14 +88,14 @@ pub(crate) fn decide<'v, 'a>(
     }
     let method = request.head.method_span.of(request.bytes);
     let wanted = Request { method, path: path.path, query: path.query, headers: &request };
-    let matched = listener.select(host, &wanted, matching);
-    let rule = matched.as_ref().and_then(|matched| view.rule(listener, matched.slot));
-    let (Some(matched), Some(rule)) = (matched, rule) else {
+    let taken = listener.take(host, &wanted, matching);
+    let rule = taken.and_then(|taken| view.rule(listener, taken.slot));
+    let (Some(taken), Some(rule)) = (taken, rule) else {
         let answers = view.unmatched(listener);
         return Err(Turned { refusal: Refusal::Edge(Cause::NoRoute), answers });
     };
     let trust = policy.and_then(|policy| policy.client_address.as_ref());
-    Ok(Decided { rule, trust, path, matched_prefix_len: matched.matched_prefix_len })
+    Ok(Decided { rule, trust, path, matched_prefix_len: taken.matched_prefix_len })
 }
 
 fn turned<'v>(cause: Cause) -> Turned<'v> {

@@ -76,7 +76,7 @@ enum Outgoing {
     /// By Content-Length, or until the connection closes.
     Plain,
     Chunked,
-    /// The last chunk is in the output.
+    /// The last chunk is in the output, or was sent.
     Ended,
 }
 
@@ -572,6 +572,27 @@ impl<S: Io> Client for Http1<'_, S> {
             false => ready!(self.poll_write(cx, data))?,
         };
         self.owed = self.owed.saturating_sub(count as u64);
+        Poll::Ready(Ok(count))
+    }
+
+    fn takes_chunks(&self) -> bool {
+        self.outgoing == Outgoing::Chunked
+    }
+
+    fn poll_send_chunks(
+        &mut self,
+        cx: &mut Context<'_>,
+        chunks: &[u8],
+        follow: Follow,
+    ) -> Poll<Result<usize, ClientFault>> {
+        if follow == Follow::More && !self.output.is_empty() && chunks.len() <= COPY_BYTES {
+            self.output.extend_from_slice(chunks);
+            return Poll::Ready(Ok(chunks.len()));
+        }
+        let count = ready!(self.poll_write(cx, chunks))?;
+        if follow == Follow::End && count == chunks.len() {
+            self.outgoing = Outgoing::Ended;
+        }
         Poll::Ready(Ok(count))
     }
 

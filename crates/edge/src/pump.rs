@@ -17,7 +17,7 @@ use crate::grpc::Call;
 use crate::ids::RequestId;
 use crate::transport::{UpstreamIo, poll_fill, poll_write_all};
 use crate::worker::{LIMITS, Worker};
-use h1::{BodyDecoder, Event, Framing, HeaderList, Method, ResponseHead, encode};
+use h1::{BodyDecoder, Event, Framing, HeaderList, Method, PassedOn, ResponseHead, encode};
 use model::limits::{HEAD_BYTES, INTERIM_RESPONSES};
 use std::io;
 use std::ops::Range;
@@ -146,8 +146,11 @@ struct Down<'a> {
     input: Option<Buffer>,
     list: &'a mut HeaderList,
     decoder: BodyDecoder,
-    /// Decoded bytes that the client has not taken, by their place in `input`.
-    window: Range<usize>,
+    /// Bytes that the client has not taken, by their place in `input`, which is far below 4 GiB.
+    window: Range<u32>,
+    /// They are chunks as they came, and so many of them are framing.
+    framing: u32,
+    is_chunks: bool,
     keep_alive: bool,
     /// The head of the final response was handed to the client.
     head_sent: bool,
@@ -219,6 +222,8 @@ impl<'a, C: Client> Pump<'a, C> {
             list,
             decoder: BodyDecoder::UntilClose,
             window: 0..0,
+            framing: 0,
+            is_chunks: false,
             keep_alive: false,
             head_sent: false,
             interims: Interims::default(),
@@ -538,10 +543,24 @@ impl<'a, C: Client> Pump<'a, C> {
             Some(input) => (input.start(), input.data()),
             None => (0, [].as_slice()),
         };
-        let step = down.decoder.decode(data, &LIMITS).map_err(|_| Fault::Truncated)?;
-        let found = match step.event {
+        let passed = match &mut down.decoder {
+            BodyDecoder::Chunked(decoder) if self.client.takes_chunks() => {
+                decoder.pass(data, &LIMITS).map_err(|_| Fault::Truncated)?
+            }
+            _ => PassedOn::default(),
+        };
+        down.is_chunks = passed.bytes > 0;
+        down.framing = (passed.bytes - passed.data) as u32;
+        let (consumed, event) = match down.is_chunks {
+            true => (passed.bytes, Event::Data(0..passed.bytes)),
+            false => {
+                let step = down.decoder.decode(data, &LIMITS).map_err(|_| Fault::Truncated)?;
+                (step.consumed, step.event)
+            }
+        };
+        let found = match event {
             Event::Data(range) => {
-                down.window = start + range.start..start + range.end;
+                down.window = (start + range.start) as u32..(start + range.end) as u32;
                 true
             }
             Event::End => {
@@ -551,22 +570,29 @@ impl<'a, C: Client> Pump<'a, C> {
             Event::More => false,
         };
         if let Some(input) = &mut down.input {
-            input.consume(step.consumed);
+            input.consume(consumed);
         }
         Ok(found)
     }
 
     fn poll_deliver(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
         while let (false, Some(input)) = (self.down.window.is_empty(), &self.down.input) {
-            let data = input.at(self.down.window.clone());
+            let window = self.down.window.start as usize..self.down.window.end as usize;
+            let data = input.at(window);
             let follow = match &self.down.decoder {
                 decoder if decoder.is_done() => Follow::End,
                 _ if input.is_empty() => Follow::Unknown,
                 _ => Follow::More,
             };
-            let count = ready!(self.client.poll_send(cx, data, follow)).map_err(Fault::Client)?;
+            let polled = match self.down.is_chunks {
+                true => self.client.poll_send_chunks(cx, data, follow),
+                false => self.client.poll_send(cx, data, follow),
+            };
+            let count = ready!(polled).map_err(Fault::Client)? as u32;
+            let framing = self.down.framing.min(count);
             self.down.window.start += count;
-            self.course.trace.bytes_out += count as u64;
+            self.down.framing -= framing;
+            self.course.trace.bytes_out += u64::from(count - framing);
             self.progress();
         }
         Poll::Ready(Ok(()))
@@ -574,6 +600,7 @@ impl<'a, C: Client> Pump<'a, C> {
 
     /// Reads from the origin once. What the client has not been sent yet goes out before this waits.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        let was_full = self.down.input.as_ref().is_some_and(Buffer::is_full);
         if let Some(input) = &mut self.down.input {
             if input.is_empty() {
                 input.reset_to(0);
@@ -581,7 +608,7 @@ impl<'a, C: Client> Pump<'a, C> {
                 input.compact();
             }
         }
-        self.take_larger_buffer();
+        self.take_larger_buffer(was_full);
         match poll_fill(self.io, &mut self.down.input, &self.course.worker.buffers, cx) {
             Poll::Pending => {
                 let _ = self.client.poll_flush(cx).map_err(Fault::Client)?;
@@ -604,18 +631,19 @@ impl<'a, C: Client> Pump<'a, C> {
     /// one piece. What this read would say of the connection is said by the next one too.
     fn read_ahead(&mut self, cx: &mut Context<'_>) {
         if self.down.input.as_ref().is_some_and(Buffer::is_full) {
-            self.take_larger_buffer();
+            self.take_larger_buffer(true);
             if self.down.input.as_ref().is_some_and(|input| !input.is_full()) {
                 let _ = poll_fill(self.io, &mut self.down.input, &self.course.worker.buffers, cx);
             }
         }
     }
 
-    /// A body that is known to be large is read in larger pieces.
-    fn take_larger_buffer(&mut self) {
+    /// A body that is known to be large is read in larger pieces; one of chunks where the last read `was_full`.
+    fn take_larger_buffer(&mut self, was_full: bool) {
         let is_large = match &self.down.decoder {
             BodyDecoder::Length(length) => length.left() > GATHER_BYTES as u64,
-            _ => false,
+            BodyDecoder::Chunked(_) => was_full,
+            BodyDecoder::UntilClose => false,
         };
         if is_large && self.down.state == DownState::Body {
             let input = self.down.input.take();

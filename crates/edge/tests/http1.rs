@@ -99,6 +99,84 @@ fn bodies_pass_both_ways_by_length_and_by_chunks_with_trailers() {
     assert!(body.ends_with("0\r\nX-Check: ok\r\n\r\n"), "{body}");
 }
 
+/// However the origin cuts and writes its chunks, the client gets chunks of the same bytes, each written plainly.
+#[test]
+fn chunks_of_an_origin_in_all_forms_and_cuts() {
+    let large = format!("9c40\r\n{}\r\n", "z".repeat(40_000));
+    let forms = [
+        // As written, and as sent where that is not the same.
+        ("3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n".to_owned(), None),
+        ("A\r\n0123456789\r\n0\r\n\r\n".to_owned(), None),
+        (large.repeat(9) + "0\r\n\r\n", None),
+        ("0\r\n\r\n".to_owned(), None),
+        ("03\r\nabc\r\n000\r\n\r\n".to_owned(), Some("3\r\nabc\r\n0\r\n\r\n")),
+        (
+            "3;x=y\r\nabc\r\n1\r\nd\r\n0;z\r\n\r\n".to_owned(),
+            Some("3\r\nabc\r\n1\r\nd\r\n0\r\n\r\n"),
+        ),
+        ("3\r\nabc\r\n0\r\nX-Sum: 3\r\n\r\n".to_owned(), Some("3\r\nabc\r\n0\r\nX-Sum: 3\r\n\r\n")),
+    ];
+    for (written, sent) in forms {
+        let expected = data_of(sent.unwrap_or(&written));
+        let small = written.len() < 100;
+        for cut in (0..written.len()).step_by(if small { 1 } else { 45_001 }) {
+            let parts = [written[..cut].to_owned(), written[cut..].to_owned()];
+            let (_running, port) = one_origin(move |peer| {
+                while !peer.head().is_empty() {
+                    peer.send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n");
+                    peer.send(&parts[0]);
+                    thread::sleep(Duration::from_millis(3));
+                    peer.send(&parts[1]);
+                }
+            });
+            let mut client = Peer::connect(port);
+            // The second finds the connections in order.
+            for _ in 0..2 {
+                client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+                assert_eq!(header(&client.head(), "transfer-encoding"), Some("chunked"));
+                assert!(unchunked(&mut client) == expected, "{written:.99} cut at {cut}");
+            }
+        }
+    }
+}
+
+/// Data of a body in chunks, and its trailer section.
+fn unchunked(client: &mut Peer) -> (String, String) {
+    let mut data = String::new();
+    loop {
+        let line = client.until("\r\n");
+        let size = line.trim_end();
+        assert!(!size.is_empty() && (size == "0" || !size.starts_with('0')), "{line:?}");
+        let size = usize::from_str_radix(size, 16).unwrap();
+        if size == 0 {
+            let mut trailers = String::new();
+            loop {
+                let line = client.until("\r\n");
+                if line == "\r\n" {
+                    return (data, trailers);
+                }
+                trailers += &line;
+            }
+        }
+        data += &text(client.count(size));
+        assert_eq!(text(client.count(2)), "\r\n");
+    }
+}
+
+/// The same, of what is plainly written.
+fn data_of(chunks: &str) -> (String, String) {
+    let (mut data, mut rest) = (String::new(), chunks);
+    while let Some((size, after)) = rest.split_once("\r\n") {
+        let size = usize::from_str_radix(size, 16).unwrap();
+        if size == 0 {
+            return (data, after.strip_suffix("\r\n").unwrap().to_owned());
+        }
+        data += &after[..size];
+        rest = &after[size + 2..];
+    }
+    panic!("{chunks:?} has no end")
+}
+
 #[test]
 fn large_bodies_arrive_whole() {
     const LENGTH: usize = 3 << 20;

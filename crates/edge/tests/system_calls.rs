@@ -20,7 +20,7 @@ const TRANSFERS: [&str; 4] = ["recvfrom", "sendto", "writev", "sendmsg"];
 /// One at a time: four transfers, and a wait for the request and for the answer.
 #[test]
 fn at_most_six_for_a_plain_request_on_its_own() {
-    let Some(calls) = calls_of(ROUNDS, |port, rounds| {
+    let Some(calls) = calls_of(ROUNDS, says("fine"), |port, rounds| {
         let mut client = Peer::connect(port);
         (0..rounds).for_each(|_| assert_eq!(client.get("/", "a").1, "fine"));
     }) else {
@@ -33,7 +33,7 @@ fn at_most_six_for_a_plain_request_on_its_own() {
 /// Many at a time, as on a busy server: a wait serves many, so that hardly more than the transfers is left.
 #[test]
 fn at_most_four_for_a_plain_request_among_many() {
-    let Some(calls) = calls_of(ROUNDS / AT_ONCE, |port, rounds| {
+    let Some(calls) = calls_of(ROUNDS / AT_ONCE, says("fine"), |port, rounds| {
         let mut clients: Vec<Peer> = (0..AT_ONCE).map(|_| Peer::connect(port)).collect();
         for _ in 0..rounds {
             for client in &mut clients {
@@ -52,6 +52,31 @@ fn at_most_four_for_a_plain_request_among_many() {
     let without_waits = calls.all - calls.waits;
     assert!(without_waits <= 4 * ROUNDS + SLACK, "{}", calls.table);
     assert!(calls.waits <= 2 * ROUNDS, "{}", calls.table);
+}
+
+/// A body in chunks that comes together and is larger than the first read takes: one more than a plain one.
+#[test]
+fn at_most_five_transfers_for_chunks_that_come_together() {
+    const CHUNKS: usize = 8;
+    let body = format!("800\r\n{}\r\n", "x".repeat(0x800)).repeat(CHUNKS) + "0\r\n\r\n";
+    let answer = format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{body}");
+    let serve = move |peer: &mut Peer| {
+        while !peer.head().is_empty() {
+            peer.send(&answer);
+        }
+    };
+    let Some(calls) = calls_of(ROUNDS, serve, |port, rounds| {
+        let mut client = Peer::connect(port);
+        for _ in 0..rounds {
+            client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+            client.head();
+            let body = client.until("\r\n0\r\n\r\n");
+            assert_eq!(body.matches('x').count(), CHUNKS * 0x800);
+        }
+    }) else {
+        return;
+    };
+    calls.assert_transfers(5 * ROUNDS);
 }
 
 /// What a server did for a number of requests.
@@ -76,14 +101,19 @@ impl Calls {
     }
 }
 
-/// The system calls of a server with an origin that says `fine`, while `client` makes so many rounds: beside those of its
-/// first round, its connections, its start and its end. None where they cannot be counted.
-fn calls_of(rounds: u64, client: impl Fn(u16, u64)) -> Option<Calls> {
+/// The system calls of a server with an origin that runs `serve`, while `client` makes so many rounds: beside those of
+/// its first round, its connections, its start and its end. None where they cannot be counted.
+fn calls_of(
+    rounds: u64,
+    serve: impl Fn(&mut Peer) + Send + Sync + 'static,
+    client: impl Fn(u16, u64),
+) -> Option<Calls> {
     let bare = example("bare");
     if Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_err() || !bare.exists() {
         return skipped(&format!("it needs strace and the example at {}", bare.display()));
     }
-    let traced = |rounds| traced(&bare, |port| client(port, rounds));
+    let origin = Origin::start(serve);
+    let traced = |rounds| traced(&bare, &origin, |port| client(port, rounds));
     let (Some(one), Some(table)) = (traced(1), traced(1 + rounds)) else {
         return skipped("strace may not trace here");
     };
@@ -109,9 +139,8 @@ fn counted(table: &str, name: &str) -> u64 {
 }
 
 /// The table of a server's system calls from start to end.
-fn traced(bare: &Path, client: impl FnOnce(u16)) -> Option<String> {
+fn traced(bare: &Path, origin: &Origin, client: impl FnOnce(u16)) -> Option<String> {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
-    let origin = Origin::start(says("fine"));
     let port = free_port();
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let name = format!("cutwater-edge-calls-{}-{number}", std::process::id());

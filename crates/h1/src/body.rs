@@ -6,10 +6,13 @@
 //!                                    \ size 0 -> LastLine -> EndLf -> Done
 //!                                                   \ Trailers -> Done
 //! ```
+//!
+//! Chunks that are written as plainly as can be may be passed on as they stand ([`ChunkDecoder::pass`]).
 
 use std::ops::Range;
 
 use crate::bytes::{hex, is_tchar, is_text};
+use crate::encode::LAST_CHUNK;
 use crate::fields::{Bound, read_section};
 use crate::framing::Framing;
 use crate::headers::HeaderList;
@@ -163,7 +166,17 @@ pub struct ChunkDecoder {
     /// Extension bytes of this chunk, and of all chunks before it.
     extension: usize,
     extensions: usize,
+    /// The size line of this chunk was passed on as it stood.
+    is_passed: bool,
     trailers: Option<Box<Trailers>>,
+}
+
+/// How much [`ChunkDecoder::pass`] passed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PassedOn {
+    pub bytes: usize,
+    /// Of them, those that are no framing.
+    pub data: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -210,6 +223,7 @@ impl ChunkDecoder {
             digits: 0,
             extension: 0,
             extensions: 0,
+            is_passed: false,
             trailers: None,
         }
     }
@@ -217,6 +231,57 @@ impl ChunkDecoder {
     /// See [`BodyDecoder::trailers`].
     pub fn trailers(&self) -> Option<&Trailers> {
         self.trailers.as_deref().filter(|_| self.state == State::Done)
+    }
+
+    /// Passes over what of the input may be passed on as it stands, framing and all: chunks whose size has neither zeros
+    /// before it nor an extension behind it, as far as they are there, and the end of a body without trailer fields. So
+    /// what is passed on has one reading only. Where nothing is passed and input is left, [`ChunkDecoder::decode`] goes
+    /// on, and what it finds is to be framed anew; whoever passes the beginning of a chunk passes the rest.
+    pub fn pass(&mut self, input: &[u8], limits: &Limits) -> Result<PassedOn, Reason> {
+        let mut passed = PassedOn::default();
+        loop {
+            let rest = &input[passed.bytes..];
+            let count = match (self.state, rest) {
+                (State::Size, _) if self.digits == 0 => self.pass_size(rest),
+                (State::Data, _) if self.is_passed => {
+                    let count = take(&mut self.left, rest.len());
+                    passed.data += count;
+                    if self.left == 0 {
+                        self.state = State::DataCr;
+                    }
+                    count
+                }
+                (State::DataCr | State::DataLf, [byte, ..]) if self.is_passed => {
+                    match self.framing_byte(*byte, limits) {
+                        Ok(count) => count,
+                        // What came before it is sound, and goes first.
+                        Err(_) if passed.bytes > 0 => 0,
+                        Err(reason) => return Err(reason),
+                    }
+                }
+                _ => 0,
+            };
+            if count == 0 {
+                return Ok(passed);
+            }
+            passed.bytes += count;
+        }
+    }
+
+    /// A whole line of a size, or the last chunk with the empty line behind it; 0 where it is written in any other way.
+    fn pass_size(&mut self, input: &[u8]) -> usize {
+        if input.starts_with(LAST_CHUNK) {
+            self.state = State::Done;
+            return LAST_CHUNK.len();
+        }
+        let digits = input.iter().take(usize::from(SIZE_DIGITS)).map_while(|byte| hex(*byte));
+        let (count, size) =
+            digits.fold((0, 0), |(count, size), digit| (count + 1, size << 4 | u64::from(digit)));
+        if input.first() == Some(&b'0') || count == 0 || !input[count..].starts_with(b"\r\n") {
+            return 0;
+        }
+        (self.left, self.state, self.is_passed) = (size, State::Data, true);
+        count + 2
     }
 
     pub fn decode(&mut self, input: &[u8], limits: &Limits) -> Result<Step, Reason> {
@@ -309,6 +374,7 @@ impl ChunkDecoder {
     /// The line of the size is over.
     fn begin_data(&mut self) -> State {
         self.digits = 0;
+        self.is_passed = false;
         self.extensions += std::mem::take(&mut self.extension);
         match self.left {
             0 => State::LastLine,

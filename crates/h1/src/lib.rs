@@ -27,7 +27,7 @@ mod request;
 mod response;
 pub mod target;
 
-pub use body::{BodyDecoder, ChunkDecoder, Event, LengthDecoder, Step, Trailers};
+pub use body::{BodyDecoder, ChunkDecoder, Event, LengthDecoder, PassedOn, Step, Trailers};
 pub use bytes::{Span, is_field_value, is_token};
 pub use framing::{Framing, Version};
 pub use headers::{Header, HeaderList};

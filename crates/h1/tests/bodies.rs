@@ -1,6 +1,6 @@
 //! Bodies, case by case: chunked with extensions and trailers, fixed length, until close.
 
-use h1::{BodyDecoder, ChunkDecoder, Event, Framing, LengthDecoder, Limits, Reason};
+use h1::{BodyDecoder, ChunkDecoder, Event, Framing, LengthDecoder, Limits, PassedOn, Reason};
 
 /// What a chunked body came to: data, trailer fields, and the bytes behind it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -256,4 +256,35 @@ fn faults_in_a_response_are_the_origins() {
     assert_eq!(Reason::ChunkSize.in_request().status, 400);
     assert_eq!(Reason::TrailersTooLarge.in_request().status, 431);
     assert_eq!(Reason::ChunkSize.in_response().status, 502);
+}
+
+#[test]
+fn what_is_passed_on_as_it_stands() {
+    // Of the input, how much is passed, and how much of that is data.
+    for (input, bytes, data) in [
+        ("5\r\nhello\r\n", 10, 5),
+        ("5\r\nhel", 6, 3),
+        ("1\r\na\r\n10\r\n0123456789abcdef\r\nB", 28, 17),
+        ("1\r\na\r\n0\r\n\r\n", 11, 1),
+        ("1\r\na\r\n0\r\n\r\nHTTP/1.1 200", 11, 1),
+        // Written otherwise than it need be, or not there yet.
+        ("05\r\nhello\r\n", 0, 0),
+        ("1\r\na\r\n1;x\r\nb\r\n", 6, 1),
+        ("1\r\na\r\n00\r\n\r\n", 6, 1),
+        ("1\r\na\r\n0\r\nx: y\r\n\r\n", 6, 1),
+        ("1\r\na\r\n0\r\n", 6, 1),
+        ("5", 0, 0),
+        ("5\r", 0, 0),
+        ("", 0, 0),
+        ("x", 0, 0),
+        ("ffffffffffffffff\r\nab", 20, 2),
+        ("fffffffffffffffff\r\nab", 0, 0),
+    ] {
+        let passed = ChunkDecoder::new().pass(input.as_bytes(), &Limits::DEFAULT);
+        assert_eq!(passed, Ok(PassedOn { bytes, data }), "{input:?}");
+    }
+    let mut decoder = ChunkDecoder::new();
+    let mut pass = |input: &str| decoder.pass(input.as_bytes(), &Limits::DEFAULT);
+    assert_eq!(pass("2\r\nabx"), Ok(PassedOn { bytes: 5, data: 2 }), "what is sound goes first");
+    assert_eq!(pass("x"), Err(Reason::ChunkEnd));
 }

@@ -149,11 +149,56 @@ fn decode_chunked(
             }
         }
     }
-    let trailers = decoder.trailers().map_or(Vec::new(), |t| {
+    Ok((data, trailers_of(&decoder), at, done))
+}
+
+fn trailers_of(decoder: &ChunkDecoder) -> Fields {
+    decoder.trailers().map_or(Vec::new(), |t| {
         let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
         t.fields().iter().map(|h| (text(h.name(t.bytes())), h.value(t.bytes()).to_vec())).collect()
-    });
-    Ok((data, trailers, at, done))
+    })
+}
+
+/// A chunked body as whoever passes it on writes it: what is written plainly as it stands, the rest framed anew. With
+/// how many bytes of data were counted.
+fn relay_chunked(input: &[u8], cuts: &[usize]) -> Result<(Vec<u8>, usize), h1::Reason> {
+    let mut ends: Vec<usize> = cuts.iter().map(|c| c % (input.len() + 1)).collect();
+    ends.push(input.len());
+    ends.sort_unstable();
+    let mut decoder = ChunkDecoder::new();
+    let (mut at, mut out, mut count) = (0, Vec::new(), 0);
+    for end in ends {
+        loop {
+            let here = &input[at..end];
+            let passed = decoder.pass(here, &LIMITS)?;
+            if passed.bytes > 0 {
+                out.extend_from_slice(&here[..passed.bytes]);
+                (at, count) = (at + passed.bytes, count + passed.data);
+                continue;
+            }
+            let step = decoder.decode(here, &LIMITS)?;
+            at += step.consumed;
+            match step.event {
+                Event::More => break,
+                Event::Data(range) => {
+                    count += range.len();
+                    encode::chunk(&mut out, &here[range]);
+                }
+                Event::End if out.ends_with(encode::LAST_CHUNK) && decoder.trailers().is_none() => {
+                    return Ok((out, count));
+                }
+                Event::End => {
+                    out.extend_from_slice(encode::LAST_CHUNK_BEFORE_TRAILERS);
+                    for (name, value) in trailers_of(&decoder) {
+                        encode::header(&mut out, name.as_bytes(), &value);
+                    }
+                    encode::end(&mut out);
+                    return Ok((out, count));
+                }
+            }
+        }
+    }
+    Ok((out, count))
 }
 
 fn nearly_chunked() -> impl Strategy<Value = Vec<u8>> {
@@ -205,6 +250,22 @@ proptest! {
         let whole = decode_chunked(&buf, &[]);
         prop_assert_eq!(&decode_chunked(&buf, &cuts), &whole);
         prop_assert_eq!(&decode_chunked(&buf, &(0..=buf.len()).collect::<Vec<_>>()), &whole);
+    }
+
+    #[test]
+    fn what_is_passed_on_says_what_came(buf in nearly_chunked(), cuts in prop::collection::vec(any::<usize>(), 0..6)) {
+        let came = decode_chunked(&buf, &[]);
+        for cuts in [&cuts[..], &[], &(0..=buf.len()).collect::<Vec<_>>()] {
+            match (&came, relay_chunked(&buf, cuts)) {
+                (Ok((data, trailers, _, done)), Ok((out, count))) => {
+                    let (passed, of_passed, used, is_done) = decode_chunked(&out, &[]).unwrap();
+                    prop_assert_eq!((&passed, &of_passed, is_done), (data, trailers, *done));
+                    prop_assert_eq!((count, used), (data.len(), out.len()));
+                }
+                (Err(reason), Err(other)) => prop_assert_eq!(*reason, other),
+                (came, relayed) => prop_assert!(false, "{:?} and {:?}", came, relayed),
+            }
+        }
     }
 
     #[test]

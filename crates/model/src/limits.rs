@@ -55,8 +55,8 @@ pub const WORKER_REPLAY_BYTES: usize = 16 << 20;
 /// Quiet time after the last event of a folder before it is read again.
 pub const FOLDER_QUIET_MS: u64 = 3;
 
-/// Records of the access log that wait for the writer; more are dropped and counted.
-pub const ACCESS_LOG_QUEUE: usize = 65_536;
+/// Lines of the access log that wait for the writer, of each worker; more are dropped and counted.
+pub const ACCESS_LOG_BYTES: usize = 8 << 20;
 /// Routes that have series of their own, some thirty each; further routes share one called `other`. Keeps an instance
 /// below ten thousand series however many routes it serves.
 pub const METRIC_ROUTES: usize = 300;

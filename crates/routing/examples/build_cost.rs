@@ -132,7 +132,7 @@ fn lookup(router: &Router, shape: MakeShape) -> Duration {
             let request = Request { method, path, query: None, headers: &headers };
             let port = router.port(80, Protocol::Http).expect("the plan's port");
             let table = port.listener(host).expect("the plan's listener");
-            assert!(black_box(table.select(host, &request, &mut scratch)).is_some());
+            assert!(black_box(table.take(host, &request, &mut scratch)).is_some());
         }
         start.elapsed()
     };

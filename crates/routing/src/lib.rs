@@ -24,7 +24,7 @@ mod router;
 mod trace;
 
 pub use layer4::{StreamListener, StreamPort, StreamTable, TlsEntry};
-pub use listener::{ListenerTable, Matched, RuleSlot};
+pub use listener::{ListenerTable, Matched, RuleSlot, Taken};
 pub use pattern::{Scratch, check_regex};
 pub use redirect::{RedirectRequest, redirect_location};
 pub use request::{Headers, Request};

@@ -57,6 +57,15 @@ struct Place {
     rule: u32,
 }
 
+/// The rule that a request is given to, for whoever has a table of rules of his own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// The rule's number in this table, below [`ListenerTable::rules_len`].
+    pub slot: u32,
+    /// See [`Matched::matched_prefix_len`].
+    pub matched_prefix_len: usize,
+}
+
 /// What a request is given to.
 #[derive(Clone, Copy)]
 pub struct Matched<'t> {
@@ -97,6 +106,17 @@ impl ListenerTable {
     ) -> Option<Matched<'_>> {
         let found = self.select_entry(host, request, scratch)?;
         self.matched(found)
+    }
+
+    /// The same without a look at the plan: of many rules hardly any part of it is in a processor's cache.
+    pub fn take<H: Headers>(
+        &self,
+        host: &str,
+        request: &Request<'_, H>,
+        scratch: &mut Scratch,
+    ) -> Option<Taken> {
+        let Found { entry, taken } = self.select_entry(host, request, scratch)?;
+        Some(Taken { slot: self.entry(entry)?.slot, matched_prefix_len: taken })
     }
 
     pub fn listener(&self) -> &Node<Listener> {

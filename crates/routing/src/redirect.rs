@@ -13,7 +13,7 @@ pub struct RedirectRequest<'a> {
     pub port: u16,
     pub path: &'a [u8],
     pub query: Option<&'a [u8]>,
-    /// That of [`crate::Matched`].
+    /// That of [`crate::Taken`].
     pub matched_prefix_len: usize,
 }
 

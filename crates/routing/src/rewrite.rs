@@ -2,7 +2,7 @@
 
 use model::edge::PathRewrite;
 
-/// Appends the new path and the unchanged query to `out`. `matched_prefix_len` is that of [`crate::Matched`]. The
+/// Appends the new path and the unchanged query to `out`. `matched_prefix_len` is that of [`crate::Taken`]. The
 /// result begins with a slash, and the seam between replacement and rest has one slash.
 pub fn rewrite_path(
     rewrite: &PathRewrite,

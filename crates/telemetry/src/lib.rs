@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod access;
+mod line;
 pub mod log_file;
 
 use std::io::IsTerminal;

@@ -5,7 +5,7 @@ use model::edge::*;
 use model::{HostPattern, Node};
 use proptest::prelude::*;
 use proptest::sample::select;
-use routing::{Router, RuleVerdict, Scratch};
+use routing::{Matched, Router, RuleVerdict, Scratch, Taken};
 use std::cmp::Reverse;
 
 const HOSTS: [&str; 10] =
@@ -125,7 +125,11 @@ fn specified(plan: &EdgePlan, asked: &Asked) -> Option<String> {
 fn answered(router: &Router, asked: &Asked, scratch: &mut Scratch) -> Option<String> {
     let table = router.port(80, Protocol::Http)?.listener(asked.host)?;
     let fields = asked.fields();
-    let matched = table.select(asked.host, &request(&asked.line, &fields), scratch)?;
+    let matched = table.select(asked.host, &request(&asked.line, &fields), scratch);
+    let taken = table.take(asked.host, &request(&asked.line, &fields), scratch);
+    let of = |m: &Matched| Taken { slot: m.slot, matched_prefix_len: m.matched_prefix_len };
+    assert_eq!(taken, matched.as_ref().map(of));
+    let matched = matched?;
     let slot = table.rules().nth(matched.slot as usize).expect("the slot is listed");
     assert!(slot.route.is(matched.route()) && slot.rule_index == matched.rule_index);
     Some(name(&matched))
