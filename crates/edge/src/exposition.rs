@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use traffic::State;
+use traffic::{State, TakenOutFor};
 
 /// Every family of the edge, with its help.
 pub fn render(registry: &Registry) -> String {
@@ -120,6 +120,8 @@ struct Trouble {
     ejections: u64,
     is_ejected: bool,
     is_unhealthy: bool,
+    /// Whose requests and whose checks took it out last.
+    taken_out_for: TakenOutFor,
 }
 
 /// Only of endpoints that were ever out: the others have nothing to tell, and are many.
@@ -131,6 +133,9 @@ fn endpoints(text: &mut String, live: &Live) {
         trouble.ejections += endpoint.ejections();
         trouble.is_ejected |= matches!(state, State::Ejected { .. });
         trouble.is_unhealthy |= matches!(state, State::Unhealthy { .. });
+        let (known, found) = (&mut trouble.taken_out_for, endpoint.taken_out_for());
+        known.requests = known.requests.take().or(found.requests);
+        known.checks = known.checks.take().or(found.checks);
     }
     let labelled = troubled.iter().map(|((address, is_udp), trouble)| match is_udp {
         true => (format!("udp/{address}"), trouble),
@@ -143,12 +148,17 @@ fn endpoints(text: &mut String, live: &Live) {
         sample(text, EJECTIONS, &[("endpoint", address)], trouble.ejections);
     }
     const OUT: &str = "cutwater_endpoint_out";
-    family(text, OUT, "gauge", "1 while an endpoint gets no requests, by reason.");
+    const HELP: &str =
+        "1 while an endpoint gets no requests, by reason, and the Service for which it was last.";
+    family(text, OUT, "gauge", HELP);
     for (address, trouble) in &labelled {
-        for (reason, is_so) in
-            [("ejected", trouble.is_ejected), ("unhealthy", trouble.is_unhealthy)]
+        let TakenOutFor { checks, requests } = &trouble.taken_out_for;
+        for (reason, is_so, service) in
+            [("ejected", trouble.is_ejected, requests), ("unhealthy", trouble.is_unhealthy, checks)]
         {
-            let labels = [("endpoint", address.as_str()), ("reason", reason)];
+            let service = service.as_ref().map(ToString::to_string);
+            let mut labels = vec![("endpoint", address.as_str()), ("reason", reason)];
+            labels.extend(service.as_deref().map(|service| ("service", service)));
             sample(text, OUT, &labels, u8::from(is_so));
         }
     }
@@ -215,6 +225,7 @@ fn refusals(text: &mut String, metrics: &Metrics) {
 mod tests {
     use super::*;
     use crate::access::Trace;
+    use model::id::ServicePort;
     use model::{Kind, ObjectId};
 
     /// Services of one family and of two may select one pod.
@@ -235,6 +246,17 @@ mod tests {
         names.dedup();
         assert_eq!(names.len(), 6, "{text}");
         const OUT: &str = "cutwater_endpoint_out{endpoint=\"127.0.0.1:80\",reason=\"unhealthy\"} 1";
+        assert!(text.lines().any(|line| line == OUT), "{text}");
+    }
+
+    #[test]
+    fn the_service_is_named_for_which_an_endpoint_is_out() {
+        let registry = Registry::new(1);
+        let endpoint = registry.live.endpoint((([127, 0, 0, 1], 80).into(), None), false);
+        endpoint.set_healthy(false, 0);
+        endpoint.unhealthy_for(&ServicePort { namespace: "n".into(), name: "s".into(), port: 80 });
+        let text = render(&registry);
+        const OUT: &str = "cutwater_endpoint_out{endpoint=\"127.0.0.1:80\",reason=\"unhealthy\",service=\"n/s:80\"} 1";
         assert!(text.lines().any(|line| line == OUT), "{text}");
     }
 

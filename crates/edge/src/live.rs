@@ -118,7 +118,7 @@ impl Live {
                     state,
                     since_ms: now_ms.saturating_sub(since_ms),
                     left_ms,
-                    taken_out_for: endpoint.taken_out_for(),
+                    taken_out_for: endpoint.is_out_for(),
                 })
             })
             .collect()

@@ -371,8 +371,15 @@ fn what_is_found_by_knocking() {
         (http2.address, plain(two), false, None),
         (([127, 0, 0, 1], free_port()).into(), plain(one), false, Some(NotConnected)),
     ] {
-        let door = registry.door((&port, Some(&policy)), (address, None), is_stream);
-        let found = runtime.block_on(door.knock()).err();
+        let knock = || {
+            let door = registry.door((&port, Some(&policy)), (address, None), is_stream);
+            runtime.block_on(door.knock()).err()
+        };
+        // A machine that is busy may answer after the moment that it is listened to.
+        let mut found = knock();
+        for _ in 0..20 {
+            found = found.or_else(|| expected.and_then(|_| knock()));
+        }
         assert_eq!(found.as_ref().map(|found| found.cause), expected, "{found:?} {policy:?}");
     }
 }

@@ -238,9 +238,15 @@ fn probed(subject: &Subject<'_>, services: &[&ServicePort], evidence: &Evidence)
         }
         Probed::Seen(results) => {
             let mut finding = reached(subject, services, results);
-            if let Some(some) = partly_out(subject, services, evidence) {
-                finding.detail.push_str(&some);
-            }
+            let out = |port: &ServicePort, endpoint: &Endpoint| {
+                evidence.out.get(&endpoint.address).map(|out| taken_out_for(port, out))
+            };
+            let failing = |_: &ServicePort, endpoint: &Endpoint| {
+                let is_out = evidence.out.contains_key(&endpoint.address);
+                fails(evidence, endpoint).filter(|_| !is_out).map(lately)
+            };
+            finding.detail += &some_of(subject, services, "taken out", out);
+            finding.detail += &some_of(subject, services, "failing", failing);
             finding
         }
     }
@@ -255,13 +261,17 @@ fn fails<'e>(evidence: &'e Evidence, endpoint: &Endpoint) -> Option<&'e Failing>
     (failing.in_row >= FAILURES && failing.ago_s <= LATELY_S).then_some(failing)
 }
 
+fn lately(Failing { in_row, ago_s, what }: &Failing) -> String {
+    format!("{in_row} in a row, the last {ago_s} s ago: {what}")
+}
+
 /// Every ready endpoint of a Service fails the requests that it is given.
 fn failing(subject: &Subject<'_>, port: &ServicePort, evidence: &Evidence) -> Option<Finding> {
     let usable = usable(subject, port);
     let first = usable.first()?;
-    let Failing { in_row, ago_s, what } = fails(evidence, first)?;
+    let why = lately(fails(evidence, first)?);
     let detail = format!(
-        "the last requests to all {} ready endpoints of {port} failed ({}: {in_row} in a row, the last {ago_s} s ago: {what})",
+        "the last requests to all {} ready endpoints of {port} failed ({}: {why})",
         usable.len(),
         first.address
     );
@@ -287,23 +297,22 @@ fn taken_out(subject: &Subject<'_>, port: &ServicePort, evidence: &Evidence) -> 
     all.then(|| first_slice(subject, port, finding))
 }
 
-fn partly_out(
+/// What is to be said of some endpoints, where others serve: the first of them and how many more there are.
+fn some_of(
     subject: &Subject<'_>,
     services: &[&ServicePort],
-    evidence: &Evidence,
-) -> Option<String> {
-    let of_port = |port: &&ServicePort| {
-        let usable = usable(subject, port).into_iter().map(|endpoint| endpoint.address);
-        let out = usable.filter_map(|address| Some((address, evidence.out.get(&address)?)));
-        out.map(|(address, out)| (address, taken_out_for(port, out))).collect::<Vec<_>>()
-    };
-    let mut out = services.iter().flat_map(of_port);
-    let (address, why) = out.next()?;
-    let more = match out.count() {
+    what: &str,
+    why: impl Fn(&ServicePort, &Endpoint) -> Option<String>,
+) -> String {
+    let endpoints =
+        services.iter().flat_map(|port| usable(subject, port).into_iter().map(move |e| (port, e)));
+    let mut found = endpoints.filter_map(|(port, e)| Some((e.address, why(port, e)?)));
+    let Some((address, why)) = found.next() else { return String::new() };
+    let more = match found.count() {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    Some(format!("; taken out: {address} ({why}){more}"))
+    format!("; {what}: {address} ({why}){more}")
 }
 
 /// With the Service for which that was, where it is another one.

@@ -77,6 +77,9 @@ fn help(
     let name = tls.map_or("", |tls| &*tls.hostname);
     match cause {
         Unreachable::NotConnected => "is the process running, and on that port?".to_owned(),
+        Unreachable::Closes if tls.is_some() => {
+            "see the pod's own log; does it want the PROXY protocol first?".to_owned()
+        }
         Unreachable::Closes => {
             "see the pod's own log; does it want TLS, or the PROXY protocol first?".to_owned()
         }

@@ -229,6 +229,8 @@ fn endpoints_that_do_nothing_but_fail_are_link_9() {
         let detail = &explanation.findings[8].detail;
         let said = "(127.0.0.1:9000: 3 in a row, the last 60 s ago: it sent what is no response)";
         assert_eq!(detail.ends_with(said), expected.ends_with('B'), "{detail}");
+        let some = detail.contains("(9 in a row, the last 0 s ago: it sent what is no response)");
+        assert!(expected.ends_with('B') || some, "{detail}");
     }
 }
 

@@ -43,10 +43,10 @@ pub struct Endpoint {
 }
 
 /// An endpoint is one for all Services that have it: which of them it was taken out for, by its checks and by its requests.
-#[derive(Debug, Default)]
-struct TakenOutFor {
-    checks: Option<ServicePort>,
-    requests: Option<ServicePort>,
+#[derive(Clone, Debug, Default)]
+pub struct TakenOutFor {
+    pub checks: Option<ServicePort>,
+    pub requests: Option<ServicePort>,
 }
 
 /// Requests and those of them that went well, from its beginning on; both go round.
@@ -190,14 +190,19 @@ impl Endpoint {
     }
 
     /// The Service for which it is in the state that it is in; none while it is in use.
-    pub fn taken_out_for(&self) -> Option<ServicePort> {
-        let causes = self.taken_out_for.lock().unwrap_or_else(PoisonError::into_inner);
-        let causes = causes.as_deref()?;
+    pub fn is_out_for(&self) -> Option<ServicePort> {
+        let TakenOutFor { checks, requests } = self.taken_out_for();
         match self.state() {
             State::In => None,
-            State::Ejected { .. } => causes.requests.clone(),
-            State::Unhealthy { .. } => causes.checks.clone(),
+            State::Ejected { .. } => requests,
+            State::Unhealthy { .. } => checks,
         }
+    }
+
+    /// Each time the last.
+    pub fn taken_out_for(&self) -> TakenOutFor {
+        let causes = self.taken_out_for.lock().unwrap_or_else(PoisonError::into_inner);
+        causes.as_deref().cloned().unwrap_or_default()
     }
 
     /// Notes how an attempt went. True when that ejected the endpoint: whoever keeps lists makes them anew.
@@ -495,17 +500,17 @@ mod tests {
             |name: &str| ServicePort { namespace: "n".into(), name: name.into(), port: 80 };
         let rules = Ejection { consecutive_failures: 1, max_percent: 100, ..Ejection::default() };
         let all = endpoints(3);
-        assert_eq!(all[0].taken_out_for(), None);
+        assert_eq!(all[0].is_out_for(), None);
         assert!(all[0].set_healthy(false, 1));
         all[0].unhealthy_for(&service("checked"));
-        assert_eq!(all[0].taken_out_for(), Some(service("checked")));
+        assert_eq!(all[0].is_out_for(), Some(service("checked")));
         assert!(fail(&all, 0, &rules, 2));
         all[0].ejected_for(&service("asked"));
-        assert_eq!(all[0].taken_out_for(), Some(service("asked")));
+        assert_eq!(all[0].is_out_for(), Some(service("asked")));
         assert!(all[0].readmit(3));
-        assert_eq!(all[0].taken_out_for(), Some(service("checked")));
+        assert_eq!(all[0].is_out_for(), Some(service("checked")));
         assert!(all[0].set_healthy(true, 4));
-        assert_eq!(all[0].taken_out_for(), None);
+        assert_eq!(all[0].is_out_for(), None);
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub use balance::{Balancer, Choice, Members};
 pub use budget::Budget;
 pub use census::{Open, elsewhere};
 pub use connections::Connections;
-pub use endpoint::{Endpoint, Failing, Outcome, Reason, State};
+pub use endpoint::{Endpoint, Failing, Outcome, Reason, State, TakenOutFor};
 pub use health::Checker;
 pub use overflow::{LEVELS, Level, level, shares};
 pub use random::{Random, hash};
