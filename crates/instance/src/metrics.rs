@@ -95,7 +95,7 @@ impl Page {
         self.metric(
             "cutwater_access_log_dropped_total",
             COUNTER,
-            "Records dropped because the writer was behind.",
+            "Records dropped because the writer was behind, or could not write.",
         )
         .sample("", read(&counts.dropped));
     }
