@@ -209,6 +209,9 @@ fn one_label(host: &HostPattern) -> HostPattern {
     }
 }
 
+/// Names that one finding shows.
+const SHOWN: usize = 3;
+
 /// Reports names that are served with a certificate that does not cover them.
 pub(crate) fn check_coverage(edge: &EdgePlan, inputs: &Inputs, report: &mut Report) {
     for listener in users_of(edge) {
@@ -216,31 +219,51 @@ pub(crate) fn check_coverage(edge: &EdgePlan, inputs: &Inputs, report: &mut Repo
             listener.certificates.iter().map(|secret| leaf(secret, inputs)).collect();
         // With a Secret that is missing nobody knows yet what it will cover.
         let Some(leaves) = leaves else { continue };
-        let names: HashSet<&HostPattern> =
-            leaves.iter().flat_map(|leaf| leaf.names.iter()).collect();
-        let served: BTreeSet<HostPattern> =
-            std::iter::once(listener.host).chain(listener.hosts()).map(one_label).collect();
-        let bare: Vec<&HostPattern> =
-            served.iter().filter(|host| !is_covered(host, &names)).collect();
+        let names: HashSet<Name> =
+            leaves.iter().flat_map(|leaf| &leaf.names).filter_map(Name::of).collect();
+        let mut seen: HashSet<Name> = HashSet::default();
+        let served = std::iter::once(listener.host).chain(listener.hosts());
+        let mut bare: Vec<&HostPattern> = served
+            .filter_map(|host| Some((Name::of(host)?, host)))
+            .filter(|(name, _)| !name.is_among(&names) && seen.insert(*name))
+            .map(|(_, host)| host)
+            .collect();
+        order_shown(&mut bare);
         if let Some((first, others)) = bare.split_first() {
             report_misfit(&listener, first, others, inputs, report);
         }
     }
 }
 
-fn is_covered(host: &HostPattern, names: &HashSet<&HostPattern>) -> bool {
-    let wildcard = match host {
-        HostPattern::Any => return true,
-        HostPattern::Exact(name) => name
-            .parent()
-            .and_then(|parent| model::Hostname::parse(parent).ok())
-            .map(HostPattern::OneLabel),
-        _ => None,
-    };
-    names.contains(host) || wildcard.is_some_and(|wildcard| names.contains(&wildcard))
+/// Brings those that are shown to the front, in order.
+fn order_shown(hosts: &mut [&HostPattern]) {
+    if hosts.len() > SHOWN {
+        hosts.select_nth_unstable(SHOWN);
+    }
+    let shown = hosts.len().min(SHOWN);
+    hosts[..shown].sort_unstable();
 }
 
-/// One finding a listener, however many names it serves: the mend is one too.
+/// A name as certificates have them: whether it is a wildcard, which stands for one label, and what is behind it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Name<'a>(bool, &'a str);
+
+impl<'a> Name<'a> {
+    /// None for any host.
+    fn of(host: &'a HostPattern) -> Option<Self> {
+        host.base().map(|name| Name(host.is_wildcard(), name.as_str()))
+    }
+
+    fn is_among(&self, names: &HashSet<Name>) -> bool {
+        let of_parent = || match self {
+            Name(true, _) => None,
+            Name(false, name) => name.split_once('.').map(|(_, parent)| Name(true, parent)),
+        };
+        names.contains(self) || of_parent().is_some_and(|wildcard| names.contains(&wildcard))
+    }
+}
+
+/// One finding a listener, however many names it serves: the mend is one too. The first few of `others` are in order.
 fn report_misfit(
     listener: &User,
     host: &HostPattern,
@@ -272,12 +295,11 @@ fn report_misfit(
 
 /// `a, b, c and 97 more`.
 fn enumeration(first: &HostPattern, others: &[&HostPattern]) -> String {
-    const SHOWN: usize = 2;
     let mut text = first.to_string();
-    for other in others.iter().take(SHOWN) {
+    for other in others.iter().take(SHOWN - 1) {
         text += &format!(", {other}");
     }
-    match others.len().saturating_sub(SHOWN) {
+    match (others.len() + 1).saturating_sub(SHOWN) {
         0 => text,
         more => text + &format!(" and {more} more"),
     }
@@ -299,6 +321,21 @@ mod tests {
         assert_eq!(shown(1), "a.test");
         assert_eq!(shown(3), "a.test, b.test, c.test");
         assert_eq!(shown(5), "a.test, b.test, c.test and 2 more");
+    }
+
+    #[test]
+    fn the_first_names_are_shown_in_whatever_order_they_come() {
+        let hosts: Vec<HostPattern> = ["a.test", "b.test", "c.test", "d.test", "e.test"]
+            .map(|host| HostPattern::parse(host).expect("a hostname"))
+            .into();
+        for (count, turn) in (1..=hosts.len()).flat_map(|count| (0..count).map(move |t| (count, t)))
+        {
+            let mut turned: Vec<&HostPattern> = hosts[..count].iter().collect();
+            turned.rotate_left(turn);
+            order_shown(&mut turned);
+            let shown: Vec<&HostPattern> = hosts[..count].iter().take(SHOWN).collect();
+            assert_eq!(turned[..shown.len()], shown);
+        }
     }
 
     #[test]

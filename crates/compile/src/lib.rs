@@ -112,7 +112,7 @@ pub fn compile_with(inputs: &Inputs, previous: Option<&Snapshot>, drafts: &mut D
     let diagnostics = report.finish(&inputs.origins, &owners);
 
     let visibilities = contracts::visibilities(&contracts);
-    let claims = claims::claims(&plan, &zones, edge.lost, &visibilities);
+    let claims = claims::claims(&plan, &zones, edge.lost, &visibilities, earlier.claims());
     let snapshot = Snapshot::new(
         earlier.edge.node(plan),
         earlier.dns.node(DnsPlan { zones }),

@@ -6,7 +6,7 @@ use model::digest::Reuse;
 use model::dns::{DnsPlan, Zone};
 use model::edge::{EdgePlan, Listener, Route, Rule};
 use model::front::RulePolicy;
-use model::governance::{Contract, GovernancePlan};
+use model::governance::{Claim, Contract, GovernancePlan};
 use model::hash::HashMap;
 use model::layer4;
 use model::traffic::BackendPolicy;
@@ -52,6 +52,10 @@ impl<'a> Earlier<'a> {
             policies: OnceCell::new(),
             rule_policies: OnceCell::new(),
         }
+    }
+
+    pub fn claims(&self) -> &'a [Claim] {
+        self.previous.map_or(&[], |previous| &previous.governance.claims)
     }
 
     pub fn policy(&self, policy: BackendPolicy) -> Node<BackendPolicy> {

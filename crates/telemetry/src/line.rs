@@ -33,12 +33,12 @@ impl Lines {
         // A connection that is led on as bytes has no request, and so no status.
         let is_request = !record.request_id.is_empty();
         if is_request {
-            text(out, key!("requestId"), record.request_id.as_bytes());
+            word(out, key!("requestId"), record.request_id);
         }
         client(out, record);
-        text(out, key!("protocol"), record.protocol.as_bytes());
+        word(out, key!("protocol"), record.protocol);
         if is_request {
-            text(out, key!("scheme"), record.scheme.as_bytes());
+            word(out, key!("scheme"), record.scheme);
         }
         number(out, key!("port"), u64::from(record.port));
         let request = [
@@ -113,7 +113,7 @@ fn outcome(out: &mut Vec<u8>, record: &AccessRecord<'_>) {
         number(out, key!("attempts"), u64::from(record.attempts));
     }
     if let Some(refusal) = record.refusal {
-        text(out, key!("refusal"), refusal.as_bytes());
+        word(out, key!("refusal"), refusal);
     }
     number(out, key!("totalUs"), micros(record.total));
     if let Some(connect) = record.connect {
@@ -126,8 +126,8 @@ fn outcome(out: &mut Vec<u8>, record: &AccessRecord<'_>) {
 
 fn handshake(out: &mut Vec<u8>, record: &AccessRecord<'_>) {
     let Some(tls) = record.tls else { return };
-    text(out, key!("tlsVersion"), tls.version.as_bytes());
-    text(out, key!("tlsCipher"), tls.cipher.as_bytes());
+    word(out, key!("tlsVersion"), tls.version);
+    word(out, key!("tlsCipher"), tls.cipher);
     if let Some(name) = &tls.server_name {
         text(out, key!("tlsServerName"), name.as_bytes());
     }
@@ -148,6 +148,12 @@ fn number(out: &mut Vec<u8>, key: &[u8], value: u64) {
 
 fn digits(out: &mut Vec<u8>, value: impl itoa::Integer) {
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+}
+
+/// One of our own, that needs no escape.
+fn word(out: &mut Vec<u8>, key: &[u8], word: &str) {
+    debug_assert!(word.bytes().all(is_plain), "{word} would end its line");
+    quoted(out, key, |out| out.extend_from_slice(word.as_bytes()));
 }
 
 fn text(out: &mut Vec<u8>, key: &[u8], value: &[u8]) {
@@ -224,7 +230,7 @@ fn escaped(out: &mut Vec<u8>, value: &[u8]) {
 }
 
 fn is_plain(byte: u8) -> bool {
-    (byte >= 0x20) & (byte <= 0x7e) & (byte != b'"') & (byte != b'\\')
+    (0x20..=0x7e).contains(&byte) & (byte != b'"') & (byte != b'\\')
 }
 
 #[cfg(test)]
