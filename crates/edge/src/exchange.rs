@@ -20,7 +20,6 @@ use crate::mirror::{Draft, Tee};
 use crate::page::{self, Scene, Turned};
 use crate::pump::Terms;
 use crate::refusal::{Cause, Media, Refusal};
-use crate::replay::Replay;
 use crate::reply::Reply;
 use crate::request_head;
 use crate::sticky::Visit;
@@ -172,14 +171,11 @@ async fn forward_kept<'v, C: Client>(
     memory: (&mut Scratch, &mut Additions),
     trace: &mut Trace,
 ) -> Result<(), Unanswered<'v>> {
-    let mut tee = match drafts.is_empty() {
-        true => return run.forward(&mut Replay::new(client, worker), memory, trace).await,
-        false => Tee::new(client, worker, drafts, run.terms()),
-    };
-    match run.keeps_body() {
-        true => run.forward(&mut Replay::new(&mut tee, worker), memory, trace).await,
-        false => run.forward(&mut tee, memory, trace).await,
+    if drafts.is_empty() {
+        return run.forward_kept(client, memory, trace).await;
     }
+    let mut tee = Tee::new(client, worker, drafts, run.terms());
+    run.forward_kept(&mut tee, memory, trace).await
 }
 
 pub(crate) fn reply<'a>(

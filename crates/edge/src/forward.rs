@@ -208,13 +208,21 @@ impl<'a> Run<'a> {
         }
         let memory = (scratch, additions);
         // Boxed: only where all of a backend's endpoints fail.
-        match next.keeps_body() && !self.keeps_body() {
-            true => {
-                let mut replay = Replay::new(client, self.received.site.worker);
-                Box::pin(next.forward(&mut replay, memory, trace)).await
-            }
-            false => Box::pin(next.forward(client, memory, trace)).await,
+        Box::pin(next.forward_kept(client, memory, trace)).await
+    }
+
+    /// The same, with the body kept for another attempt where that is worth it.
+    pub async fn forward_kept<C: Client>(
+        &self,
+        client: &mut C,
+        memory: (&mut Scratch, &mut Additions),
+        trace: &mut Trace,
+    ) -> Result<(), Unanswered<'a>> {
+        if !self.keeps_body() {
+            return self.forward(client, memory, trace).await;
         }
+        let mut replay = Replay::new(client, self.received.site.worker);
+        self.forward(&mut replay, memory, trace).await
     }
 
     fn caller(&self, scratch: &Scratch) -> Caller<'a> {

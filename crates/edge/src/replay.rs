@@ -55,7 +55,9 @@ pub(crate) struct Replay<'c> {
 }
 
 impl<'c> Replay<'c> {
+    /// Around another one too, behind the backend that it was for.
     pub fn new(client: &'c mut dyn Client, worker: &'c Worker) -> Replay<'c> {
+        client.rewind();
         Replay {
             client,
             replays: &worker.replays,

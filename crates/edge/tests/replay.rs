@@ -257,21 +257,66 @@ fn a_call_of_grpc_web_is_decoded_anew() {
     }
 }
 
-#[test]
-fn a_service_of_http2_that_stands_in_for_one_of_http1_may_refuse_too() {
-    let script = Script::of(&[refuse(5)]);
-    let port = free_port();
-    let policy = BackendPolicy { protocol: BackendProtocol::Http2, ..BackendPolicy::default() };
-    let tier = Tier { port: service("second"), policy: Some(Node::new(policy)) };
-    let fallback = Fallback { tiers: [tier].into_iter().collect(), response: None };
-    let backend = Backend { fallback: Some(Node::new(fallback)), ..to("first", 1) };
+/// An origin of HTTP/2 that goes away from its first request without a look at it, and is not to be reached then.
+fn leaves() -> SocketAddr {
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let (io, _) = listener.accept().unwrap();
+        drop(listener);
+        io.set_nonblocking(true).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async { go_away(&mut TcpStream::from_std(io).unwrap(), 0).await });
+    });
+    address
+}
+
+/// An edge whose rule leads to the first of these Services; the others stand in for it.
+fn start_chain(services: &[(BackendProtocol, SocketAddr)]) -> (Running, u16) {
+    const NAMES: [&str; 3] = ["first", "second", "third"];
+    let policy = |at: usize| {
+        let (protocol, _) = services[at];
+        Some(Node::new(BackendPolicy { protocol, ..BackendPolicy::default() }))
+    };
+    let tier = |at| Tier { port: service(NAMES[at]), policy: policy(at) };
+    let fallback = Fallback { tiers: (1..services.len()).map(tier).collect(), response: None };
+    let fallback = Some(Node::new(fallback));
+    let backend = Backend { policy: policy(0), fallback, ..to(NAMES[0], 1) };
     let rule = rule("all", "/", Action::Forward(vec![backend]));
+    let port = free_port();
     let listeners = vec![listener(port, Protocol::Http, "", vec![rule])];
-    let nobody: SocketAddr = ([127, 0, 0, 1], free_port()).into();
-    let endpoints: &[(&str, &[SocketAddr])] =
-        &[("first", &[nobody]), ("second", &[script.start()])];
-    let _running = Running::start(listeners, &facts(endpoints));
-    assert_eq!((posted(port, 5), script.requests()), (200, 2));
+    let endpoints: Vec<(&str, &[SocketAddr])> = (services.iter().zip(NAMES))
+        .map(|((_, address), name)| (name, std::slice::from_ref(address)))
+        .collect();
+    (Running::start(listeners, &facts(&endpoints)), port)
+}
+
+#[test]
+fn what_stands_in_has_the_body_from_its_beginning() {
+    const HTTP1: BackendProtocol = BackendProtocol::Http1;
+    const HTTP2: BackendProtocol = BackendProtocol::Http2;
+    let nobody = || SocketAddr::from(([127, 0, 0, 1], free_port()));
+    // The last one refuses at first, too.
+    for before in [
+        &[(HTTP1, nobody())] as &[(BackendProtocol, SocketAddr)],
+        &[(HTTP2, leaves())],
+        &[(HTTP2, leaves()), (HTTP1, nobody())],
+        &[(HTTP2, leaves()), (HTTP2, leaves())],
+    ] {
+        let script = Script::of(&[refuse(5)]);
+        let (_running, port) = start_chain(&[before, &[(HTTP2, script.start())]].concat());
+        assert_eq!((posted(port, 5), script.requests()), (200, 2));
+        assert_eq!(script.processed(), [b"xxxxx".to_vec()]);
+    }
+    let (tell, told) = channel();
+    let plain = Origin::start(move |peer: &mut Peer| {
+        peer.head();
+        tell(text(peer.count(5)));
+        peer.send(ok(""));
+    });
+    let (_running, port) = start_chain(&[(HTTP2, leaves()), (HTTP1, plain.address)]);
+    assert_eq!(posted(port, 5), 200);
+    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), "xxxxx");
 }
 
 #[test]

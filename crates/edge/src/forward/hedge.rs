@@ -33,7 +33,7 @@ struct Runner<'a> {
 
 enum On {
     Http1 { io: UpstreamIo, sent: usize, input: Option<Buffer> },
-    Http2(Lease, Stream),
+    Http2(Lease, Box<Stream>),
 }
 
 impl Runner<'_> {
@@ -93,7 +93,7 @@ impl<'a> Run<'a> {
                 let worker = self.received.site.worker;
                 let request = (&*scratch.upload, &mut HeaderList::new());
                 match Stream::open(&lease, worker, &self.terms, request) {
-                    Ok(stream) => Ok(On::Http2(lease, stream)),
+                    Ok(stream) => Ok(On::Http2(lease, Box::new(stream))),
                     Err(fault) => Err((fault, Upstream::Http2(lease))),
                 }
             }
@@ -136,7 +136,7 @@ impl<'a> Run<'a> {
                 ((result, pump.aftermath()), Upstream::Http1(io))
             }
             (Ok(()), On::Http2(lease, stream)) => {
-                let (way, list) = ((&lease, stream), &mut scratch.response);
+                let (way, list) = ((&lease, *stream), &mut scratch.response);
                 let pumped = http2_pump::go_on(client, way, place, terms, trace, list).await;
                 (pumped, Upstream::Http2(lease))
             }
