@@ -6,8 +6,7 @@ use crate::additions::{Additions, ResponseEdits};
 use crate::balance;
 use crate::caller::Caller;
 use crate::changes::Changes;
-use crate::client::{Client, ClientFault};
-use crate::deadline::Passed;
+use crate::client::Client;
 use crate::decide::Head;
 use crate::exchange::{Received, Scratch, Site};
 use crate::fallback;
@@ -19,7 +18,7 @@ use crate::sticky::Visit;
 use crate::upstream::{Peer, Upstream};
 use crate::view::{Backend, Backends, EdgeView, RulePlan};
 use crate::worker::Worker;
-use h1::{Framing, Method};
+use h1::Method;
 use model::edge::Protocol;
 use model::fallback::StaticResponse;
 use model::traffic::BackendProtocol;
@@ -30,6 +29,9 @@ use std::time::{Duration, Instant};
 use traffic::{Attempt, Choice, Endpoint, Failure, Outcome, Random, Repeat};
 
 mod hedge;
+mod verdict;
+
+use verdict::{blames_endpoint, failure_of, outcome, verdict};
 
 /// Where a forwarded request may go.
 pub(crate) struct Route<'v> {
@@ -143,11 +145,7 @@ impl<'a> Run<'a> {
     /// The body of the request is worth keeping for another attempt: only with HTTP/2 can an endpoint say that it did not
     /// look at what it was sent.
     pub fn keeps_body(&self) -> bool {
-        self.has_body() && self.route.backend.dial().protocol == BackendProtocol::Http2
-    }
-
-    fn has_body(&self) -> bool {
-        !matches!(self.terms.framing, Framing::None | Framing::Length(0))
+        self.terms.has_body() && self.route.backend.dial().protocol == BackendProtocol::Http2
     }
 
     fn unanswered(&self, refusal: Refusal) -> Unanswered<'a> {
@@ -308,18 +306,15 @@ impl<'a> Run<'a> {
         client: &mut C,
         trace: &mut Trace,
     ) -> Result<Ended, Failed> {
+        if aftermath.reusable {
+            self.received.site.worker.pool.put(self.peer(load.endpoint), upstream);
+        }
         let Err(fault) = result else {
-            if aftermath.reusable {
-                self.received.site.worker.pool.put(self.peer(load.endpoint), upstream);
-            }
             load.first_byte = trace.first_byte.map(|time| time.saturating_sub(load.began));
             let is_error = trace.status >= 500;
             self.observe(load, if is_error { Outcome::ServerError } else { Outcome::Success });
             return Ok(Ended::Whole);
         };
-        if aftermath.reusable {
-            self.received.site.worker.pool.put(self.peer(load.endpoint), upstream);
-        }
         // A connection that was kept may end at any moment: that says nothing about the endpoint.
         if blames_endpoint(fault) && !(was_reused && fault == Fault::NoResponse) {
             match verdict(fault).0 {
@@ -413,16 +408,13 @@ impl<'a> Run<'a> {
             }
             return Ok(Ended::Cut);
         };
-        let failure = match fault {
-            Fault::NoResponse | Fault::Tls => Failure::NoResponse,
-            Fault::NotProcessed => Failure::Declined,
-            // The latter's head was taken back.
-            Fault::Malformed | Fault::Truncated => Failure::Malformed,
-            Fault::Status(status) => Failure::Status(status),
-            Fault::Timeout(_) if !self.is_out_of_time(trace) => Failure::TimedOut,
-            _ => return Ok(Ended::Refused(refusal)),
-        };
-        Err(Failed { failure, refusal, took_body: aftermath.took_body, was_reused })
+        let is_final = matches!(fault, Fault::Timeout(_)) && self.is_out_of_time(trace);
+        match failure_of(fault).filter(|_| !is_final) {
+            Some(failure) => {
+                Err(Failed { failure, refusal, took_body: aftermath.took_body, was_reused })
+            }
+            None => Ok(Ended::Refused(refusal)),
+        }
     }
 
     fn may_repeat(&self, failed: &Failed, tried: &mut Tried) -> bool {
@@ -701,52 +693,6 @@ fn least_pause(wanted: Duration, attempts: u32) -> Duration {
 fn is_idempotent(method: Method) -> bool {
     use Method::{Delete, Get, Head, Options, Put, Trace};
     matches!(method, Get | Head | Options | Put | Delete | Trace)
-}
-
-/// What a client can bring about by itself must not: it could have a healthy endpoint taken out.
-fn blames_endpoint(fault: Fault) -> bool {
-    use Fault::{Client, ClientTimeout, NoTunnel, NotProcessed, Overdue, Slow};
-    !matches!(fault, Client(_) | ClientTimeout | Slow(_) | Overdue | NoTunnel | NotProcessed)
-}
-
-fn outcome(fault: Fault) -> Outcome {
-    match fault {
-        Fault::Status(500..) | Fault::Replaced(500..) => Outcome::ServerError,
-        Fault::Status(_) | Fault::Replaced(_) => Outcome::Success,
-        _ => Outcome::Failure,
-    }
-}
-
-/// Whose fault it is, and what to answer while that is possible.
-fn verdict(fault: Fault) -> (Option<UpstreamFailure>, Option<Refusal>) {
-    let (failure, cause) = match fault {
-        Fault::NoResponse => (UpstreamFailure::NoResponse, Cause::BadResponse),
-        Fault::Tls => (UpstreamFailure::Tls, Cause::UpstreamTls),
-        Fault::NotProcessed => (UpstreamFailure::NotProcessed, Cause::BadResponse),
-        Fault::Malformed => (UpstreamFailure::Malformed, Cause::BadResponse),
-        Fault::Truncated => (UpstreamFailure::Truncated, Cause::BadResponse),
-        Fault::Timeout(Passed::Cap) | Fault::Overdue => {
-            (UpstreamFailure::Timeout, Cause::RouteTimeout)
-        }
-        Fault::Timeout(Passed::Stall) => (UpstreamFailure::Timeout, Cause::BackendTimeout),
-        Fault::Status(_) | Fault::NoTunnel => {
-            return (None, Some(Refusal::Edge(Cause::BadResponse)));
-        }
-        Fault::Replaced(status) => return (None, Some(Refusal::Replaced { status })),
-        Fault::Slow(slow) => return (None, Some(Refusal::Edge(slow.cause()))),
-        Fault::ClientTimeout => return (None, Some(Refusal::Edge(Cause::RequestTimeout))),
-        Fault::Client(ClientFault::Gone) => return (None, None),
-        Fault::Client(ClientFault::TooLarge) => {
-            return (None, Some(Refusal::Edge(Cause::BodyTooLarge)));
-        }
-        Fault::Client(ClientFault::Encoding) => {
-            return (None, Some(Refusal::Edge(Cause::BodyEncoding)));
-        }
-        Fault::Client(ClientFault::Message(reason)) => {
-            return (None, Some(Refusal::Message(reason)));
-        }
-    };
-    (Some(failure), Some(Refusal::Edge(cause)))
 }
 
 #[cfg(test)]

@@ -11,37 +11,26 @@
 //! A WebSocket waits for the head of the response; after it the same two directions are a tunnel.
 
 use crate::access::Trace;
-use crate::client::{Body, Client, ClientFault, Fields, Follow, Response};
+use crate::client::{Body, Client, Fields, Follow, Response};
 use crate::course::{Course, Waits};
 use crate::deadline::{Deadline, Passed};
 use crate::grpc::{self, Call};
-use crate::grpc_web;
+use crate::http2_request::{Answer, Came, Stream, is_refused, push};
 use crate::http2_stream::write_field;
 use crate::http2_upstream::Lease;
 use crate::pump::{Aftermath, Fault, Interims, Terms};
 use crate::websocket;
 use crate::worker::{LIMITS, Worker};
 use bytes::{Buf, Bytes};
-use h1::{BodyDecoder, Event, Framing, HeaderList, Known, Method, ResponseHead, encode};
-use h2::client::ResponseFuture;
-use h2::ext::Protocol;
-use h2::{Reason, RecvStream, SendStream};
-use http::header::{HeaderMap, HeaderName, HeaderValue};
-use http::{Request, Uri};
-use model::limits::{BODY_STALL_TIMEOUT_MS, HEAD_BYTES, HEAD_HEADERS, TARGET_BYTES};
+use h1::{BodyDecoder, Event, Framing, HeaderList, Method, ResponseHead, encode};
+use h2::{RecvStream, SendStream};
+use http::header::HeaderMap;
+use model::limits::BODY_STALL_TIMEOUT_MS;
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
 /// Bytes of a request that one frame carries at most.
 const FRAME_BYTES: usize = 16 << 10;
-/// A head of our own making: a client's within its limits, and the lines that the edge adds.
-const REQUEST_LIMITS: h1::Limits = h1::Limits {
-    head_bytes: 2 * HEAD_BYTES,
-    headers: 2 * HEAD_HEADERS,
-    target_bytes: 2 * TARGET_BYTES,
-    ..LIMITS
-};
 
 /// `request` holds the request's head for the origin, as HTTP/1.1 has it.
 pub(crate) async fn attempt<C: Client>(
@@ -63,81 +52,6 @@ pub(crate) async fn attempt<C: Client>(
     }
 }
 
-/// A request that is sent but for its body.
-pub(crate) struct Stream {
-    send: SendStream<Bytes>,
-    answer: Answer,
-    began_ms: u64,
-    /// What the client's key is answered by, where it asks for a WebSocket.
-    socket: Option<Box<str>>,
-}
-
-impl Stream {
-    pub fn open(
-        lease: &Lease,
-        worker: &Worker,
-        terms: &Terms<'_>,
-        (request, list): (&[u8], &mut HeaderList),
-    ) -> Result<Stream, Fault> {
-        let takes_sockets = terms.asks_upgrade && lease.takes_sockets();
-        let Message { mut message, socket } = message(request, list, lease.scheme(), takes_sockets)
-            .ok_or(Fault::Client(ClientFault::Message(h1::Reason::TargetBytes)))?;
-        if let Call::Web(_) = terms.call {
-            grpc_web::translate_fields(message.headers_mut());
-        }
-        let is_whole = !has_body(terms) && socket.is_none();
-        let Ok((response, send)) = lease.send().send_request(message, is_whole) else {
-            // Closed, going away, or out of streams.
-            lease.retire();
-            return Err(Fault::NotProcessed);
-        };
-        list.clear();
-        let answer = Answer { response, came: None };
-        Ok(Stream { send, answer, began_ms: worker.deadlines.now_ms(), socket })
-    }
-
-    /// Ready when the origin has begun to answer, or the stream has ended. The answer stays here.
-    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
-        let came = ready!(self.answer.poll(cx));
-        let has_answered = !matches!(came, Came::End(Err(_)));
-        self.answer.came = Some(came);
-        Poll::Ready(has_answered)
-    }
-
-    pub fn was_refused(&self) -> bool {
-        matches!(&self.answer.came, Some(Came::End(Err(error))) if is_refused(error))
-    }
-
-    /// Nobody waits for it any more.
-    pub fn out_of_time(&self, lease: &Lease) {
-        lease.out_of_time(self.began_ms);
-    }
-}
-
-/// The heads of responses to a request, as they come.
-struct Answer {
-    response: ResponseFuture,
-    /// Came, and was not taken.
-    came: Option<Came>,
-}
-
-enum Came {
-    Interim(http::Response<()>),
-    End(Result<http::Response<RecvStream>, h2::Error>),
-}
-
-impl Answer {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Came> {
-        if let Some(came) = self.came.take() {
-            return Poll::Ready(came);
-        }
-        if let Poll::Ready(Some(Ok(interim))) = self.response.poll_informational(cx) {
-            return Poll::Ready(Came::Interim(interim));
-        }
-        Pin::new(&mut self.response).poll(cx).map(Came::End)
-    }
-}
-
 /// With a stream that was opened.
 pub(crate) async fn go_on<C: Client>(
     client: &mut C,
@@ -150,7 +64,7 @@ pub(crate) async fn go_on<C: Client>(
     let Stream { send, answer, began_ms, socket } = stream;
     let state = match &socket {
         Some(_) => UpState::Wait,
-        None if has_body(&terms) => UpState::Read,
+        None if terms.has_body() => UpState::Read,
         None => UpState::Ended,
     };
     let mut pump = Http2Pump {
@@ -182,10 +96,6 @@ pub(crate) async fn go_on<C: Client>(
     let is_told = is_over && pump.end_call();
     let (head_sent, took_body) = (pump.down.head_sent, pump.took_body());
     (result, Aftermath { reusable: false, head_sent, took_body, is_told })
-}
-
-fn has_body(terms: &Terms<'_>) -> bool {
-    !matches!(terms.framing, Framing::None | Framing::Length(0))
 }
 
 struct Http2Pump<'a, C> {
@@ -299,7 +209,7 @@ impl<C: Client> Http2Pump<'_, C> {
 
     /// Bytes of the body may be gone: they cannot be sent a second time.
     fn took_body(&self) -> bool {
-        has_body(&self.course.terms) && !self.client.keeps_body()
+        self.course.terms.has_body() && !self.client.keeps_body()
     }
 
     fn progress(&self) {
@@ -548,65 +458,6 @@ impl<C: Client> Http2Pump<'_, C> {
     }
 }
 
-/// The origin did not look at the request (RFC 9113 sections 6.8 and 8.7). The streams up to the last one of a GOAWAY end
-/// in another way.
-fn is_refused(error: &h2::Error) -> bool {
-    let says_so = error.is_go_away() || error.reason() == Some(Reason::REFUSED_STREAM);
-    error.is_remote() && says_so
-}
-
-struct Message {
-    message: Request<()>,
-    /// What its key is answered by, where it opens a WebSocket.
-    socket: Option<Box<str>>,
-}
-
-/// The request as HTTP/2 has it (RFC 9113 section 8.3.1): what is hop-by-hop is left out but `te: trailers` (section
-/// 8.2.2). None where the target cannot stand in HTTP/2.
-fn message(
-    bytes: &[u8],
-    list: &mut HeaderList,
-    scheme: &str,
-    takes_sockets: bool,
-) -> Option<Message> {
-    list.clear();
-    let head = h1::parse_request(bytes, list, &REQUEST_LIMITS).ok().flatten()?;
-    let mut uri = Uri::builder().scheme(scheme).path_and_query(head.path_and_query(bytes));
-    uri = uri.authority(head.host.map(|host| host.of(bytes)).unwrap_or_default());
-    let mut message = Request::new(());
-    *message.uri_mut() = uri.build().ok()?;
-    let key = head.upgrade.filter(|asked| takes_sockets && websocket::is_asked(asked.of(bytes)));
-    let key = key.and_then(|_| {
-        list.iter().find(|header| is_of_key(header.name(bytes))).map(|h| h.value(bytes))
-    });
-    *message.method_mut() = match key {
-        Some(_) => http::Method::CONNECT,
-        None => http::Method::from_bytes(head.method_span.of(bytes)).ok()?,
-    };
-    *message.version_mut() = http::Version::HTTP_2;
-    let headers = message.headers_mut();
-    for header in list.iter() {
-        match header.known {
-            Known::Host => {}
-            Known::Te => {
-                drop(headers.insert(http::header::TE, HeaderValue::from_static("trailers")))
-            }
-            _ if list.is_hop_by_hop(bytes, *header) => {}
-            // RFC 8441 section 5.
-            Known::Other if key.is_some() && is_of_key(header.name(bytes)) => {}
-            _ => push(headers, header.name(bytes), header.value(bytes)),
-        }
-    }
-    if key.is_some() {
-        message.extensions_mut().insert(Protocol::from_static(websocket::NAME));
-    }
-    Some(Message { message, socket: key.map(|key| websocket::accept(key).into()) })
-}
-
-fn is_of_key(name: &[u8]) -> bool {
-    name.eq_ignore_ascii_case(websocket::KEY.as_bytes())
-}
-
 /// Waits until the origin has said whether it takes WebSockets.
 async fn settle(lease: &Lease, deadline: &Deadline) -> Result<(), Fault> {
     deadline.stall_after(BODY_STALL_TIMEOUT_MS);
@@ -616,14 +467,6 @@ async fn settle(lease: &Lease, deadline: &Deadline) -> Result<(), Fault> {
         Poll::Pending => deadline.poll(cx).map(|passed| Err(Fault::Timeout(passed))),
     })
     .await
-}
-
-/// Leaves out what HTTP/2 cannot carry.
-fn push(headers: &mut HeaderMap, name: &[u8], value: &[u8]) {
-    if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
-        // An error means more fields than the map can hold, which the codec's limit does not let through.
-        let _ = headers.try_append(name, value);
-    }
 }
 
 /// Field lines as they are written by [`Client::write_trailers`].
@@ -689,21 +532,6 @@ fn section(trailers: &HeaderMap) -> BodyDecoder {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_request_without_what_is_hop_by_hop() {
-        let head = b"OPTIONS /a?b=%20 HTTP/1.1\r\nhost: a.test:8080\r\nte: trailers\r\nconnection: te, x-own\r\n\
-            x-own: 1\r\nkeep-alive: 5\r\ntransfer-encoding: chunked\r\naccept: a\r\naccept: b\r\n\r\n";
-        let message =
-            message(head, &mut HeaderList::new(), "https", true).expect("a request").message;
-        assert_eq!(message.uri(), "https://a.test:8080/a?b=%20");
-        assert_eq!(message.method(), "OPTIONS");
-        let lines: Vec<_> =
-            message.headers().iter().map(|(n, v)| (n.as_str(), v.as_bytes())).collect();
-        let expected: [(&str, &[u8]); 3] =
-            [("te", b"trailers"), ("accept", b"a"), ("accept", b"b")];
-        assert_eq!(lines, expected);
-    }
 
     #[test]
     fn a_response_is_framed_as_http1_has_it() {

@@ -49,6 +49,7 @@ mod http2;
 mod http2_budget;
 mod http2_io;
 mod http2_pump;
+mod http2_request;
 mod http2_stream;
 mod http2_upstream;
 mod ids;

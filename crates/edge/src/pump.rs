@@ -88,6 +88,10 @@ pub(crate) struct Terms<'a> {
 }
 
 impl Terms<'_> {
+    pub fn has_body(&self) -> bool {
+        !matches!(self.framing, Framing::None | Framing::Length(0))
+    }
+
     /// An error for a response that gives way: to another attempt, unless its request cannot be sent again; or to a
     /// page, which keeps some of its lines.
     pub fn pass(
@@ -207,7 +211,7 @@ impl<'a, C: Client> Pump<'a, C> {
         (request, list): (&'a mut Vec<u8>, &'a mut HeaderList),
     ) -> Self {
         list.clear();
-        let has_body = !matches!(terms.framing, Framing::None | Framing::Length(0));
+        let has_body = terms.has_body();
         let up = Up {
             state: if has_body { UpState::Fill } else { UpState::Send },
             bytes: request,

@@ -33,9 +33,11 @@ enum Act {
     Answer,
     /// The same, with the head before a byte of the body.
     AnswerAtOnce,
+    /// Takes it and says nothing.
+    Silence,
 }
 
-use Act::{Answer, AnswerAtOnce, HintAndRefuse, Reset};
+use Act::{Answer, AnswerAtOnce, HintAndRefuse, Reset, Silence};
 
 fn refuse(bytes: usize) -> Act {
     Reset(Reason::REFUSED_STREAM, bytes)
@@ -114,6 +116,9 @@ impl Script {
                     self.processed.lock().unwrap().push(came);
                 }
                 respond.send_reset(reason);
+            }
+            Silence => {
+                let _ = std::future::poll_fn(|cx| respond.poll_reset(cx)).await;
             }
             Answer | AnswerAtOnce => {
                 let early = matches!(act, AnswerAtOnce)
@@ -398,19 +403,37 @@ fn above_the_last_stream_of_a_goaway_is_sent_again_and_up_to_it_is_not() {
 
 #[test]
 fn an_idempotent_request_is_sent_again_with_its_body() {
-    let script = Script { goes_away_at: Some(1), ..Script::of(&[]) };
-    let (_running, port) = start_with(&script, |rule| {
-        rule.retry = Some(Box::new(Retry {
-            attempts: 2,
-            codes: vec![],
-            backoff: None,
-            per_try_timeout: None,
-            hedge_after: None,
-        }));
+    let breaks_off = Script { goes_away_at: Some(1), ..Script::of(&[]) };
+    for script in [breaks_off, Script::of(&[Silence]), Script::of(&[refuse(5)])] {
+        let (_running, port) = start_with(&script, |rule| {
+            rule.timeouts.backend_request = Some(Duration::from_millis(500));
+            rule.retry = Some(Box::new(Retry {
+                attempts: 2,
+                codes: vec![],
+                backoff: None,
+                per_try_timeout: None,
+                hedge_after: None,
+            }));
+        });
+        let mut peer = Peer::connect(port);
+        peer.send("PUT / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 5\r\n\r\nwhole");
+        assert_eq!(status(&peer.head()), 200);
+        assert_eq!(script.requests(), 2);
+        assert_eq!(script.processed(), [b"whole".to_vec()]);
+    }
+}
+
+#[test]
+fn all_attempts_together_have_the_time_that_the_client_gives() {
+    let script = Script::of(&[refuse(3), Silence]);
+    let (_running, port) = start(&script);
+    let headers = client(port, async |mut send| {
+        let mut request = post();
+        request.headers_mut().insert("grpc-timeout", "500m".parse().unwrap());
+        let (response, mut stream) = send.send_request(request, false).unwrap();
+        send_all(&mut stream, Bytes::from_static(b"one")).await.unwrap();
+        response.await.unwrap().headers().clone()
     });
-    let mut peer = Peer::connect(port);
-    peer.send("PUT / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 5\r\n\r\nwhole");
-    assert_eq!(status(&peer.head()), 200);
+    assert_eq!(headers["grpc-status"], "4");
     assert_eq!(script.requests(), 2);
-    assert_eq!(script.processed(), [b"whole".to_vec()]);
 }

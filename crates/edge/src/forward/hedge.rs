@@ -10,7 +10,8 @@ use crate::client::Client;
 use crate::deadline::{Deadline, Passed, millis};
 use crate::exchange::{Scratch, Site};
 use crate::grpc::Call;
-use crate::http2_pump::{self, Stream};
+use crate::http2_pump;
+use crate::http2_request::Stream;
 use crate::http2_upstream::Lease;
 use crate::metrics::UpstreamFailure;
 use crate::pump::{Aftermath, Fault, Pump};
@@ -80,7 +81,7 @@ impl<'a> Run<'a> {
     pub(super) fn hedge_after(&self, tried: &Tried) -> Option<Duration> {
         let after = self.route.rule.retry.as_deref()?.hedge_after?;
         let is_plain = !self.terms.asks_upgrade && self.terms.call == Call::No;
-        let attempt = self.facts(traffic::Failure::TimedOut, self.has_body(), false, tried);
+        let attempt = self.facts(traffic::Failure::TimedOut, self.terms.has_body(), false, tried);
         let is_free = is_plain && self.route.visit.is_none();
         (is_free && traffic::hedges(&attempt)).then_some(after)
     }
