@@ -21,7 +21,10 @@ fuzz_target!(|bytes: &[u8]| {
     assert_eq!(whole, decode(bytes, 1));
     for step in [bytes.len(), usize::from(step), 1] {
         let passed = pass(bytes, step);
-        assert_eq!(whole.as_ref().map(|body| (body.data.len(), body.used, body.done)), passed.as_ref().copied());
+        assert_eq!(
+            whole.as_ref().map(|body| (body.data.len(), body.used, body.done)),
+            passed.as_ref().copied()
+        );
     }
 });
 
