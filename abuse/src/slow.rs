@@ -24,6 +24,8 @@ const SHORT_CONNECTIONS: usize = 300;
 const KIB_A_CONNECTION: f64 = 32.0;
 /// What comes, comes this slowly.
 const DRIP: Duration = Duration::from_secs(1);
+/// What was in use is given back by then, where the server does.
+const SETTLE_PATIENCE: Duration = Duration::from_secs(4);
 /// With good traffic, and nothing else.
 const SETTLED_DESCRIPTORS: u64 = 80;
 /// What a busy server has to accept all of them.
@@ -80,7 +82,7 @@ pub fn run(context: &Context, report: &mut Report) -> Result<()> {
 
 /// Waits until what the last attack left is closed and given back, where the server does: it does not count for the next.
 fn settle(subject: &Subject, before: &Vitals) -> Result<()> {
-    let end = Instant::now() + TAKEN_PATIENCE;
+    let end = Instant::now() + SETTLE_PATIENCE;
     let is_settled = |now: &Vitals| {
         now.descriptors <= SETTLED_DESCRIPTORS && is_back(now.resident_kib, before.resident_kib)
     };

@@ -17,7 +17,7 @@ const OUTPUT_KEPT_BYTES: usize = 128 << 10;
 const SPARE: usize = 256;
 /// Bodies get so many buffers of their own of a worker at once; the others are read in small pieces. Such a buffer is
 /// held for as long as a client does not read, and there may be thousands of those.
-const BODIES: usize = 32;
+const BODIES: usize = 8;
 
 #[derive(Default)]
 pub(crate) struct Buffers {

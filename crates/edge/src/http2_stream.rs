@@ -191,6 +191,8 @@ struct Http2Stream {
     body_left: u64,
     trailers: Option<HeaderMap>,
     respond: SendResponse<Bytes>,
+    /// The head of a response until something of its body is there, or is waited for.
+    waiting: Option<http::Response<()>>,
     send: Option<SendStream<Bytes>>,
     awaits_continue: bool,
     /// The last frame of the response was handed over.
@@ -216,12 +218,27 @@ impl Http2Stream {
             body_left: REQUEST_BODY_BYTES,
             trailers: None,
             respond,
+            waiting: None,
             send: None,
             awaits_continue: false,
             is_ended: false,
             is_given_up: false,
             budget,
             socket: None,
+        }
+    }
+
+    fn send_head(&mut self, message: http::Response<()>, is_end: bool) {
+        // Without a stream to send on, what follows finds that the client is gone.
+        self.send = self.respond.send_response(message, is_end).ok();
+        self.is_ended = is_end && self.send.is_some();
+        self.is_given_up |= self.send.is_none();
+    }
+
+    /// What waits is sent: it cannot be taken back from here on.
+    fn send_waiting(&mut self) {
+        if let Some(message) = self.waiting.take() {
+            self.send_head(message, false);
         }
     }
 }
@@ -325,11 +342,10 @@ impl Client for Http2Stream {
     }
 
     fn head(&mut self, response: &Response<'_>) {
-        let is_end = matches!(response.framing, Framing::None | Framing::Length(0));
-        // Without a stream to send on, what follows finds that the client is gone.
-        self.send = self.respond.send_response(message(response), is_end).ok();
-        self.is_ended = is_end && self.send.is_some();
-        self.is_given_up |= self.send.is_none();
+        match response.framing {
+            Framing::None | Framing::Length(0) => self.send_head(message(response), true),
+            _ => self.waiting = Some(message(response)),
+        }
     }
 
     /// 200 is what says of extended CONNECT that there is a tunnel (RFC 8441 section 5).
@@ -354,6 +370,7 @@ impl Client for Http2Stream {
         data: &[u8],
         follow: Follow,
     ) -> Poll<Result<usize, ClientFault>> {
+        self.send_waiting();
         let send = self.send.as_mut().ok_or(ClientFault::Gone)?;
         let data = &data[..data.len().min(FRAME_BYTES)];
         send.reserve_capacity(data.len());
@@ -369,8 +386,9 @@ impl Client for Http2Stream {
         Poll::Ready(Ok(count))
     }
 
-    /// The connection sends by itself.
+    /// The connection sends by itself what it was given.
     fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ClientFault>> {
+        self.send_waiting();
         Poll::Ready(Ok(()))
     }
 
@@ -398,6 +416,7 @@ impl Client for Http2Stream {
         if self.is_ended {
             return Poll::Ready(Ok(()));
         }
+        self.send_waiting();
         let send = self.send.as_mut().ok_or(ClientFault::Gone)?;
         let mut fields = HeaderMap::new();
         let lines = trailers.into_iter().flat_map(forwarded_trailers);
@@ -412,7 +431,11 @@ impl Client for Http2Stream {
     }
 
     fn may_trail(&self) -> bool {
-        self.send.is_some() && !self.is_ended
+        (self.send.is_some() || self.waiting.is_some()) && !self.is_ended
+    }
+
+    fn retract(&mut self) -> bool {
+        self.waiting.take().is_some()
     }
 
     /// A stream is one request.

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use common::*;
 use h2::client::SendRequest;
 use http::{HeaderMap, Request, Response};
+use model::edge::Protocol;
 use std::future::Future;
 use std::time::Duration;
 
@@ -221,6 +222,58 @@ fn hints_arrive_and_a_cut_off_body_is_a_reset() {
             }
         };
         assert!(error.is_reset());
+    });
+}
+
+/// The client has seen nothing of it: it gets an answer that says what happened, or that of another endpoint.
+#[test]
+fn a_malformed_body_behind_a_good_head_is_502_while_nothing_was_sent() {
+    let healthy = Origin::start(|peer| {
+        while !peer.head().is_empty() {
+            peer.send("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nwhole");
+        }
+    });
+    let bad = Origin::start(|peer| {
+        peer.head();
+        peer.send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nrubbish\r\n");
+    });
+    let asked = |backends: &[std::net::SocketAddr], times| {
+        let port = free_port();
+        let _running = Running::start(
+            vec![listener(port, Protocol::Http, "", vec![forward("all", "/", "a")])],
+            &facts(&[("a", backends)]),
+        );
+        client(port, async |mut send| {
+            let mut answers = Vec::new();
+            for _ in 0..times {
+                send = send.ready().await.unwrap();
+                let response = send.send_request(get("/"), true).unwrap().0.await.unwrap();
+                answers.push((response.status().as_u16(), text(body(response).await.0)));
+            }
+            answers
+        })
+    };
+    let (status, page) = asked(&[bad.address], 1).remove(0);
+    assert_eq!(status, 502);
+    assert!(page.contains("no usable response"), "{page}");
+    for answer in asked(&[bad.address, healthy.address], 4) {
+        assert_eq!(answer, (200, "whole".to_owned()));
+    }
+}
+
+/// Whoever only waits for the head gets it before there is a body.
+#[test]
+fn a_head_is_sent_before_its_body_is_there() {
+    let (_running, port) = one_origin(|peer| {
+        peer.head();
+        peer.send("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n");
+        // The rest comes when the client has the head.
+        peer.head();
+    });
+    client(port, async |send| {
+        let mut send = send.ready().await.unwrap();
+        let response = send.send_request(get("/"), true).unwrap().0.await.unwrap();
+        assert_eq!(response.status(), 200);
     });
 }
 

@@ -334,6 +334,7 @@ fn truncated_bodies_are_resets() {
             let request = Request::get(format!("http://a.test{path}")).body(()).unwrap();
             let response = send.send_request(request, true).unwrap().0;
             let Ok(response) = response.await else { return };
+            let is_refusal = response.status() == 502;
             let mut body = response.into_body();
             let end = loop {
                 match body.data().await {
@@ -341,7 +342,8 @@ fn truncated_bodies_are_resets() {
                     end => break end,
                 }
             };
-            assert!(matches!(end, Some(Err(error)) if error.is_reset()), "{path}");
+            let is_reset = matches!(end, Some(Err(error)) if error.is_reset());
+            assert!(is_reset != is_refusal, "{path}");
         });
     }
     assert_eq!(failures(&running, "truncated"), 4);
