@@ -64,7 +64,12 @@ fn every_answer_has_a_record() {
             let head = peer.head();
             let Some(length) = header(&head, "content-length") else { return };
             peer.count(length.parse().unwrap());
-            peer.send(ok("three"));
+            match head.starts_with("POST /chunks ") {
+                true => peer.send(
+                    "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nth\r\n3\r\nree\r\n0\r\n\r\n",
+                ),
+                false => peer.send(ok("three")),
+            }
         }
     });
     let port = free_port();
@@ -83,11 +88,16 @@ fn every_answer_has_a_record() {
     let mut client = Peer::connect(port);
     client.send("POST /%61?q HTTP/1.1\r\nHost: A.test:1\r\nContent-Length: 2\r\n\r\nhi");
     client.response();
+    client.send("POST /chunks HTTP/1.1\r\nHost: a.test\r\nContent-Length: 0\r\n\r\n");
+    client.head();
+    client.until("0\r\n\r\n");
     client.get("/x", "b.test");
     client.send("bad\r\n\r\n");
     client.response();
     for expected in [
         "127.0.0.1 HTTP/1.1 http POST a.test /a 200 in=2 out=5 rule=HTTPRoute test/r rule 0 refusal=- endpoint=true",
+        // Bytes of the body, and not of its framing.
+        "127.0.0.1 HTTP/1.1 http POST a.test /chunks 200 in=0 out=5 rule=HTTPRoute test/r rule 0 refusal=- endpoint=true",
         "127.0.0.1 HTTP/1.1 http GET b.test /x 404 in=0 out=101 rule=- refusal=no-listener endpoint=false",
         "127.0.0.1 HTTP/1.1 http    400 in=0 out=149 rule=- refusal=request-line endpoint=false",
     ] {
