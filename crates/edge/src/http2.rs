@@ -22,9 +22,10 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-/// Streams that we remember after a reset of ours, and resets that a client's faults may provoke.
+/// Streams that we remember after a reset of ours, and resets that a client may provoke: by faults, and by streams beyond
+/// its limit before it has read that there is one.
 const RESETS: usize = 50;
-const FAULT_RESETS: usize = 50;
+const FAULT_RESETS: usize = 100;
 /// What a client gets to say goodbye.
 const FAREWELL_MS: u64 = 1_000;
 
