@@ -23,7 +23,8 @@ pub struct Endpoint {
     /// Milliseconds, and in the lowest byte what it was; 0 before any.
     last_failure: AtomicU64,
     errors: AtomicU32,
-    /// Since its return it answered nothing yet: the next failure ejects it again.
+    /// Since its return nothing went well yet: the next failure ejects it again, and so does an answer 5xx where it was
+    /// out for these.
     is_watched: AtomicBool,
     /// While it fails so often in a row that it is to be out, be it out or not.
     trickle: Trickle,
@@ -243,8 +244,7 @@ impl Endpoint {
             return false;
         }
         let in_row = count.fetch_add(1, Relaxed).saturating_add(1);
-        let is_watched = outcome == Outcome::Failure && self.is_watched.load(Relaxed);
-        if limit == 0 || (in_row < limit && !is_watched) {
+        if limit == 0 || (in_row < limit && !self.is_watched.load(Relaxed)) {
             return false;
         }
         self.trickle.begin(reason, now_ms);
@@ -329,12 +329,13 @@ impl Endpoint {
         self.trickle.end();
     }
 
-    /// 5xx: failures are in a row no more.
+    /// 5xx: failures are in a row no more. One that was out for such answers is watched until something goes well.
     fn answered(&self) {
         if self.failures.load(Relaxed) != 0 {
             self.failures.store(0, Relaxed);
         }
-        if self.is_watched.load(Relaxed) {
+        let was_out_for_these = || self.reason.load(Relaxed) == Reason::ServerErrors as u8;
+        if self.is_watched.load(Relaxed) && !was_out_for_these() {
             self.is_watched.store(false, Relaxed);
         }
         self.trickle.end_failures();
@@ -471,6 +472,27 @@ mod tests {
         assert!(fail(&all, 0, &rules, now));
         let State::Ejected { until_ms, .. } = all[0].state() else { panic!("it is ejected") };
         assert_eq!(until_ms, now + 30_000);
+    }
+
+    #[test]
+    fn out_for_answers_5xx_it_is_watched_for_these_until_one_goes_well() {
+        let rules = Ejection { consecutive_5xx: 3, max_percent: 100, ..Ejection::default() };
+        let all = endpoints(2);
+        let errors = |count: usize, now_ms| {
+            let observe =
+                |_: &usize| all[0].observe(Outcome::ServerError, &rules, now_ms, all.iter());
+            (0..count).filter(observe).count()
+        };
+        assert_eq!([errors(2, 0), errors(1, 0)], [0, 1]);
+        assert!(all[0].tick(30_000));
+        assert_eq!(errors(1, 30_000), 1, "the first answer since its return");
+        assert!(all[0].readmit(31_000));
+        all[0].observe(Outcome::Success, &rules, 31_000, all.iter());
+        assert_eq!([errors(2, 31_000), errors(1, 31_000)], [0, 1], "it counts anew");
+        assert!(all[0].readmit(32_000));
+        let lenient = Ejection::default();
+        assert!(!all[0].observe(Outcome::ServerError, &lenient, 32_000, all.iter()));
+        assert!(fail(&all, 0, &rules, 32_000), "a failure is no better");
     }
 
     #[test]
