@@ -3,7 +3,9 @@
 use crate::entry::Unwelcome;
 use crate::live::Live;
 use crate::metrics::Counter;
-use crate::metrics::{LATENCY_BOUNDS_US, Metrics, RouteMetrics, UpstreamFailure, WorkerCounters};
+use crate::metrics::{
+    LATENCY_BOUNDS_US, Metrics, NotRetried, RouteMetrics, UpstreamFailure, WorkerCounters,
+};
 use crate::mirror;
 use crate::refusal::Cause;
 use crate::stream_metrics;
@@ -23,6 +25,7 @@ pub fn render(registry: &Registry) -> String {
     latency(&mut text, &routes);
     bytes(&mut text, &routes);
     failures(&mut text, &routes);
+    not_retried(&mut text, &routes);
     connections(&mut text, metrics);
     stream_metrics::render(&mut text, &metrics.streams, |read| metrics.sum(read));
     mirrors(&mut text, metrics);
@@ -110,6 +113,18 @@ fn failures(text: &mut String, routes: &[Arc<RouteMetrics>]) {
         for failure in UpstreamFailure::ALL {
             let labels = [("route", route.label.as_str()), ("reason", failure.slug())];
             sample(text, NAME, &labels, route.sum(|counters| &counters.failures[failure as usize]));
+        }
+    }
+}
+
+fn not_retried(text: &mut String, routes: &[Arc<RouteMetrics>]) {
+    const NAME: &str = "cutwater_upstream_retries_refused_total";
+    const HELP: &str = "Retries not made, by route and reason: the retry budget, or the limit of retries under way.";
+    family(text, NAME, "counter", HELP);
+    for route in routes {
+        for why in NotRetried::ALL {
+            let labels = [("route", route.label.as_str()), ("reason", why.slug())];
+            sample(text, NAME, &labels, route.sum(|counters| &counters.not_retried[why as usize]));
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::client::Client;
 use crate::decide::Head;
 use crate::exchange::{Received, Scratch, Site};
 use crate::fallback;
-use crate::metrics::{RouteCounters, UpstreamFailure};
+use crate::metrics::{NotRetried, RouteCounters, UpstreamFailure};
 use crate::pump::{Aftermath, Fault, Terms};
 use crate::refusal::{Cause, Refusal};
 use crate::replay::Replay;
@@ -458,10 +458,17 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// Takes a further attempt from the budget, or counts that there is none.
     fn is_within_budget(&self) -> bool {
         let (shared, policy) = (self.route.backend.shared(), self.route.backend.policy);
         let now_ms = self.received.site.worker.deadlines.now_ms();
-        self.has_place(policy.limits.retries) && shared.budget.take(&policy.budget, now_ms)
+        let refused = match self.has_place(policy.limits.retries) {
+            false => NotRetried::Limit,
+            true if shared.budget.take(&policy.budget, now_ms) => return true,
+            true => NotRetried::Budget,
+        };
+        self.counters().not_retried[refused as usize].add(1);
+        false
     }
 
     /// Below the limit of retries under way, where there is one; a request counts once.

@@ -45,6 +45,7 @@ pub(crate) struct RouteCounters {
     pub bytes_in: Counter,
     pub bytes_out: Counter,
     pub failures: [Counter; UpstreamFailure::ALL.len()],
+    pub not_retried: [Counter; NotRetried::ALL.len()],
 }
 
 impl RouteCounters {
@@ -118,6 +119,26 @@ impl UpstreamFailure {
             UpstreamFailure::Malformed => "it sent what is no response",
             UpstreamFailure::Truncated => "its response ended early",
             UpstreamFailure::Timeout => "it did not answer in time",
+        }
+    }
+}
+
+/// Why an attempt that failed was not made again, though that was sound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotRetried {
+    /// The retry budget is spent.
+    Budget,
+    /// As many retries are under way as may be.
+    Limit,
+}
+
+impl NotRetried {
+    pub const ALL: [NotRetried; 2] = [NotRetried::Budget, NotRetried::Limit];
+
+    pub fn slug(self) -> &'static str {
+        match self {
+            NotRetried::Budget => "budget",
+            NotRetried::Limit => "limit",
         }
     }
 }

@@ -7,6 +7,7 @@ use common::*;
 use model::edge::{Action, Backend, Listener, Protocol, Rule, Target};
 use model::traffic::{
     Algorithm, BackendLimits, BackendPolicy, Balance, ConnectionPool, Ejection, HashKey, Retry,
+    RetryBudget,
 };
 use model::{Facts, Node};
 use std::net::SocketAddr;
@@ -509,6 +510,51 @@ fn a_client_that_leaves_in_a_pause_gives_its_place_back() {
     leave(peer);
     // A POST is not tried again: its answer is the origin's own.
     eventually(|| !refused(port));
+}
+
+/// Two of three talk rubbish, and one of them is kept in: GETs do not come to an end of their budget for it.
+#[test]
+fn gets_go_on_where_more_fail_than_may_be_out() {
+    let good = Origin::start(says("fine"));
+    let bad = [Origin::start(rubbish), Origin::start(rubbish)];
+    let port = free_port();
+    let policy = BackendPolicy {
+        budget: RetryBudget { percent: 0, min_per_second: 4, ..RetryBudget::default() },
+        ..BackendPolicy::default()
+    };
+    let addresses = [bad[0].address, good.address, bad[1].address];
+    let running = Running::start(at(port, with_policy(policy)), &of(&addresses));
+    assert_eq!(statuses(port, GET, 300), [200; 300]);
+    assert_eq!(running.registry.live.out().len(), 1);
+    let text = edge::render_metrics(&running.registry);
+    assert!(text.lines().any(|line| line == retries_refused(port, "budget", 0)), "{text}");
+}
+
+#[test]
+fn retries_that_the_budget_or_the_limit_refuses_are_counted() {
+    let none = RetryBudget { percent: 0, min_per_second: 0, ..RetryBudget::default() };
+    let no_place = BackendLimits { retries: Some(0), ..BackendLimits::default() };
+    for (budget, limits, reason) in
+        [(none, BackendLimits::default(), "budget"), (RetryBudget::default(), no_place, "limit")]
+    {
+        let bad = [Origin::start(rubbish), Origin::start(rubbish)];
+        let port = free_port();
+        let policy = BackendPolicy { budget, limits, ..BackendPolicy::default() };
+        let addresses = bad.each_ref().map(|origin| origin.address);
+        let running = Running::start(at(port, with_policy(policy)), &of(&addresses));
+        assert_eq!(statuses(port, GET, 3), [502; 3]);
+        let text = edge::render_metrics(&running.registry);
+        for each in ["budget", "limit"] {
+            let count = if each == reason { 3 } else { 0 };
+            let sample = retries_refused(port, each, count);
+            assert!(text.lines().any(|line| line == sample), "{sample}: {text}");
+        }
+    }
+}
+
+fn retries_refused(port: u16, reason: &str, count: usize) -> String {
+    let route = format!("route=\"HTTPRoute test/any-{port}\"");
+    format!("cutwater_upstream_retries_refused_total{{{route},reason=\"{reason}\"}} {count}")
 }
 
 #[test]

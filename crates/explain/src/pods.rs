@@ -241,9 +241,10 @@ fn probed(subject: &Subject<'_>, services: &[&ServicePort], evidence: &Evidence)
             let out = |port: &ServicePort, endpoint: &Endpoint| {
                 evidence.out.get(&endpoint.address).map(|out| taken_out_for(port, out))
             };
-            let failing = |_: &ServicePort, endpoint: &Endpoint| {
+            let failing = |port: &ServicePort, endpoint: &Endpoint| {
                 let is_out = evidence.out.contains_key(&endpoint.address);
-                fails(evidence, endpoint).filter(|_| !is_out).map(lately)
+                let failing = fails(evidence, endpoint).filter(|_| !is_out)?;
+                Some(lately(failing) + &kept_in(subject, port, failing, evidence))
             };
             finding.detail += &some_of(subject, services, "taken out", out);
             finding.detail += &some_of(subject, services, "failing", failing);
@@ -263,6 +264,27 @@ fn fails<'e>(evidence: &'e Evidence, endpoint: &Endpoint) -> Option<&'e Failing>
 
 fn lately(Failing { in_row, ago_s, what }: &Failing) -> String {
     format!("{in_row} in a row, the last {ago_s} s ago: {what}")
+}
+
+/// Why an endpoint is not out that fails so often in a row that it would be.
+fn kept_in(
+    subject: &Subject<'_>,
+    port: &ServicePort,
+    failing: &Failing,
+    evidence: &Evidence,
+) -> String {
+    let backends = backends(subject).unwrap_or_default();
+    let mut tiers = backends.into_iter().flat_map(|(_, backend)| spread::tiers(backend));
+    let policy = tiers.find(|tier| tier.port == port).and_then(|tier| tier.policy);
+    let rules = policy.map(|policy| policy.ejection.clone()).unwrap_or_default();
+    let usable = usable(subject, port);
+    let is_out = |endpoint: &&&Endpoint| evidence.out.contains_key(&endpoint.address);
+    let out = usable.iter().filter(is_out).count();
+    let is_enough = (1..=failing.in_row).contains(&rules.consecutive_failures);
+    if !is_enough || traffic::is_within_share(&rules, out, usable.len()) {
+        return String::new();
+    }
+    format!("; kept in because at most {} % may be out", rules.max_percent)
 }
 
 /// Every ready endpoint of a Service fails the requests that it is given.

@@ -235,6 +235,26 @@ fn endpoints_that_do_nothing_but_fail_are_link_9() {
 }
 
 #[test]
+fn what_fails_and_is_kept_in_is_told_with_the_share_that_may_be_out() {
+    let failing = |in_row| {
+        let what = "it sent what is no response".to_owned();
+        BTreeMap::from([(([127, 0, 0, 2], 9000).into(), Failing { in_row, ago_s: 0, what })])
+    };
+    for (last, in_row, is_said) in
+        [(&[1u8][..], 2_407, true), (&[1], 5, true), (&[1], 4, false), (&[], 2_407, false)]
+    {
+        let out = out(last, "it failed", None);
+        let evidence = Evidence { out, failing: failing(in_row), ..healthy() };
+        let (_, explanation) = states(WEB, &evidence);
+        let detail = &explanation.findings[8].detail;
+        let said = format!("{in_row} in a row, the last 0 s ago: it sent what is no response");
+        assert!(detail.contains(&said), "{detail}");
+        let kept = detail.ends_with("; kept in because at most 50 % may be out)");
+        assert_eq!(kept, is_said, "{detail}");
+    }
+}
+
+#[test]
 fn a_name_that_leads_nowhere_is_link_9_and_says_why() {
     let allowed = r#"
 ---

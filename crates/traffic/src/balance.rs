@@ -63,6 +63,17 @@ pub struct Choice<'r> {
     pub tried: &'r [u32],
 }
 
+/// Of the turns of an endpoint that fails in a row, one at most shows whether it is well.
+const TURNS_FOR_A_TRIAL: usize = 16;
+/// Then others are looked through in order.
+const DRAWS: u64 = 4;
+
+impl Choice<'_> {
+    fn is_new(&self, at: usize) -> bool {
+        !self.tried.iter().any(|tried| *tried as usize == at)
+    }
+}
+
 impl Balancer {
     pub fn new(seed: u64) -> Balancer {
         Balancer { random: Random::new(seed), loads: Loads::default(), groups: Vec::new() }
@@ -73,16 +84,58 @@ impl Balancer {
         let at = self.current(members, policy, choice);
         self.groups[at].requests += u32::from(choice.tried.is_empty());
         let run = self.segment(at, choice.key);
-        let picked = match &policy.algorithm {
+        let mut picked = self.draw(run, members, policy, choice);
+        if let Some(failing) = picked.filter(|at| members[*at].is_passed_over()) {
+            picked = Some(self.instead_of(failing, run, members, policy, choice));
+        }
+        let untried = picked.filter(|at| choice.is_new(*at));
+        untried.or_else(|| self.next_untried(run, members, picked, choice))
+    }
+
+    fn draw(
+        &mut self,
+        run: Run,
+        members: &Members,
+        policy: &Balance,
+        choice: &Choice,
+    ) -> Option<usize> {
+        match &policy.algorithm {
             Algorithm::ConsistentHash(_) => self.by_key(run, choice.key),
             Algorithm::RoundRobin => self.in_turn(run, members, policy, choice.now_ms),
             Algorithm::Random => self.at_random(run),
             Algorithm::LeastRequest | Algorithm::PeakEwma => {
                 self.better_of_two(run, members, policy, choice.now_ms)
             }
-        };
-        let is_new = |at: usize| !choice.tried.iter().any(|tried| *tried as usize == at);
-        picked.filter(|at| is_new(*at)).or_else(|| self.next_untried(run, members, picked, is_new))
+        }
+    }
+
+    /// One that is not failing in a row, where there is one: no capacity is lost, as what fails answers nothing. A key
+    /// goes on to the same one for all who have it. Now and then a first attempt shows whether all is well again.
+    fn instead_of(
+        &mut self,
+        failing: usize,
+        run: Run,
+        members: &Members,
+        policy: &Balance,
+        choice: &Choice,
+    ) -> usize {
+        let is_trial = choice.tried.is_empty() && self.random.below(TURNS_FOR_A_TRIAL) == 0;
+        if is_trial && members[failing].is_tried_again(choice.now_ms) {
+            return failing;
+        }
+        let is_fit = |at: &usize| choice.is_new(*at) && !members[*at].is_passed_over();
+        let run = Run { passes_over: true, ..run };
+        for further in 1..=DRAWS {
+            let key = choice.key.map(|key| mix(key.wrapping_add(further)));
+            let drawn = self.draw(run, members, policy, &Choice { key, ..*choice });
+            if let Some(other) = drawn.filter(is_fit) {
+                return other;
+            }
+        }
+        let start = self.random.below(run.end - run.start);
+        let (before, behind) = self.run(run).split_at(start);
+        let in_use = behind.iter().chain(before).chain(&self.groups[run.group].in_use);
+        in_use.map(|at| *at as usize).find(is_fit).unwrap_or(failing)
     }
 
     /// How many of the members are in.
@@ -144,7 +197,7 @@ impl Balancer {
             _ => 0,
         };
         let (start, end) = segments.get(at).map_or((0, 0), |segment| (segment.start, segment.end));
-        Run { group, segment: at, start, end }
+        Run { group, segment: at, start, end, passes_over: false }
     }
 
     fn run(&self, run: Run) -> &[u32] {
@@ -169,7 +222,8 @@ impl Balancer {
                 (many[first] as usize, many[second] as usize)
             }
         };
-        let mut takes_turn = |at: usize| takes_turn(&members[at], policy, now_ms, random);
+        let mut takes_turn =
+            |at: usize| run.has(&members[at]) && takes_turn(&members[at], policy, now_ms, random);
         match (takes_turn(first), takes_turn(second)) {
             (true, false) => return Some(first),
             (false, true) => return Some(second),
@@ -196,7 +250,7 @@ impl Balancer {
         for _ in 0..in_use.len() {
             *turn = turn.wrapping_add(1);
             let at = in_use[*turn as usize % in_use.len()] as usize;
-            if takes_turn(&members[at], policy, now_ms, random) {
+            if run.has(&members[at]) && takes_turn(&members[at], policy, now_ms, random) {
                 return Some(at);
             }
         }
@@ -217,20 +271,23 @@ impl Balancer {
         }
     }
 
-    /// Behind the one that was picked, first among those of its level, then among those in use, then among all.
+    /// Behind the one that was picked, first among those of its level, then among those in use, then among all; what fails
+    /// in a row after what does not.
     fn next_untried(
         &self,
         run: Run,
         members: &Members,
         picked: Option<usize>,
-        is_new: impl Fn(usize) -> bool,
+        choice: &Choice,
     ) -> Option<usize> {
         let level = self.run(run);
         let start = level.iter().position(|at| Some(*at as usize) == picked).unwrap_or(0);
         let (before, behind) = level.split_at(start.min(level.len()));
         let level = behind.iter().chain(before);
         let in_use = level.chain(&self.groups[run.group].in_use).map(|at| *at as usize);
-        in_use.chain(0..members.len()).find(|at| is_new(*at))
+        let is_new = |at: &usize| choice.is_new(*at);
+        let is_fit = |at: &usize| choice.is_new(*at) && !members[*at].is_passed_over();
+        in_use.clone().find(is_fit).or_else(|| in_use.chain(0..members.len()).find(is_new))
     }
 }
 
@@ -247,6 +304,14 @@ struct Run {
     segment: usize,
     start: usize,
     end: usize,
+    /// Those of it that fail in a row let their turns pass.
+    passes_over: bool,
+}
+
+impl Run {
+    fn has(self, endpoint: &Endpoint) -> bool {
+        !self.passes_over || !endpoint.is_passed_over()
+    }
 }
 
 impl Group {

@@ -1,6 +1,7 @@
 //! One endpoint as all workers and routes see it: in, ejected for what it did to requests, or unhealthy by its checks.
 //! A request that goes well writes nothing here, unless one before it went wrong.
 
+use crate::trickle::Trickle;
 use model::id::ServicePort;
 use model::traffic::Ejection;
 use std::net::SocketAddr;
@@ -22,8 +23,11 @@ pub struct Endpoint {
     /// Milliseconds, and in the lowest byte what it was; 0 before any.
     last_failure: AtomicU64,
     errors: AtomicU32,
-    /// Since its return it answered nothing yet: the next failure ejects it again.
+    /// Since its return nothing went well yet: the next failure ejects it again, and so does an answer 5xx where it was
+    /// out for these.
     is_watched: AtomicBool,
+    /// While it fails so often in a row that it is to be out, be it out or not.
+    trickle: Trickle,
     /// 0 while it is not ejected.
     out_until_ms: AtomicU64,
     out_since_ms: AtomicU64,
@@ -115,6 +119,7 @@ impl Endpoint {
             last_failure: AtomicU64::new(0),
             errors: AtomicU32::new(0),
             is_watched: AtomicBool::new(false),
+            trickle: Trickle::default(),
             out_until_ms: AtomicU64::new(0),
             out_since_ms: AtomicU64::new(0),
             reason: AtomicU8::new(0),
@@ -205,6 +210,16 @@ impl Endpoint {
         causes.as_deref().cloned().unwrap_or_default()
     }
 
+    /// It fails so often in a row that it is to be out: where it is used all the same, others are asked first.
+    pub(crate) fn is_passed_over(&self) -> bool {
+        self.trickle.is_on()
+    }
+
+    /// One request may show whether it is well again.
+    pub(crate) fn is_tried_again(&self, now_ms: u64) -> bool {
+        self.trickle.lets_through(now_ms)
+    }
+
     /// Notes how an attempt went. True when that ejected the endpoint: whoever keeps lists makes them anew.
     pub fn observe<'e>(
         &'e self,
@@ -229,9 +244,11 @@ impl Endpoint {
             return false;
         }
         let in_row = count.fetch_add(1, Relaxed).saturating_add(1);
-        let is_watched = outcome == Outcome::Failure && self.is_watched.load(Relaxed);
-        let is_enough = limit > 0 && (in_row >= limit || is_watched);
-        is_enough && self.eject(reason, rules, now_ms, peers)
+        if limit == 0 || (in_row < limit && !self.is_watched.load(Relaxed)) {
+            return false;
+        }
+        self.trickle.begin(reason, now_ms);
+        self.eject(reason, rules, now_ms, peers)
     }
 
     /// What the failure is that is observed now, by a number of the caller's own.
@@ -268,6 +285,7 @@ impl Endpoint {
     fn come_back(&self, until_ms: u64, now_ms: u64) -> bool {
         self.failures.store(0, Relaxed);
         self.errors.store(0, Relaxed);
+        self.trickle.end();
         self.is_watched.store(true, Relaxed);
         self.returned_ms.store(now_ms, Relaxed);
         self.out_until_ms.compare_exchange(until_ms, 0, Relaxed, Relaxed).is_ok()
@@ -297,22 +315,30 @@ impl Endpoint {
         self.active.load(Relaxed)
     }
 
+    /// Reads first: a line that all workers read is written only where something is to be undone.
     fn went_well(&self) {
-        self.answered();
-        if self.errors.load(Relaxed) != 0 {
-            self.errors.store(0, Relaxed);
-        }
-    }
-
-    /// Whatever it answered, failures are in a row no more. Reads first: a line that all workers read is written only
-    /// where something is to be undone.
-    fn answered(&self) {
         if self.failures.load(Relaxed) != 0 {
             self.failures.store(0, Relaxed);
+        }
+        if self.errors.load(Relaxed) != 0 {
+            self.errors.store(0, Relaxed);
         }
         if self.is_watched.load(Relaxed) {
             self.is_watched.store(false, Relaxed);
         }
+        self.trickle.end();
+    }
+
+    /// 5xx: failures are in a row no more. One that was out for such answers is watched until something goes well.
+    fn answered(&self) {
+        if self.failures.load(Relaxed) != 0 {
+            self.failures.store(0, Relaxed);
+        }
+        let was_out_for_these = || self.reason.load(Relaxed) == Reason::ServerErrors as u8;
+        if self.is_watched.load(Relaxed) && !was_out_for_these() {
+            self.is_watched.store(false, Relaxed);
+        }
+        self.trickle.end_failures();
     }
 
     pub(crate) fn eject<'e>(
@@ -346,16 +372,21 @@ impl Endpoint {
     }
 }
 
-/// Of the endpoints, one more may be out: one stays in where that is wanted, and the share is within the maximum or it is the first.
+/// One more of the endpoints may be out: one stays in where that is wanted, and the share is within the maximum or it is
+/// the first.
 fn has_room<'e>(rules: &Ejection, endpoints: impl Iterator<Item = &'e Endpoint>) -> bool {
-    let (mut all, mut out) = (0u64, 0u64);
+    let (mut all, mut out) = (0, 0);
     for endpoint in endpoints {
         all += 1;
-        out += u64::from(!endpoint.is_in());
+        out += usize::from(!endpoint.is_in());
     }
     let is_last = out + 1 >= all;
-    (!is_last || !rules.spares_last)
-        && (out == 0 || (out + 1) * 100 <= u64::from(rules.max_percent) * all)
+    (!is_last || !rules.spares_last) && is_within_share(rules, out, all)
+}
+
+/// With so many of all endpoints out, the share that may be out has room for one more.
+pub fn is_within_share(rules: &Ejection, out: usize, all: usize) -> bool {
+    out == 0 || (out + 1) * 100 <= usize::from(rules.max_percent) * all
 }
 
 /// Told apart, not ordered: what a simulation decides does not depend on it.
@@ -441,6 +472,52 @@ mod tests {
         assert!(fail(&all, 0, &rules, now));
         let State::Ejected { until_ms, .. } = all[0].state() else { panic!("it is ejected") };
         assert_eq!(until_ms, now + 30_000);
+    }
+
+    #[test]
+    fn out_for_answers_5xx_it_is_watched_for_these_until_one_goes_well() {
+        let rules = Ejection { consecutive_5xx: 3, max_percent: 100, ..Ejection::default() };
+        let all = endpoints(2);
+        let errors = |count: usize, now_ms| {
+            let observe =
+                |_: &usize| all[0].observe(Outcome::ServerError, &rules, now_ms, all.iter());
+            (0..count).filter(observe).count()
+        };
+        assert_eq!([errors(2, 0), errors(1, 0)], [0, 1]);
+        assert!(all[0].tick(30_000));
+        assert_eq!(errors(1, 30_000), 1, "the first answer since its return");
+        assert!(all[0].readmit(31_000));
+        all[0].observe(Outcome::Success, &rules, 31_000, all.iter());
+        assert_eq!([errors(2, 31_000), errors(1, 31_000)], [0, 1], "it counts anew");
+        assert!(all[0].readmit(32_000));
+        let lenient = Ejection::default();
+        assert!(!all[0].observe(Outcome::ServerError, &lenient, 32_000, all.iter()));
+        assert!(fail(&all, 0, &rules, 32_000), "a failure is no better");
+    }
+
+    #[test]
+    fn one_that_is_to_be_out_is_passed_over_until_it_is_well() {
+        let rules = Ejection { consecutive_5xx: 4, ..Ejection::default() };
+        let (unruly, errors) =
+            (Ejection { consecutive_failures: 0, ..rules.clone() }, Outcome::ServerError);
+        let all = endpoints(3);
+        (0..9).for_each(|now| assert!(!fail(&all, 2, &unruly, now)));
+        assert!(!all[2].is_passed_over(), "by no rule it is to be out");
+        for (at, is_ejected) in [(0, true), (1, false)] {
+            (0..4).for_each(|now| assert!(!fail(&all, at, &rules, now)));
+            assert!(!all[at].is_passed_over());
+            assert_eq!(fail(&all, at, &rules, 4), is_ejected, "half of them may be out");
+            assert!(all[at].is_passed_over());
+        }
+        assert!(!all[1].is_tried_again(1_003) && all[1].is_tried_again(1_004));
+        assert!(!all[1].is_tried_again(1_005), "one a second");
+        (0..4).for_each(|now| {
+            all[1].observe(errors, &rules, 2_000 + now, all.iter());
+            assert_eq!(all[1].is_passed_over(), now == 3, "it answers; then these are too many");
+        });
+        all[1].observe(Outcome::Success, &rules, 3_000, all.iter());
+        assert!(!all[1].is_passed_over());
+        assert!(all[0].tick(30_004) && !all[0].is_passed_over());
     }
 
     #[test]

@@ -25,13 +25,14 @@ mod random;
 mod rates;
 mod retry;
 mod tier;
+mod trickle;
 
 pub use backend::{Backend, Gauge};
 pub use balance::{Balancer, Choice, Members};
 pub use budget::Budget;
 pub use census::{Open, elsewhere};
 pub use connections::Connections;
-pub use endpoint::{Endpoint, Failing, Outcome, Reason, State, TakenOutFor};
+pub use endpoint::{Endpoint, Failing, Outcome, Reason, State, TakenOutFor, is_within_share};
 pub use health::Checker;
 pub use overflow::{LEVELS, Level, level, shares};
 pub use random::{Random, hash};
