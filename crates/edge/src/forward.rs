@@ -11,11 +11,12 @@ use crate::decide::Head;
 use crate::exchange::{Received, Scratch, Site};
 use crate::fallback;
 use crate::metrics::{RouteCounters, UpstreamFailure};
+use crate::own::Sent;
 use crate::pump::{Aftermath, Fault, Terms};
 use crate::refusal::{Cause, Refusal};
 use crate::replay::Replay;
 use crate::sticky::Visit;
-use crate::upstream::{Peer, Upstream};
+use crate::upstream::{ConnectFault, Peer, Upstream};
 use crate::view::{Backend, Backends, EdgeView, RulePlan};
 use crate::worker::Worker;
 use h1::Method;
@@ -570,13 +571,12 @@ impl<'a> Run<'a> {
         };
         let start = Instant::now();
         let Site { worker, deadline, .. } = self.received.site;
-        // Boxed: connecting is rare, and its state would lie in every connection's task.
-        let result = Box::pin(worker.pool.connect(
-            self.peer(load.endpoint),
-            load.endpoint.alternate(),
-            deadline,
-        ))
-        .await;
+        let (peer, alternate) = (self.peer(load.endpoint), load.endpoint.alternate());
+        let result = match worker.leads_back(Sent::Requests, (peer.address, alternate)) {
+            true => Err(ConnectFault::Loop),
+            // Boxed: connecting is rare, and its state would lie in every connection's task.
+            false => Box::pin(worker.pool.connect(peer, alternate, deadline)).await,
+        };
         trace.connect = Some(start.elapsed());
         let fault = match result {
             Ok(upstream) => return Ok(upstream),

@@ -66,6 +66,8 @@ pub enum UpstreamFailure {
     /// For want of descriptors, ports or memory here.
     Shortage,
     ConnectTimeout,
+    /// Not tried: the edge listens there itself.
+    Loop,
     /// The handshake failed: no TLS, or a certificate that is not to be believed.
     Tls,
     /// Closed or failed before a whole response head.
@@ -80,10 +82,11 @@ pub enum UpstreamFailure {
 }
 
 impl UpstreamFailure {
-    pub const ALL: [UpstreamFailure; 9] = [
+    pub const ALL: [UpstreamFailure; 10] = [
         UpstreamFailure::Connect,
         UpstreamFailure::Shortage,
         UpstreamFailure::ConnectTimeout,
+        UpstreamFailure::Loop,
         UpstreamFailure::Tls,
         UpstreamFailure::NoResponse,
         UpstreamFailure::NotProcessed,
@@ -97,6 +100,7 @@ impl UpstreamFailure {
             UpstreamFailure::Connect => "connect",
             UpstreamFailure::Shortage => "shortage",
             UpstreamFailure::ConnectTimeout => "connect-timeout",
+            UpstreamFailure::Loop => "loop",
             UpstreamFailure::Tls => "tls",
             UpstreamFailure::NotProcessed => "not-processed",
             UpstreamFailure::NoResponse => "no-response",
@@ -112,6 +116,7 @@ impl UpstreamFailure {
             UpstreamFailure::Connect => "it took no connection",
             UpstreamFailure::Shortage => "there was no room for a connection here",
             UpstreamFailure::ConnectTimeout => "it took no connection in time",
+            UpstreamFailure::Loop => "it is a listener of this edge",
             UpstreamFailure::Tls => "the handshake failed",
             UpstreamFailure::NotProcessed => "it did not look at the request",
             UpstreamFailure::NoResponse => "it closed without a response",
