@@ -178,7 +178,7 @@ impl<'a> Run<'a> {
             let key = self.key(client, scratch);
             let Some(at) = self.pick(&tried, key) else { break Refusal::Edge(Cause::NoEndpoint) };
             tried.note(at);
-            trace.attempts = tried.attempts;
+            trace.attempts += 1;
             let endpoint = &*self.route.backend.members[at];
             if let Some(visit) = &self.route.visit {
                 let is_secure = self.caller(scratch).scheme() == Protocol::Https;
@@ -277,7 +277,7 @@ impl<'a> Run<'a> {
         let peer = self.peer(endpoint);
         trace.endpoint = Some(peer.address);
         self.cap(trace, tried.attempts);
-        let began = if tried.attempts == 1 { Duration::ZERO } else { trace.started.elapsed() };
+        let began = if trace.attempts == 1 { Duration::ZERO } else { trace.started.elapsed() };
         let fresh = std::mem::take(&mut tried.wants_fresh);
         let pooled = if fresh { None } else { worker.pool.take(peer) };
         let was_reused = pooled.is_some();
