@@ -68,7 +68,7 @@ pub enum UpstreamFailure {
     ConnectTimeout,
     /// Not tried: the edge listens there itself.
     Loop,
-    /// The handshake failed: no TLS, or a certificate that is not to be believed.
+    /// No handshake came about: no TLS, no answer to it, or a certificate that is not to be believed.
     Tls,
     /// Closed or failed before a whole response head.
     NoResponse,
@@ -117,7 +117,7 @@ impl UpstreamFailure {
             UpstreamFailure::Shortage => "there was no room for a connection here",
             UpstreamFailure::ConnectTimeout => "it took no connection in time",
             UpstreamFailure::Loop => "it is a listener of this edge",
-            UpstreamFailure::Tls => "the handshake failed",
+            UpstreamFailure::Tls => "its TLS handshake failed, or did not end in time",
             UpstreamFailure::NotProcessed => "it did not look at the request",
             UpstreamFailure::NoResponse => "it closed without a response",
             UpstreamFailure::Malformed => "it sent what is no response",

@@ -350,8 +350,13 @@ async fn open_any(
             Ok(Opened { io: UpstreamIo::Plain(io), is_http2 })
         }
         Security::Tls(tls) => {
-            let shaken = within(dial.connect_timeout_ms, deadline, tls.handshake(io)).await?;
-            let (io, is_http2) = shaken.map_err(ConnectFault::Tls)?;
+            let shaking = within(dial.connect_timeout_ms, deadline, tls.handshake(io));
+            let (io, is_http2) = match shaking.await {
+                Ok(shaken) => shaken.map_err(ConnectFault::Tls)?,
+                // It took the connection: it is TLS that it does not answer.
+                Err(ConnectFault::TimedOut) => return Err(ConnectFault::Tls(TlsFault::Failed)),
+                Err(fault) => return Err(fault),
+            };
             Ok(Opened { io: UpstreamIo::Tls(io), is_http2 })
         }
         Security::Unusable => Err(ConnectFault::Tls(TlsFault::Failed)),
