@@ -10,6 +10,7 @@ use crate::access::AccessRecord;
 use crate::deadline::Deadline;
 use crate::entry::Unwelcome;
 use crate::metrics::UpstreamFailure;
+use crate::own::Sent;
 use crate::shortage::is_shortage;
 use crate::stream::{Active, choose, count, observe, place};
 use crate::stream_metrics::StreamCounters;
@@ -198,6 +199,10 @@ impl Port {
             let Some(at) = place(worker, &view, &backend, client.ip(), &tried) else { break };
             tried.push(at as u32);
             let endpoint = &backend.members[at];
+            if worker.leads_back(Sent::Datagrams, (endpoint.address(), None)) {
+                count(worker, &plan, UpstreamFailure::Loop);
+                continue;
+            }
             let mut active = Active::begin(worker, endpoint);
             match open(endpoint.address(), datagram) {
                 Ok(upstream) => {

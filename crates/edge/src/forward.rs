@@ -11,11 +11,12 @@ use crate::decide::Head;
 use crate::exchange::{Received, Scratch, Site};
 use crate::fallback;
 use crate::metrics::{NotRetried, RouteCounters, UpstreamFailure};
+use crate::own::Sent;
 use crate::pump::{Aftermath, Fault, Terms};
 use crate::refusal::{Cause, Refusal};
 use crate::replay::Replay;
 use crate::sticky::Visit;
-use crate::upstream::{Peer, Upstream};
+use crate::upstream::{ConnectFault, Peer, Upstream};
 use crate::view::{Backend, Backends, EdgeView, RulePlan};
 use crate::worker::Worker;
 use h1::Method;
@@ -177,7 +178,7 @@ impl<'a> Run<'a> {
             let key = self.key(client, scratch);
             let Some(at) = self.pick(&tried, key) else { break Refusal::Edge(Cause::NoEndpoint) };
             tried.note(at);
-            trace.attempts = tried.attempts;
+            trace.attempts += 1;
             let endpoint = &*self.route.backend.members[at];
             if let Some(visit) = &self.route.visit {
                 let is_secure = self.caller(scratch).scheme() == Protocol::Https;
@@ -276,7 +277,7 @@ impl<'a> Run<'a> {
         let peer = self.peer(endpoint);
         trace.endpoint = Some(peer.address);
         self.cap(trace, tried.attempts);
-        let began = if tried.attempts == 1 { Duration::ZERO } else { trace.started.elapsed() };
+        let began = if trace.attempts == 1 { Duration::ZERO } else { trace.started.elapsed() };
         let fresh = std::mem::take(&mut tried.wants_fresh);
         let pooled = if fresh { None } else { worker.pool.take(peer) };
         let was_reused = pooled.is_some();
@@ -577,13 +578,12 @@ impl<'a> Run<'a> {
         };
         let start = Instant::now();
         let Site { worker, deadline, .. } = self.received.site;
-        // Boxed: connecting is rare, and its state would lie in every connection's task.
-        let result = Box::pin(worker.pool.connect(
-            self.peer(load.endpoint),
-            load.endpoint.alternate(),
-            deadline,
-        ))
-        .await;
+        let (peer, alternate) = (self.peer(load.endpoint), load.endpoint.alternate());
+        let result = match worker.leads_back(Sent::Requests, (peer.address, alternate)) {
+            true => Err(ConnectFault::Loop),
+            // Boxed: connecting is rare, and its state would lie in every connection's task.
+            false => Box::pin(worker.pool.connect(peer, alternate, deadline)).await,
+        };
         trace.connect = Some(start.elapsed());
         let fault = match result {
             Ok(upstream) => return Ok(upstream),

@@ -59,6 +59,7 @@ mod live;
 mod metrics;
 mod mirror;
 mod numbers;
+mod own;
 mod page;
 mod port_limits;
 mod proxy_protocol;

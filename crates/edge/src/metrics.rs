@@ -67,7 +67,9 @@ pub enum UpstreamFailure {
     /// For want of descriptors, ports or memory here.
     Shortage,
     ConnectTimeout,
-    /// The handshake failed: no TLS, or a certificate that is not to be believed.
+    /// Not tried: the edge listens there itself.
+    Loop,
+    /// No handshake came about: no TLS, no answer to it, or a certificate that is not to be believed.
     Tls,
     /// Closed or failed before a whole response head.
     NoResponse,
@@ -81,10 +83,11 @@ pub enum UpstreamFailure {
 }
 
 impl UpstreamFailure {
-    pub const ALL: [UpstreamFailure; 9] = [
+    pub const ALL: [UpstreamFailure; 10] = [
         UpstreamFailure::Connect,
         UpstreamFailure::Shortage,
         UpstreamFailure::ConnectTimeout,
+        UpstreamFailure::Loop,
         UpstreamFailure::Tls,
         UpstreamFailure::NoResponse,
         UpstreamFailure::NotProcessed,
@@ -98,6 +101,7 @@ impl UpstreamFailure {
             UpstreamFailure::Connect => "connect",
             UpstreamFailure::Shortage => "shortage",
             UpstreamFailure::ConnectTimeout => "connect-timeout",
+            UpstreamFailure::Loop => "loop",
             UpstreamFailure::Tls => "tls",
             UpstreamFailure::NotProcessed => "not-processed",
             UpstreamFailure::NoResponse => "no-response",
@@ -113,7 +117,8 @@ impl UpstreamFailure {
             UpstreamFailure::Connect => "it took no connection",
             UpstreamFailure::Shortage => "there was no room for a connection here",
             UpstreamFailure::ConnectTimeout => "it took no connection in time",
-            UpstreamFailure::Tls => "the handshake failed",
+            UpstreamFailure::Loop => "it is a listener of this edge",
+            UpstreamFailure::Tls => "its TLS handshake failed, or did not end in time",
             UpstreamFailure::NotProcessed => "it did not look at the request",
             UpstreamFailure::NoResponse => "it closed without a response",
             UpstreamFailure::Malformed => "it sent what is no response",

@@ -13,6 +13,7 @@ use crate::client::{Body, Client, ClientFault, Follow, Response, left_to_client}
 use crate::dial::Dial;
 use crate::grpc::Call;
 use crate::ids::RequestId;
+use crate::own::Sent;
 use crate::pump::Terms;
 use crate::upstream::{Ends, Peer};
 use crate::view::EdgeView;
@@ -317,6 +318,7 @@ async fn send(
     deadline.cap_at(trace.started, Some(Duration::from_millis(MIRROR_TIMEOUT_MS)));
     let upstream = match worker.pool.take(peer) {
         Some(upstream) => Ok(upstream),
+        None if worker.leads_back(Sent::Requests, (peer.address, alternate)) => return false,
         None => worker.pool.connect(peer, alternate, &deadline).await,
     };
     let Ok(mut upstream) = upstream else { return false };

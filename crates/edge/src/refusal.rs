@@ -43,6 +43,7 @@ causes! {
     FallbackResponse 503 "fallback-response" "No endpoint of the backend, or of what stands in for it, is ready.",
     CircuitOpen 503 "circuit-open" "The backend has as many requests as it may have.",
     ConnectFailed 502 "connect-failed" "The backend could not be reached.",
+    Loop 502 "loop" "The route of this request leads back to this server.",
     Shortage 503 "shortage" "This server has no room for another connection now.",
     UpstreamTls 502 "upstream-tls" "The connection to the backend could not be secured.",
     UpstreamTlsExpired 502 "upstream-tls-expired" "The certificate of the backend is not valid at this time.",

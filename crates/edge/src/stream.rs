@@ -14,6 +14,7 @@ use crate::deadline::Deadline;
 use crate::entry::Unwelcome;
 use crate::fallback::{self, Way};
 use crate::metrics::UpstreamFailure;
+use crate::own::Sent;
 use crate::relay::{End, Relay};
 use crate::stream_tls::StreamTls;
 use crate::streams::{Entrance, StreamPlan};
@@ -357,7 +358,10 @@ async fn reach_one(
         let began = Instant::now();
         let peer = Peer { address: endpoint.address(), dial: backend.dial(), ends };
         let other = (endpoint.alternate(), &worker.timers);
-        let opened = Box::pin(upstream::open(peer, other, deadline)).await;
+        let opened = match worker.leads_back(Sent::Bytes, (peer.address, other.0)) {
+            true => Err(ConnectFault::Loop),
+            false => Box::pin(upstream::open(peer, other, deadline)).await,
+        };
         visit.connect = Some(began.elapsed());
         match opened {
             Ok(opened) => {

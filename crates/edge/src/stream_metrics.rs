@@ -56,11 +56,11 @@ pub(crate) fn render(
 }
 
 fn failures(text: &mut String, routes: &[Arc<StreamMetrics>]) {
-    use UpstreamFailure::{Connect, ConnectTimeout, NoResponse, Shortage, Tls};
+    use UpstreamFailure::{Connect, ConnectTimeout, Loop, NoResponse, Shortage, Tls};
     const NAME: &str = "cutwater_stream_upstream_failures_total";
     family(text, NAME, "counter", "Endpoints that did not take a connection or a datagram.");
     for route in routes {
-        for failure in [Connect, Shortage, ConnectTimeout, Tls, NoResponse] {
+        for failure in [Connect, Shortage, ConnectTimeout, Loop, Tls, NoResponse] {
             let labels = [("route", route.label.as_str()), ("reason", failure.slug())];
             sample(text, NAME, &labels, route.sum(|c| &c.failures[failure as usize]));
         }

@@ -42,7 +42,7 @@ pub(crate) enum TlsFault {
     Authority,
     /// The backend does not take the edge's certificate, or wants one and is shown none.
     Client,
-    /// Everything else, such as a backend that speaks no TLS.
+    /// Everything else, such as a backend that speaks no TLS, or never answers the handshake.
     Failed,
 }
 

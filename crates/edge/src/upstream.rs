@@ -88,6 +88,8 @@ pub(crate) enum ConnectFault {
     Full,
     /// Something is short here.
     Shortage,
+    /// The edge listens there itself.
+    Loop,
 }
 
 impl Upstream {
@@ -138,9 +140,9 @@ impl From<std::io::Error> for ConnectFault {
 }
 
 impl ConnectFault {
-    /// It counts against the endpoint.
+    /// It counts against the endpoint. That the edge listens there does not: to bytes it may be of use.
     pub fn blames_endpoint(self) -> bool {
-        !matches!(self, ConnectFault::Full | ConnectFault::Shortage)
+        !matches!(self, ConnectFault::Full | ConnectFault::Shortage | ConnectFault::Loop)
     }
 
     /// How it is counted, and what is answered when no other endpoint is left.
@@ -151,6 +153,7 @@ impl ConnectFault {
             ConnectFault::Passed => (UpstreamFailure::Timeout, Cause::RouteTimeout),
             ConnectFault::Full => (UpstreamFailure::Connect, Cause::CircuitOpen),
             ConnectFault::Shortage => (UpstreamFailure::Shortage, Cause::Shortage),
+            ConnectFault::Loop => (UpstreamFailure::Loop, Cause::Loop),
             ConnectFault::Tls(fault) => (
                 UpstreamFailure::Tls,
                 match fault {
@@ -347,8 +350,13 @@ async fn open_any(
             Ok(Opened { io: UpstreamIo::Plain(io), is_http2 })
         }
         Security::Tls(tls) => {
-            let shaken = within(dial.connect_timeout_ms, deadline, tls.handshake(io)).await?;
-            let (io, is_http2) = shaken.map_err(ConnectFault::Tls)?;
+            let shaking = within(dial.connect_timeout_ms, deadline, tls.handshake(io));
+            let (io, is_http2) = match shaking.await {
+                Ok(shaken) => shaken.map_err(ConnectFault::Tls)?,
+                // It took the connection: it is TLS that it does not answer.
+                Err(ConnectFault::TimedOut) => return Err(ConnectFault::Tls(TlsFault::Failed)),
+                Err(fault) => return Err(fault),
+            };
             Ok(Opened { io: UpstreamIo::Tls(io), is_http2 })
         }
         Security::Unusable => Err(ConnectFault::Tls(TlsFault::Failed)),

@@ -11,6 +11,7 @@ use crate::ids::RequestIds;
 use crate::listen::{Ports, start_listening};
 use crate::metrics::{Metrics, WorkerCounters};
 use crate::mirror::Mirrors;
+use crate::own::OwnPorts;
 use crate::replay::Replays;
 use crate::timers::Timers;
 use crate::upstream::Pool;
@@ -66,6 +67,7 @@ pub(crate) struct Worker {
     pub census: Arc<Census>,
     pub mirrors: Mirrors,
     pub replays: Replays,
+    pub own_ports: RefCell<OwnPorts>,
     pub ids: RequestIds,
     pub metrics: Arc<Metrics>,
     pub recorder: RefCell<Option<Box<dyn Recorder>>>,
@@ -142,6 +144,7 @@ async fn live(seed: Seed) {
         census,
         mirrors: Mirrors::default(),
         replays: Replays::default(),
+        own_ports: RefCell::default(),
         ids: RequestIds::new(),
         metrics,
         recorder: RefCell::new(recorder),
@@ -337,6 +340,9 @@ impl Sockets {
         }
         self.ports.forget_faults(|port| tcp.contains(&port));
         self.datagrams.forget_faults(|port| udp.contains(&port));
+        let (tcp, udp) = (self.open.keys(), self.open_datagrams.keys());
+        let own = OwnPorts { tcp: tcp.copied().collect(), udp: udp.copied().collect() };
+        self.worker.own_ports.replace(own);
     }
 
     /// A port that cannot be bound is reported by `ports`.

@@ -6,8 +6,10 @@ mod common;
 mod http2_origin;
 
 use common::*;
+use edge::{AccessRecord, Config, Edge, EdgeView, KeyTable, Recorder, Registry};
 use http2_origin::{Http2Origin, Manner};
 use model::answers::PageBody;
+use model::certificates::CertificatePlan;
 use model::edge::{Action, Backend, Listener, Protocol, Rule, Target};
 use model::fallback::{Fallback, StaticResponse, Tier};
 use model::traffic::{
@@ -15,7 +17,8 @@ use model::traffic::{
     Persistence,
 };
 use model::{Facts, Node};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex};
 
 fn policy() -> Option<Node<BackendPolicy>> {
     let ejection = Ejection {
@@ -104,6 +107,41 @@ fn a_service_that_was_ejected_whole_is_not_asked_any_more() {
     }
     let out = running.views.current().live().out();
     assert_eq!(out.iter().map(|out| out.address).collect::<Vec<_>>(), [dead]);
+}
+
+struct Attempts(Arc<Mutex<Vec<u32>>>);
+
+impl Recorder for Attempts {
+    fn record(&mut self, record: &AccessRecord<'_>) {
+        self.0.lock().unwrap().push(record.attempts);
+    }
+}
+
+#[test]
+fn attempts_at_all_backends_are_recorded() {
+    let second = named("second");
+    let dead = [nobody(), nobody(), nobody()];
+    for (first, tier, expected) in [
+        (&[][..], &[second][..], 1),
+        (&dead[..1], &[second], 2),
+        (&dead[..2], &[second], 3),
+        (&dead[..2], &dead[2..], 3),
+    ] {
+        let port = free_port();
+        let (registry, keys) = (Registry::new(1), KeyTable::default());
+        let plan = snapshot(listeners(port, &["second"], false), CertificatePlan::default());
+        let facts = facts(&[("first", first), ("second", tier)]);
+        let view = EdgeView::build(&plan, &facts, &keys, &registry, None);
+        let views = publish::Cell::new(Arc::new(view));
+        let config = Config { bind: Ipv4Addr::LOCALHOST.into(), port_offset: 0, workers: 1 };
+        let attempts = Arc::<Mutex<Vec<u32>>>::default();
+        let recorder = |_| Some(Box::new(Attempts(Arc::clone(&attempts))) as Box<dyn Recorder>);
+        let edge = Edge::start(config, &views, &registry, recorder).unwrap();
+        answer(port);
+        eventually(|| !attempts.lock().unwrap().is_empty());
+        assert_eq!(*attempts.lock().unwrap(), [expected], "{first:?} {tier:?}");
+        drop(edge);
+    }
 }
 
 fn refused(running: &Running, reason: &str) -> u64 {

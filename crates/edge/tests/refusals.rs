@@ -262,7 +262,7 @@ fn route_timeouts_are_504_before_the_head_and_cut_off_after_it() {
     let mut backend = forward("backend", "/backend", "a");
     backend.timeouts = Timeouts { request: Some(Duration::from_secs(60)), backend_request: limit };
     let listeners = vec![listener(port, Protocol::Http, "", vec![request, backend])];
-    let _running = Running::start(listeners, &facts(&[("a", &[origin.address])]));
+    let running = Running::start(listeners, &facts(&[("a", &[origin.address])]));
     for path in ["/request", "/backend"] {
         let mut client = Peer::connect(port);
         let start = Instant::now();
@@ -275,6 +275,12 @@ fn route_timeouts_are_504_before_the_head_and_cut_off_after_it() {
         assert_eq!(status(&client.head()), 200);
         assert_eq!(client.rest(), "abc");
         assert!(start.elapsed() < Duration::from_secs(3));
+    }
+    // As docs/access-log.md has it: both are times that the route asks for.
+    let metrics = edge::render_metrics(&running.registry);
+    for (reason, count) in [("route-timeout", 2), ("backend-timeout", 0)] {
+        let sample = format!("cutwater_refusals_total{{reason=\"{reason}\"}} {count}");
+        assert!(metrics.lines().any(|line| line == sample), "{sample}");
     }
 }
 

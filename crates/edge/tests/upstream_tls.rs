@@ -399,15 +399,27 @@ fn a_backend_without_tls_is_not_talked_to() {
     assert_eq!(hello[0], 22, "a handshake record and nothing else");
 }
 
+/// Of two requests at once, one waits for the connection of the other over HTTP/2.
 #[test]
-fn a_handshake_that_does_not_end_is_given_up() {
+fn a_handshake_that_does_not_end_is_given_up_as_a_fault_of_tls() {
     let origin = Origin::start(|peer| while peer.more() {});
-    let mut policy = policy("a.test", Authority::new().trust());
-    policy.pool.connect_timeout = Some(Duration::from_millis(200));
-    let fixture = start(origin.address, policy);
-    let (status, _, refusal) = fixture.get("/");
-    assert_eq!((status, refusal), (502, Some("connect-failed")));
-    assert_eq!(fixture.failures("connect-timeout"), 1);
+    for protocol in [BackendProtocol::Http1, BackendProtocol::Http2] {
+        let mut policy = BackendPolicy { protocol, ..policy("a.test", Authority::new().trust()) };
+        policy.pool.connect_timeout = Some(Duration::from_millis(200));
+        let fixture = start(origin.address, policy);
+        let mut peers = [Peer::connect(fixture.port), Peer::connect(fixture.port)];
+        for peer in &mut peers {
+            peer.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        }
+        for peer in &mut peers {
+            assert_eq!(status(&peer.response().0), 502);
+        }
+        eventually(|| fixture.refusals.lock().unwrap().len() == 2);
+        let refusals = fixture.refusals.lock().unwrap();
+        assert_eq!(*refusals, [Some("upstream-tls"); 2], "{protocol:?}");
+        let counts = ["tls", "connect-timeout"].map(|reason| fixture.failures(reason));
+        assert_eq!(counts, [2, 0], "{protocol:?}");
+    }
 }
 
 #[test]

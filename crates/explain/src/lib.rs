@@ -14,6 +14,7 @@ mod gateway;
 mod json;
 mod mistakes;
 mod name;
+mod own;
 mod pods;
 mod policy;
 mod question;

@@ -1,6 +1,7 @@
 //! Link 8, service: exists and has the port. Link 9, pod: ready endpoints that take a connection.
 
 use crate::gateway::Taken;
+use crate::own;
 use crate::reach;
 use crate::spread::{self, Tier};
 use crate::subject::Subject;
@@ -221,10 +222,23 @@ fn fault(subject: &Subject<'_>, tier: &Tier<'_>, evidence: &Evidence) -> Option<
             None => not_ready(subject, tier.port),
         });
     }
+    if let Some(finding) = own_listeners(subject, tier.port, evidence) {
+        return Some(finding);
+    }
     // What an endpoint does now says more than that it was taken out for it.
     unreachable(subject, tier, evidence)
         .or_else(|| failing(subject, tier.port, evidence))
         .or_else(|| taken_out(subject, tier.port, evidence))
+}
+
+/// A port of UDP is not looked at.
+fn own_listeners(
+    subject: &Subject<'_>,
+    port: &ServicePort,
+    evidence: &Evidence,
+) -> Option<Finding> {
+    let found = own::finding(subject, port, &usable(subject, port), evidence);
+    found.filter(|_| !is_udp(subject)).map(|finding| first_slice(subject, port, finding))
 }
 
 fn probed(subject: &Subject<'_>, services: &[&ServicePort], evidence: &Evidence) -> Finding {
@@ -246,6 +260,11 @@ fn probed(subject: &Subject<'_>, services: &[&ServicePort], evidence: &Evidence)
                 let failing = fails(evidence, endpoint).filter(|_| !is_out)?;
                 Some(lately(failing) + &kept_in(subject, port, failing, evidence))
             };
+            let own = |_: &ServicePort, endpoint: &Endpoint| {
+                let leads_back = !is_udp(subject) && own::leads_back(subject, endpoint, evidence);
+                leads_back.then(|| own::WHY.to_owned())
+            };
+            finding.detail += &some_of(subject, services, "refused (`loop`)", own);
             finding.detail += &some_of(subject, services, "taken out", out);
             finding.detail += &some_of(subject, services, "failing", failing);
             finding

@@ -3,7 +3,7 @@
 mod common;
 
 use common::*;
-use explain::{Evidence, Failing, Probed, TakenOut};
+use explain::{Evidence, Failing, PortState, Probed, TakenOut};
 use model::reach::Unreachable;
 use model::{Kind, ObjectId};
 use std::collections::BTreeMap;
@@ -299,5 +299,31 @@ spec:
         assert!(finding.help.contains(help), "{}", finding.help);
         let object = finding.object.as_ref().map(ToString::to_string);
         assert_eq!(object.as_deref(), Some("Service shop/web"));
+    }
+}
+
+/// The edge sends nothing to its own listeners: it would come back.
+#[test]
+fn an_endpoint_that_is_a_listener_of_the_edge_is_link_9() {
+    let refused = "comes back, so it is refused (`loop`)";
+    for (bound, letters, said) in [
+        ("127.0.0.1:8080", "ooooooooo", "2 of 2 endpoints ready and reachable"),
+        (
+            "127.0.0.1:9000",
+            "ooooooooo",
+            "refused (`loop`): 127.0.0.1:9000 (a listener of this edge)",
+        ),
+        ("0.0.0.0:9000", "ooooooooB", refused),
+        ("[::]:9000", "ooooooooB", refused),
+    ] {
+        let mut evidence = healthy();
+        let Probed::Seen(ports) = &mut evidence.ports else { panic!("they are known") };
+        ports.insert((false, 80), PortState::Bound(bound.parse().expect("an address")));
+        let (found, explanation) = states(WEB, &evidence);
+        assert_eq!(found, letters, "{bound}: {:#}", explain::to_json(&explanation));
+        let finding = &explanation.findings[8];
+        assert!(finding.detail.contains(said), "{bound}: {}", finding.detail);
+        let object = finding.object.as_ref().map(|object| object.kind);
+        assert_eq!(object, Some(Kind::ENDPOINT_SLICE), "{bound}");
     }
 }

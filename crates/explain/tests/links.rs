@@ -383,6 +383,27 @@ ports: [{port: 1053, protocol: UDP}]
 endpoints: [{addresses: [127.0.0.1]}]
 "#;
 
+/// Bytes may be led to a listener of HTTP on another port, whose requests go to none.
+#[test]
+fn bytes_that_would_come_back_as_bytes_are_link_9() {
+    let bound = |port| PortState::Bound(([127, 0, 0, 1], port).into());
+    let port = ServicePort { namespace: "edge".into(), name: "vault".into(), port: 8200 };
+    let vault: Tried = [((port, ([127, 0, 0, 1], 9000).into()), Ok(()))].into();
+    for (of_tls, of_http, pod) in [(8443, 9000, 'o'), (9000, 8080, 'B')] {
+        let evidence = Evidence {
+            ports: Probed::Seen(
+                [((false, 443), bound(of_tls)), ((false, 80), bound(of_http))].into(),
+            ),
+            endpoints: Probed::Seen(vault.clone()),
+            dns: Probed::Skipped,
+            tls: Probed::Skipped,
+            ..healthy()
+        };
+        let (found, explanation) = states_of(STREAMS, "vault.db.test", &evidence);
+        assert_eq!(found.chars().nth(8), Some(pod), "{:#}", explain::to_json(&explanation));
+    }
+}
+
 /// A TLSRoute is followed as an HTTPRoute is; a port of TCP or UDP by its number.
 #[test]
 fn what_is_led_on_as_bytes_is_followed() {

@@ -175,7 +175,7 @@ impl<'a> Run<'a> {
         }
         let Some(at) = self.pick(tried, self.key(client, scratch)) else { return (first, Ok(())) };
         tried.note(at);
-        trace.attempts = tried.attempts;
+        trace.attempts += 1;
         worker.counters().retries.add(1);
         deadline.stall_after(BODY_STALL_TIMEOUT_MS);
         let connect = trace.connect;

@@ -12,7 +12,7 @@ use model::id::{ListenerId, RuleId, ServicePort};
 use model::{Facts, HostPattern, Kind, Node, ObjectId, Snapshot};
 use publish::Cell;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -134,10 +134,19 @@ impl Running {
         keys: KeyTable,
         workers: usize,
     ) -> Running {
+        Running::start_at(Ipv4Addr::LOCALHOST.into(), snapshot, facts, (keys, workers))
+    }
+
+    pub fn start_at(
+        bind: IpAddr,
+        snapshot: Snapshot,
+        facts: &Facts,
+        (keys, workers): (KeyTable, usize),
+    ) -> Running {
         let registry = Registry::new(workers);
         let view = EdgeView::build(&snapshot, facts, &keys, &registry, None);
         let views = Cell::new(Arc::new(view));
-        let config = Config { bind: Ipv4Addr::LOCALHOST.into(), port_offset: 0, workers };
+        let config = Config { bind, port_offset: 0, workers };
         let edge = Edge::start(config, &views, &registry, |_| None).unwrap();
         Running { edge, views, registry, keys }
     }
