@@ -77,6 +77,9 @@ fn resolve(
     };
     let problem = match certificates::resolve(gateway, reference, inputs, grants) {
         Ok(found) if found.missing.is_none() => return Ok(found.secret),
+        Ok(found) if inputs.unread.contains(&found.secret) => {
+            bad("name", format!("{} could not be read", found.secret)).said(true)
+        }
         Ok(found) => bad("name", format!("{} does not exist", found.secret)),
         Err(problem) if problem.reason == "RefNotPermitted" => problem,
         Err(problem) => bad(&problem.field, problem.message),

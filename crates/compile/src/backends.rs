@@ -18,7 +18,7 @@ use manifest::{Inputs, suggest};
 use model::edge::{Backend, Target};
 use model::id::ServicePort;
 use model::traffic::{BackendPolicy, BackendProtocol, Nearest};
-use model::{Kind, Node, ObjectId, Text};
+use model::{Hostname, Kind, Node, ObjectId, Text};
 
 /// What resolving needs to know of the world.
 #[derive(Clone, Copy)]
@@ -294,6 +294,12 @@ impl<'a> References<'a> {
         };
         if spec.kind == ServiceType::ExternalName {
             let name = spec.external_name.as_deref().unwrap_or_default();
+            // Nobody can allow what is no name.
+            if let Err(error) = Hostname::parse(name) {
+                return Err(
+                    not_allowed(id, &format!("and has no valid name: {error}"), "").said(true)
+                );
+            }
             match scope {
                 None => return Err(not_allowed(id, "which is refused here", "")),
                 Some(scope) if !self.policies.allows_external(scope, name) => {

@@ -63,7 +63,8 @@ pub(crate) fn look_up(secret: ObjectId, inputs: &Inputs) -> Result<Found, Proble
         }
         None => {
             let message = format!("{secret} does not exist; `up` issues it from its local CA");
-            let problem = Problem::new(&codes::LOCAL_CA, REASON, "", message);
+            let is_said = inputs.unread.contains(&secret);
+            let problem = Problem::new(&codes::LOCAL_CA, REASON, "", message).said(is_said);
             Ok(Found { secret, missing: Some(problem) })
         }
     }

@@ -87,8 +87,6 @@ codes! {
         "A TLSRoute, TCPRoute or UDPRoute has one rule that takes everything: further rules lead nowhere. Join them, or write a route for each.");
     WEIGHT_ZERO = warning("weight-sum-zero",
         "All backends of the rule have weight 0, so it answers 500; a rule of a TLSRoute or TCPRoute closes connections.");
-    TIMEOUT_ORDER = warning("timeout-without-effect",
-        "backendRequest is longer than request, so it never ends anything. Make it shorter.");
     SHADOWED = warning("shadowed-rule",
         "An earlier rule takes every request that this one could take. Remove one, or tell them apart.");
     LISTENER_IDLE = note("listener-without-routes",
@@ -126,7 +124,7 @@ codes! {
     SECTION_IDLE = warning("policy-section-without-effect",
         "The section or field speaks of what none of the policy's targets has to do with: of requests where bytes are led on, of connections where datagrams are, of clients for a Service, of TLS for a listener without it. Or it goes with a field that no policy has. Follow the message.");
     CONTRADICTION = warning("settings-contradict",
-        "Settings of an EdgePolicy undo each other, or one cannot do what it is written for: a hash by a header that tells no requests apart, a Service that stands in for itself, `hedgeAfter` where nothing is to be sent twice. Follow the message.");
+        "Settings of an EdgePolicy undo each other, or one cannot do what it is written for: a hash by a header that tells no requests apart or without the algorithm, a Service that stands in for itself, `hedgeAfter` where nothing is to be sent twice. Follow the message.");
     PORT_LIMITS = warning("port-limits-differ",
         "Two listeners of one port say different limits of connections. A connection is limited before its host is known, so the first listener that says a limit says it for the port.");
     BAD_AUTHORITY = error("bad-ca-reference",
@@ -143,6 +141,8 @@ codes! {
         "The Service's port announces TLS and no BackendTLSPolicy says whom to trust. The system's authorities are, for the name that the Service has in its cluster; few certificates hold that.");
     DISTRIBUTION_UNKNOWN = note("unknown-traffic-distribution",
         "The word of the Service's `trafficDistribution` is not known: all endpoints are used alike.");
+    APP_PROTOCOL_UNKNOWN = warning("unknown-app-protocol",
+        "The word of the port's `appProtocol` begins with `kubernetes.io/` and is none that Kubernetes defines, so it asks for nothing: requests go there over HTTP/1.1 in the clear. Words of other domains, and those without one, are their owners' to define and are passed over where they are not known.");
     NO_SLICE = warning("service-without-endpoints",
         "A rule leads to a Service for which there is no EndpointSlice; requests answer 503.");
     NO_PORT_ENDPOINT = warning("port-without-endpoint",

@@ -4,15 +4,57 @@
 use crate::codes;
 use crate::report::Report;
 use manifest::Inputs;
-use manifest::kinds::edge_policy::EdgePolicy;
+use manifest::kinds::edge_policy::{AlgorithmName, EdgePolicy, ProbeProtocol};
 use model::traffic::HashKey;
 use model::{Kind, ObjectId};
 
 pub(crate) fn check(inputs: &Inputs, report: &mut Report) {
+    let said = Said::of(inputs);
     for (object, policy) in inputs.edge_policies() {
+        check_companions(&object.id, policy, &said, report);
         check_hash(&object.id, policy, report);
         check_hedging(&object.id, policy, report);
         check_fallback(&object.id, policy, inputs, report);
+    }
+}
+
+/// What a field of one policy may want of a policy for another level.
+struct Said {
+    hashing: bool,
+    grpc_checks: bool,
+}
+
+impl Said {
+    fn of(inputs: &Inputs) -> Said {
+        let any = |says: fn(&EdgePolicy) -> bool| inputs.edge_policies().any(|(_, p)| says(p));
+        Said {
+            hashing: any(|policy| {
+                let section = policy.load_balancing.as_ref();
+                section.is_some_and(|s| s.algorithm == Some(AlgorithmName::ConsistentHash))
+            }),
+            grpc_checks: any(|policy| {
+                let section = policy.health_check.as_ref();
+                section.is_some_and(|s| s.protocol == Some(ProbeProtocol::Grpc))
+            }),
+        }
+    }
+}
+
+/// A field that belongs to a choice that no policy makes. What its own policy chooses otherwise is said where that is read.
+fn check_companions(id: &ObjectId, policy: &EdgePolicy, said: &Said, report: &mut Report) {
+    let hashes = policy.load_balancing.as_ref();
+    let hashes = hashes.is_some_and(|s| s.hash.is_some() && s.algorithm.is_none());
+    let asks = policy.health_check.as_ref();
+    let asks = asks.is_some_and(|s| s.service.is_some() && s.protocol.is_none());
+    for (is_alone, field, name, choice) in [
+        (hashes && !said.hashing, "spec.loadBalancing.hash", "hash", "algorithm: ConsistentHash"),
+        (asks && !said.grpc_checks, "spec.healthCheck.service", "service", "protocol: GRPC"),
+    ] {
+        if is_alone {
+            let message = format!("`{name}` belongs to `{choice}`, which no policy says");
+            let help = format!("add `{choice}`, or remove `{name}`");
+            report.add(&codes::CONTRADICTION, id, field, message).help(help);
+        }
     }
 }
 

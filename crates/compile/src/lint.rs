@@ -1,10 +1,11 @@
 //! What is legal and surely unwanted in the edge's plan: rules that an equal, earlier one takes everything from, and
-//! listeners without routes.
+//! listeners without routes. Words of Services that ask for nothing.
 
 use crate::codes;
 use crate::ingress;
 use crate::report::Report;
-use manifest::Inputs;
+use manifest::kinds::kubernetes::Service;
+use manifest::{Inputs, suggest};
 use model::edge::{Attachment, Condition, FrontEnd, Listener, Match, PathMatch, Rank, Rule};
 use model::hash::{HashMap, HashSet};
 use model::id::{ListenerId, RuleId};
@@ -28,6 +29,7 @@ pub(crate) fn check(listeners: &[Node<Listener>], inputs: &Inputs, report: &mut 
 /// Words of Services that are not known, and so ask for nothing.
 pub(crate) fn check_services(inputs: &Inputs, report: &mut Report) {
     for (object, service) in inputs.services() {
+        check_app_protocols(&object.id, service, report);
         let Some(word) = &service.traffic_distribution else { continue };
         if crate::backends::nearest(word).is_some() {
             continue;
@@ -36,6 +38,32 @@ pub(crate) fn check_services(inputs: &Inputs, report: &mut Report) {
         report
             .add(&codes::DISTRIBUTION_UNKNOWN, &object.id, "spec.trafficDistribution", message)
             .help("write PreferSameZone (or PreferClose, its older name), or PreferSameNode");
+    }
+}
+
+/// Kubernetes' own words begin with this, and there are these (KEP-3726).
+const KUBERNETES: &str = "kubernetes.io/";
+const APP_PROTOCOLS: [&str; 3] = ["h2c", "ws", "wss"];
+
+fn check_app_protocols(id: &ObjectId, service: &Service, report: &mut Report) {
+    for (index, port) in service.ports.iter().enumerate() {
+        let lower = port.app_protocol.as_deref().unwrap_or_default().to_ascii_lowercase();
+        let Some(word) = lower.strip_prefix(KUBERNETES) else { continue };
+        if APP_PROTOCOLS.contains(&word) {
+            continue;
+        }
+        let message = format!(
+            "Kubernetes defines no appProtocol `{KUBERNETES}{word}`, so it asks for nothing"
+        );
+        let help = match suggest::nearest(word, APP_PROTOCOLS) {
+            Some(near) => format!("did you mean `{KUBERNETES}{near}`?"),
+            None => {
+                let known = APP_PROTOCOLS.map(|word| format!("`{KUBERNETES}{word}`"));
+                format!("write one of {}, or a word of your own domain", known.join(", "))
+            }
+        };
+        let field = format!("spec.ports[{index}].appProtocol");
+        report.add(&codes::APP_PROTOCOL_UNKNOWN, id, field, message).help(help);
     }
 }
 

@@ -14,6 +14,7 @@ pub(crate) struct Finding {
     /// Whose contract tells the owner.
     host: Option<HostPattern>,
     related: Option<(String, ObjectId, String)>,
+    is_said: bool,
 }
 
 /// What is wrong with a part of an object, before anybody knows which object it is in.
@@ -25,6 +26,8 @@ pub(crate) struct Problem {
     pub field: String,
     pub message: String,
     pub help: String,
+    /// Whoever read the objects has reported its cause: it counts, and is not reported.
+    pub is_said: bool,
 }
 
 impl Problem {
@@ -35,11 +38,16 @@ impl Problem {
         message: impl Into<String>,
     ) -> Self {
         let (field, message) = (field.into(), message.into());
-        Problem { code, reason, field, message, help: String::new() }
+        Problem { code, reason, field, message, help: String::new(), is_said: false }
     }
 
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = help.into();
+        self
+    }
+
+    pub fn said(mut self, is_said: bool) -> Self {
+        self.is_said = is_said;
         self
     }
 
@@ -60,14 +68,16 @@ impl Report {
         message: impl Into<String>,
     ) -> &mut Finding {
         let diagnostic = Diagnostic::new(code, message).at(object, field);
-        self.findings.push(Finding { diagnostic, host: None, related: None });
+        self.findings.push(Finding { diagnostic, host: None, related: None, is_said: false });
         let last = self.findings.len() - 1;
         &mut self.findings[last]
     }
 
     pub fn problem(&mut self, object: &ObjectId, problem: &Problem) -> &mut Finding {
-        self.add(problem.code, object, problem.field.clone(), problem.message.clone())
-            .help(problem.help.clone())
+        let (field, message) = (problem.field.clone(), problem.message.clone());
+        let finding = self.add(problem.code, object, field, message).help(problem.help.clone());
+        finding.is_said = problem.is_said;
+        finding
     }
 
     /// Repeats what another report says.
@@ -76,8 +86,9 @@ impl Report {
     }
 
     pub fn finish(self, origins: &Origins, owners: &Owners) -> Vec<Diagnostic> {
+        let unsaid = self.findings.into_iter().filter(|finding| !finding.is_said);
         let mut diagnostics: Vec<Diagnostic> =
-            self.findings.into_iter().map(|finding| finding.finish(origins, owners)).collect();
+            unsaid.map(|finding| finding.finish(origins, owners)).collect();
         diagnostic::sort(&mut diagnostics);
         diagnostics.dedup();
         diagnostics

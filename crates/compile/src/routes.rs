@@ -154,8 +154,9 @@ impl<'a> RuleDraft<'a> {
             }
         };
         let id = self.id(spec);
-        let timeouts = self.timeouts(spec.timeouts.as_ref());
+        let timeouts = timeouts(spec.timeouts.as_ref());
         let retry = self.retry(spec.retry.as_deref(), &resolved, &timeouts);
+        self.say_if_not_hedged(spec, retry.as_deref());
         let persistence = spec.session_persistence.as_ref();
         (!found.is_empty()).then(|| Rule {
             matches: found,
@@ -295,26 +296,24 @@ impl<'a> RuleDraft<'a> {
         }
     }
 
-    /// Zero switches a timeout off (GEP-1742).
-    fn timeouts(&mut self, spec: Option<&HttpRouteTimeouts>) -> Timeouts {
-        let Some(spec) = spec else { return Timeouts::default() };
-        let set = |duration: Option<Duration>| duration.filter(|duration| !duration.is_zero());
-        let (request, backend_request) = (set(spec.request), set(spec.backend_request));
-        if let (Some(request), Some(backend)) = (request, backend_request)
-            && backend > request
-        {
-            let field = format!("{}.timeouts.backendRequest", self.field());
+    /// The edge sends no request of a session twice.
+    fn say_if_not_hedged(&mut self, spec: &HttpRouteRule, retry: Option<&Retry>) {
+        let is_asked = retry.is_some_and(|retry| retry.hedge_after.is_some());
+        if is_asked && spec.session_persistence.is_some() {
+            let field = format!("{}.sessionPersistence", self.field());
+            let message = "`hedgeAfter` of an EdgePolicy has no effect here: a session stays at one endpoint, so none of its requests is sent to another";
             self.report
-                .add(
-                    &codes::TIMEOUT_ORDER,
-                    self.route,
-                    field,
-                    format!("backendRequest ({backend:?}) is longer than request ({request:?})"),
-                )
-                .help("make `backendRequest` the shorter one, or `request` the longer");
+                .add(&codes::CONTRADICTION, self.route, field, message)
+                .help("remove `sessionPersistence`, or `hedgeAfter`");
         }
-        Timeouts { request, backend_request }
     }
+}
+
+/// Zero switches a timeout off (GEP-1742). Which may be longer, the decoder says.
+fn timeouts(spec: Option<&HttpRouteTimeouts>) -> Timeouts {
+    let Some(spec) = spec else { return Timeouts::default() };
+    let set = |duration: Option<Duration>| duration.filter(|duration| !duration.is_zero());
+    Timeouts { request: set(spec.request), backend_request: set(spec.backend_request) }
 }
 
 /// What the filters at each backend come to. A filter that cannot be served there fails the rule.

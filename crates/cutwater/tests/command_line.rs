@@ -150,3 +150,59 @@ fn colour_is_for_terminals() {
     let output = cutwater(&["check", &example("broken")]);
     assert!(!stdout(&output).contains('\x1b') && !stderr(&output).contains('\x1b'));
 }
+
+const ROUTED: &str = "
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: gw}
+spec:
+  gatewayClassName: any
+  listeners: [{name: http, port: 80, protocol: HTTP}]
+  tls: {backend: {clientCertificateRef: {name: client}}}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: a}
+spec:
+  parentRefs: [{name: gw}]
+  hostnames: [a.example.test]
+  rules: [{timeouts: TIMEOUTS, backendRefs: [{name: web, port: 80}]}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec: SERVICE
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: client}
+type: TYPE
+stringData: {tls.crt: nothing, tls.key: nothing}
+";
+
+/// What reading has refused is not reported again as what follows from it.
+#[test]
+fn each_mistake_is_said_once() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let file = folder.path().join("a.yaml");
+    let (limits, ports, opaque) = ("{request: 2s}", "{ports: [{port: 80}]}", "Opaque");
+    let address = "{type: ExternalName, externalName: 192.0.2.1, ports: [{port: 80}]}";
+    let longer = "{request: 2s, backendRequest: 5s}";
+    for (timeouts, service, kind, expected) in [
+        (limits, ports, opaque, "bad-client-certificate-ref"),
+        (limits, ports, "kubernetes.io/tls", "bad-pem"),
+        (limits, address, "kubernetes.io/tls", "bad-hostname bad-pem"),
+        (longer, ports, "kubernetes.io/tls", "contradiction bad-pem"),
+    ] {
+        let text = ROUTED.replace("TIMEOUTS", timeouts).replace("SERVICE", service);
+        std::fs::write(&file, text.replace("TYPE", kind)).expect("the file can be written");
+        let path = folder.path().to_str().expect("UTF-8");
+        let output = cutwater(&["check", path, "--format", "json"]);
+        let found: Value = serde_json::from_str(&stdout(&output)).expect("JSON");
+        let all = found.as_array().expect("a list").iter();
+        let codes = all.filter_map(|d| d["code"].as_str());
+        // Nobody has written endpoints.
+        let codes: Vec<&str> = codes.filter(|code| *code != "service-without-endpoints").collect();
+        assert_eq!(codes.join(" "), expected, "{found:#}");
+    }
+}

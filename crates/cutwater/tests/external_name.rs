@@ -157,3 +157,22 @@ fn it_is_explained_why_a_name_leads_nowhere() {
     assert!(detail.ends_with(why), "{detail}");
     assert_eq!(link["object"]["kind"], "Service", "{link:#}");
 }
+
+/// Without an answer the record is not what is to be mended.
+#[test]
+fn nobody_who_answers_is_named_as_such() {
+    let silent = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("all.yaml"), FOLDER.replace("PORT", "80")).expect("written");
+    let address = silent.local_addr().expect("bound").to_string();
+    let flags = vec!["--resolver".to_owned(), address];
+    let plan = Plan { ports: vec![80], flags, ..Plan::new(folder.path()) };
+    let instance = Instance::start(&plan).expect("it starts");
+    let (_, page) = instance.page("/explain?host=http%3A%2F%2Fshop.test%2F").expect("a page");
+    let explanation: serde_json::Value = serde_json::from_str(&page).expect("JSON");
+    assert_eq!(explanation["broken"], 9, "{explanation:#}");
+    let link = &explanation["links"][8];
+    let detail = link["detail"].as_str().unwrap_or_default();
+    assert!(detail.ends_with("no nameserver has answered"), "{detail}");
+    assert!(link["help"].as_str().is_some_and(|help| help.contains("--resolver")), "{link:#}");
+}

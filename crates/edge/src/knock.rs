@@ -17,6 +17,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::time::error::Elapsed;
+use tokio::time::{Instant, timeout_at};
 
 /// For how long it is listened to.
 const LISTENED: Duration = Duration::from_millis(200);
@@ -48,9 +50,16 @@ impl Registry {
 }
 
 impl Door {
-    /// The caller limits the time.
-    pub async fn knock(self) -> Result<(), Unreached> {
-        let io = self.connect().await.map_err(|error| Unreachable::NotConnected.because(error))?;
+    /// Connection and handshake together get `patience`.
+    pub async fn knock(self, patience: Duration) -> Result<(), Unreached> {
+        let end = Instant::now() + patience;
+        let too_late = |cause: Unreachable, what: &'static str| {
+            move |_: Elapsed| cause.because(format!("{what} within {} s", patience.as_secs_f32()))
+        };
+        let io = timeout_at(end, self.connect())
+            .await
+            .map_err(too_late(Unreachable::NotConnected, "nothing came of it"))?
+            .map_err(|error| Unreachable::NotConnected.because(error))?;
         match &self.dial.security {
             Security::Plain => listen(io, self.dial.protocol, self.is_stream).await,
             Security::Unusable => {
@@ -58,7 +67,11 @@ impl Door {
                 Err(Unreachable::TlsPolicy.because(why))
             }
             Security::Tls(tls) => {
-                let session = tls.connect(io).await.map_err(|error| of_tls(&error))?;
+                let silent = "it took the connection and did not complete the handshake";
+                let session = timeout_at(end, tls.connect(io))
+                    .await
+                    .map_err(too_late(Unreachable::TlsSilent, silent))?
+                    .map_err(|error| of_tls(&error))?;
                 let agreed = match session.get_ref().1.alpn_protocol() {
                     Some(b"h2") => BackendProtocol::Http2,
                     _ => BackendProtocol::Http1,
@@ -121,6 +134,8 @@ fn of_tls(error: &io::Error) -> Unreached {
         TlsFault::Name => Unreachable::TlsName,
         TlsFault::Authority => Unreachable::TlsAuthority,
         TlsFault::Client => Unreachable::TlsClient,
+        TlsFault::Refused => Unreachable::TlsRefused,
+        TlsFault::Version => Unreachable::TlsVersion,
         TlsFault::Failed => Unreachable::Tls,
     };
     cause.because(error)

@@ -12,8 +12,8 @@ use rustls::client::{
 use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
 use rustls::{
-    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore,
-    SignatureScheme,
+    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, Error,
+    PeerIncompatible, RootCertStore, SignatureScheme,
 };
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
@@ -42,6 +42,10 @@ pub(crate) enum TlsFault {
     Authority,
     /// The backend does not take the edge's certificate, or wants one and is shown none.
     Client,
+    /// The backend refuses the handshake without a reason: over TLS 1.2 often for want of a certificate.
+    Refused,
+    /// The backend speaks no version of TLS that the edge does.
+    Version,
     /// Everything else, such as a backend that speaks no TLS, or never answers the handshake.
     Failed,
 }
@@ -101,7 +105,16 @@ impl TlsFault {
                 UnknownIssuer | BadSignature => TlsFault::Authority,
                 _ => TlsFault::Failed,
             },
-            Some(Error::AlertReceived(alert)) if speaks_of_certificate(*alert) => TlsFault::Client,
+            Some(Error::AlertReceived(alert)) => match alert {
+                AlertDescription::HandshakeFailure => TlsFault::Refused,
+                AlertDescription::ProtocolVersion => TlsFault::Version,
+                alert if speaks_of_certificate(*alert) => TlsFault::Client,
+                _ => TlsFault::Failed,
+            },
+            Some(Error::PeerIncompatible(
+                PeerIncompatible::ServerDoesNotSupportTls12Or13
+                | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig,
+            )) => TlsFault::Version,
             _ => TlsFault::Failed,
         }
     }

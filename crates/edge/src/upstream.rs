@@ -160,7 +160,9 @@ impl ConnectFault {
                     TlsFault::Expired => Cause::UpstreamTlsExpired,
                     TlsFault::Name => Cause::UpstreamTlsName,
                     TlsFault::Authority => Cause::UpstreamTlsAuthority,
-                    TlsFault::Client | TlsFault::Failed => Cause::UpstreamTls,
+                    TlsFault::Client | TlsFault::Refused | TlsFault::Version | TlsFault::Failed => {
+                        Cause::UpstreamTls
+                    }
                 },
             ),
         }

@@ -373,7 +373,7 @@ fn what_is_found_by_knocking() {
     ] {
         let knock = || {
             let door = registry.door((&port, Some(&policy)), (address, None), is_stream);
-            runtime.block_on(door.knock()).err()
+            runtime.block_on(door.knock(PATIENCE)).err()
         };
         // A machine that is busy may answer after the moment that it is listened to.
         let mut found = knock();
@@ -381,6 +381,53 @@ fn what_is_found_by_knocking() {
             found = found.or_else(|| expected.and_then(|_| knock()));
         }
         assert_eq!(found.as_ref().map(|found| found.cause), expected, "{found:?} {policy:?}");
+    }
+}
+
+/// To the first bytes, which are a ClientHello.
+fn answers_hello(said: &[u8]) -> Origin {
+    let said = said.to_vec();
+    Origin::start(move |peer| {
+        peer.more();
+        peer.send(&said);
+        while peer.more() {}
+    })
+}
+
+/// A certificate that is wanted over TLS 1.2 and not shown is refused by OpenSSL with handshake_failure, and a version that
+/// it has not with protocol_version (RFC 5246 section 7.2.2).
+#[test]
+fn what_is_found_by_knocking_where_a_handshake_fails() {
+    use Unreachable::*;
+    let authority = Authority::new();
+    let silent = Origin::start(|peer| while peer.more() {});
+    let begins = answers_hello(&[22, 3, 3]);
+    let refuses = answers_hello(&[21, 3, 3, 0, 2, 2, 40]);
+    let has_not = answers_hello(&[21, 3, 1, 0, 2, 2, 70]);
+    // A ServerHello of TLS 1.1, RFC 4346 section 7.4.1.3.
+    let mut hello = vec![22, 3, 2, 0, 42, 2, 0, 0, 38, 3, 2];
+    hello.extend([7; 32]);
+    hello.extend([0, 0xc0, 0x13, 0]);
+    let older = answers_hello(&hello);
+    let registry = Registry::new(1);
+    let port = model::id::ServicePort { namespace: "n".into(), name: "s".into(), port: 80 };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let policy = policy("a.test", authority.trust());
+    // Of those that do not answer a short patience finds it out as well.
+    let short = Duration::from_millis(200);
+    for (origin, is_stream, patience, expected) in [
+        (&silent, false, short, TlsSilent),
+        (&silent, true, short, TlsSilent),
+        (&begins, false, short, TlsSilent),
+        (&refuses, false, PATIENCE, TlsRefused),
+        (&has_not, false, PATIENCE, TlsVersion),
+        (&older, false, PATIENCE, TlsVersion),
+    ] {
+        let door = registry.door((&port, Some(&policy)), (origin.address, None), is_stream);
+        let found = runtime.block_on(door.knock(patience)).unwrap_err();
+        assert_eq!(found.cause, expected, "{}", found.why);
+        let says_when = found.why.ends_with("did not complete the handshake within 0.2 s");
+        assert_eq!(says_when, expected == TlsSilent, "{}", found.why);
     }
 }
 

@@ -28,9 +28,8 @@ pub struct Evidence {
     pub tls: Probed<Result<Handshake, String>>,
     /// What came of trying each endpoint as a request of its backend would reach it.
     pub endpoints: Probed<BTreeMap<(ServicePort, SocketAddr), Result<(), Unreached>>>,
-    /// Names of Services of type ExternalName that lead to no address that may be gone to, and what follows such a name in a
-    /// sentence that says why.
-    pub names: Probed<BTreeMap<Text, String>>,
+    /// Names of Services of type ExternalName that lead to no address that may be gone to.
+    pub names: Probed<BTreeMap<Text, Nowhere>>,
     /// Endpoints that are ready and yet get no requests, because of what they did or how checks went; and why.
     pub out: BTreeMap<SocketAddr, TakenOut>,
     /// Endpoints whose last requests all failed.
@@ -52,6 +51,17 @@ pub struct TakenOut {
     pub why: String,
     /// An endpoint is one for all Services that have it: the one whose requests or checks took it out.
     pub service: Option<ObjectId>,
+}
+
+/// Why a name leads to no address that may be gone to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Nowhere {
+    NotAsked,
+    /// No nameserver has answered.
+    Unanswered,
+    NoAddress,
+    /// The address, and what it is: `a loopback address`.
+    Forbidden(IpAddr, String),
 }
 
 #[derive(Clone, Debug)]

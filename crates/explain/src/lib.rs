@@ -27,7 +27,7 @@ mod text;
 mod tls;
 
 pub use evidence::{
-    DnsAnswer, Evidence, Failing, Handshake, PortState, Probed, TakenOut, Try, Wanted,
+    DnsAnswer, Evidence, Failing, Handshake, Nowhere, PortState, Probed, TakenOut, Try, Wanted,
 };
 pub use json::to_json;
 pub use question::{BadQuestion, Question};

@@ -69,7 +69,8 @@ fn link(diagnostic: &Diagnostic) -> Link {
 /// Of a half-read object the rest follows.
 fn takes_with_it(link: Link) -> &'static [Link] {
     match link {
-        Link::Resolution => &[Link::Routing],
+        // A name may be declared by a record that was not read.
+        Link::Resolution => &[Link::Name, Link::Routing],
         Link::Service => &[Link::Pod],
         Link::Gateway => &[
             Link::Name,

@@ -5,7 +5,7 @@ use crate::own;
 use crate::reach;
 use crate::spread::{self, Tier};
 use crate::subject::Subject;
-use crate::{Evidence, Failing, Finding, Probed, State, TakenOut, Try};
+use crate::{Evidence, Failing, Finding, Nowhere, Probed, State, TakenOut, Try};
 use manifest::Inputs;
 use model::edge::{Action, Backend, Target};
 use model::facts::Endpoint;
@@ -431,15 +431,32 @@ fn leads_nowhere(
             Finding::new(Link::Pod, State::Unknown, format!("{name} could not be asked for: {why}"))
         }
         Probed::Seen(names) => {
-            let why = names.get(name).map_or("has no address", String::as_str);
+            let (why, help) = nowhere(name, names.get(name).unwrap_or(&Nowhere::NoAddress));
             let detail = format!("no endpoint for {port}: {name} {why}");
-            let help = format!(
-                "correct `externalName`, or the records of {name}; addresses inside (loopback, link-local, metadata, API server) are never gone to"
-            );
             Finding::new(Link::Pod, State::Broken, detail).help(help)
         }
     };
     found.about(subject, &port.service(), "spec.externalName")
+}
+
+/// What follows the name in a sentence, and the mend.
+fn nowhere(name: &Text, why: &Nowhere) -> (String, String) {
+    let correct = format!("correct `externalName`, or the records of {name}");
+    match why {
+        Nowhere::NotAsked => ("is not asked for yet".to_owned(), "ask again in a moment".to_owned()),
+        Nowhere::Unanswered => (
+            "could not be asked for: no nameserver has answered".to_owned(),
+            "name a nameserver that answers with `up --resolver ADDRESS:PORT`; without it those of /etc/resolv.conf are asked"
+                .to_owned(),
+        ),
+        Nowhere::NoAddress => ("has no address, says the nameserver".to_owned(), correct),
+        Nowhere::Forbidden(address, what) => (
+            format!("leads to {address}, which is {what}"),
+            format!(
+                "{correct}; addresses inside (loopback, link-local, metadata, API server) are never gone to"
+            ),
+        ),
+    }
 }
 
 /// Only endpoints that were probed are judged: of very many the first are.

@@ -5,6 +5,7 @@ use crate::spread::Tier;
 use crate::subject::Subject;
 use crate::{Finding, State};
 use model::reach::{Unreachable, Unreached};
+use model::traffic::BackendTls;
 use model::{Link, ObjectId};
 use std::net::SocketAddr;
 
@@ -51,6 +52,9 @@ fn at_fault(
         Unreachable::NotConnected
         | Unreachable::Closes
         | Unreachable::TlsTime
+        | Unreachable::TlsRefused
+        | Unreachable::TlsVersion
+        | Unreachable::TlsSilent
         | Unreachable::Tls => (slice.clone(), "endpoints"),
     }
 }
@@ -74,43 +78,66 @@ fn help(
     cause: Unreachable,
 ) -> String {
     let tls = tier.policy.and_then(|policy| policy.tls.as_ref());
-    let name = tls.map_or("", |tls| &*tls.hostname);
-    match cause {
-        Unreachable::NotConnected => "is the process running, and on that port?".to_owned(),
+    let words = match cause {
+        Unreachable::NotConnected => "is the process running, and on that port?",
         Unreachable::Closes if tls.is_some() => {
-            "see the pod's own log; does it want the PROXY protocol first?".to_owned()
+            "see the pod's own log; does it want the PROXY protocol first?"
         }
         Unreachable::Closes => {
-            "see the pod's own log; does it want TLS, or the PROXY protocol first?".to_owned()
+            "see the pod's own log; does it want TLS, or the PROXY protocol first?"
         }
-        Unreachable::Protocol => {
-            "say in `appProtocol` of the Service's port what the pod speaks".to_owned()
-        }
-        Unreachable::TlsPolicy => "see what `cutwater check` says of it".to_owned(),
-        Unreachable::TlsName => match policy {
-            Some(policy) => format!(
-                "correct `hostname` of {policy}, which is {name}, or list the names of the certificate in `subjectAltNames`"
-            ),
-            None => format!(
-                "write a BackendTLSPolicy with the name that the certificate has; without one it has to have {name}"
-            ),
-        },
-        Unreachable::TlsTime => {
-            "renew the certificate of the pod; look at the clocks of both".to_owned()
+        Unreachable::Protocol => "say in `appProtocol` of the Service's port what the pod speaks",
+        Unreachable::TlsPolicy => "see what `cutwater check` says of it",
+        Unreachable::TlsTime => "renew the certificate of the pod; look at the clocks of both",
+        Unreachable::TlsVersion => "the pod has to speak TLS 1.2 or 1.3: nothing older is spoken",
+        Unreachable::TlsAuthority if policy.is_some() => {
+            "put the authority that issued the pod's certificate in `ca.crt` of what the policy names in `caCertificateRefs`"
         }
         Unreachable::TlsAuthority => {
-            "put the authority that issued the pod's certificate in `ca.crt` of what a BackendTLSPolicy names in `caCertificateRefs`"
+            "write a BackendTLSPolicy for the Service that names the authority of the pod's certificate in `caCertificateRefs`; without one the system's authorities are trusted"
+        }
+        Unreachable::TlsName
+        | Unreachable::TlsClient
+        | Unreachable::TlsRefused
+        | Unreachable::TlsSilent
+        | Unreachable::Tls => return help_of_handshake(tls, policy, address, cause),
+    };
+    words.to_owned()
+}
+
+/// With what the plan says of it.
+fn help_of_handshake(
+    tls: Option<&BackendTls>,
+    policy: Option<&ObjectId>,
+    address: SocketAddr,
+    cause: Unreachable,
+) -> String {
+    let name = tls.map_or("", |tls| &*tls.hostname);
+    let compare = format!("compare with `openssl s_client -connect {address} -servername {name}`");
+    let shown = tls.and_then(|tls| tls.client_certificate.as_ref());
+    match (cause, policy, shown) {
+        (Unreachable::TlsName, Some(policy), _) => format!(
+            "correct `hostname` of {policy}, which is {name}, or list the names of the certificate in `subjectAltNames`"
+        ),
+        (Unreachable::TlsName, None, _) => format!(
+            "write a BackendTLSPolicy with the name that the certificate has; without one it has to have {name}"
+        ),
+        (Unreachable::TlsClient, _, Some(secret)) => format!(
+            "it is shown the certificate of {secret}: have the pod trust its issuer, or name another in `clientCertificateRef`"
+        ),
+        (Unreachable::TlsClient, _, None) => {
+            "name the Secret of a client certificate in the Gateway's `spec.tls.backend.clientCertificateRef`"
                 .to_owned()
         }
-        Unreachable::TlsClient => match tls.and_then(|tls| tls.client_certificate.as_ref()) {
-            Some(secret) => format!(
-                "it is shown the certificate of {secret}: have the pod trust its issuer, or name another in `clientCertificateRef`"
-            ),
-            None => "name the Secret of a client certificate in the Gateway's `spec.tls.backend.clientCertificateRef`"
-                .to_owned(),
-        },
-        Unreachable::Tls => format!(
-            "does the pod speak TLS there? compare with `openssl s_client -connect {address} -servername {name}`"
+        (Unreachable::TlsRefused, _, Some(secret)) => format!(
+            "does the pod trust the issuer of {secret}, whose certificate it is shown? else {compare}"
         ),
+        (Unreachable::TlsRefused, _, None) => format!(
+            "does the pod want a client certificate? name its Secret in the Gateway's `spec.tls.backend.clientCertificateRef`; else {compare}"
+        ),
+        (Unreachable::TlsSilent, ..) => {
+            format!("does the pod speak TLS there, and is it not stuck? {compare}")
+        }
+        _ => format!("does the pod speak TLS there? {compare}"),
     }
 }

@@ -1,6 +1,7 @@
 //! Connections that are led on as bytes: which listener below HTTP takes one, and what each link says of it. A port of
 //! TCP or UDP is asked for by its number (`db.example.test:5432`); a name in a handshake like any other.
 
+use crate::pods;
 use crate::subject::Subject;
 use crate::{Evidence, Finding, Probed, Question, State, World};
 use manifest::Inputs;
@@ -141,10 +142,9 @@ pub fn judge_tls(
         (_, Probed::Seen(Ok(_))) => None,
         (Transport::TlsPassthrough, Probed::Seen(Err(why))) => {
             let detail = format!("the backend did not shake hands: {why}");
-            Some(
-                Finding::new(Link::Tls, State::Broken, detail)
-                    .help("TLS is passed through: see the backend's own certificate and log"),
-            )
+            let finding = Finding::new(Link::Tls, State::Broken, detail)
+                .help("TLS is passed through: see the backend's own certificate and log");
+            Some(about_backend(subject, stream, finding))
         }
         (Transport::TlsTerminate, Probed::Seen(Err(why))) => {
             let detail = format!("the handshake failed: {why}");
@@ -160,4 +160,29 @@ pub fn judge_tls(
             found(State::Skipped, "no handshake was made")
         }
     }
+}
+
+/// A certificate that was shown: the Gateway's, or the backend's where TLS is passed through.
+pub fn about_certificate(subject: &Subject<'_>, stream: &Stream<'_>, finding: Finding) -> Finding {
+    if stream.transport() != Transport::TlsPassthrough {
+        return finding.about(subject, &stream.listener.id.object, "");
+    }
+    let is_broken = finding.state == State::Broken;
+    let finding = about_backend(subject, stream, finding);
+    match stream.rule().filter(|_| is_broken) {
+        Some(rule) => finding.help(format!(
+            "TLS is passed through, so the certificate is the backend's own: mend it there, or correct the hostnames of {}",
+            rule.object
+        )),
+        None => finding,
+    }
+}
+
+/// The Service that has the connection; without one the route, without that the listener.
+fn about_backend(subject: &Subject<'_>, stream: &Stream<'_>, finding: Finding) -> Finding {
+    if let Some(port) = pods::services(subject).first() {
+        return finding.about(subject, &port.service(), "");
+    }
+    let object = stream.rule().map_or(&stream.listener.id.object, |rule| &rule.object);
+    finding.about(subject, object, "")
 }

@@ -16,8 +16,8 @@ pub fn judge(subject: &Subject<'_>, evidence: &Evidence, now: i64) -> Finding {
             return finding;
         }
         if let Probed::Seen(Ok(handshake)) = &evidence.tls {
-            let object = &stream.listener.id.object;
-            return handshake_finding(subject, handshake, now).about(subject, object, "");
+            let finding = handshake_finding(subject, handshake, now);
+            return stream::about_certificate(subject, stream, finding);
         }
     }
     if subject.protocol == Protocol::Http {

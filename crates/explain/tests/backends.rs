@@ -3,7 +3,7 @@
 mod common;
 
 use common::*;
-use explain::{Evidence, Failing, PortState, Probed, TakenOut};
+use explain::{Evidence, Failing, Nowhere, PortState, Probed, TakenOut};
 use model::reach::Unreachable;
 use model::{Kind, ObjectId};
 use std::collections::BTreeMap;
@@ -177,6 +177,9 @@ fn a_backend_that_cannot_be_used_is_link_9_with_the_object_to_mend() {
         (TlsPolicy, over_tls, policy, "`cutwater check`"),
         (TlsTime, over_tls, slice, "renew"),
         (TlsClient, over_tls, "Gateway edge/gw", "`spec.tls.backend.clientCertificateRef`"),
+        (TlsRefused, over_tls, slice, "`spec.tls.backend.clientCertificateRef`"),
+        (TlsVersion, over_tls, slice, "TLS 1.2 or 1.3"),
+        (TlsSilent, over_tls, slice, "does the pod speak TLS there, and is it not stuck?"),
         (Tls, over_tls, slice, "-connect 127.0.0.1:9000 -servername web.internal"),
         (Closes, waits, slice, "PROXY protocol"),
         (Protocol, waits, "Service shop/web", "`appProtocol`"),
@@ -200,15 +203,21 @@ fn a_backend_that_cannot_be_used_is_link_9_with_the_object_to_mend() {
     // Without a policy the Service's own words count.
     let announced =
         FOLDER.replace("{ports: [{port: 80}]}", "{ports: [{port: 80, appProtocol: https}]}");
-    let all = [1, 2].map(|last| (last, Err(TlsName.because("so"))));
-    let evidence = Evidence { endpoints: Probed::Seen(tried(all.into_iter())), ..healthy() };
-    let (_, explanation) = states_of(&announced, WEB, &evidence);
-    let finding = &explanation.findings[8];
-    assert!(finding.help.ends_with("it has to have web.shop.svc"), "{}", finding.help);
-    assert_eq!(
-        finding.object.as_ref().map(ToString::to_string).as_deref(),
-        Some("Service shop/web")
-    );
+    for (cause, help) in [
+        (TlsName, "without one it has to have web.shop.svc"),
+        (TlsAuthority, "without one the system's authorities are trusted"),
+    ] {
+        let all = [1, 2].map(|last| (last, Err(cause.because("so"))));
+        let evidence = Evidence { endpoints: Probed::Seen(tried(all.into_iter())), ..healthy() };
+        let (_, explanation) = states_of(&announced, WEB, &evidence);
+        let finding = &explanation.findings[8];
+        assert!(finding.help.starts_with("write a BackendTLSPolicy"), "{}", finding.help);
+        assert!(finding.help.ends_with(help), "{}", finding.help);
+        assert_eq!(
+            finding.object.as_ref().map(ToString::to_string).as_deref(),
+            Some("Service shop/web")
+        );
+    }
 }
 
 #[test]
@@ -270,7 +279,9 @@ spec:
         .replace("{ports: [{port: 80}]}", named)
         .replace("service-name: web", "service-name: nobody");
     let folder = format!("{folder}{allowed}");
-    let why = "leads to 127.0.0.1, which is a loopback address";
+    let found = |why| Probed::Seen([("api.example.com".into(), why)].into());
+    let inside = Nowhere::Forbidden([127, 0, 0, 1].into(), "a loopback address".to_owned());
+    let why = "no endpoint for shop/web:80: api.example.com has no address";
     for (names, letter, detail, help) in [
         (
             Probed::Skipped,
@@ -279,17 +290,16 @@ spec:
             "",
         ),
         (
-            Probed::Seen([("api.example.com".into(), why.to_owned())].into()),
+            found(inside),
             "B",
-            why,
-            "the records of api.example.com",
+            "leads to 127.0.0.1, which is a loopback address",
+            "the records of api.example.com; addresses inside",
         ),
-        (
-            Probed::Seen(BTreeMap::new()),
-            "B",
-            "no endpoint for shop/web:80: api.example.com has no address",
-            "`externalName`",
-        ),
+        (Probed::Seen(BTreeMap::new()), "B", why, "`externalName`"),
+        (found(Nowhere::NoAddress), "B", why, "`externalName`"),
+        (found(Nowhere::Unanswered), "B", "no nameserver has answered", "--resolver"),
+        (found(Nowhere::Unanswered), "B", "no nameserver has answered", "/etc/resolv.conf"),
+        (found(Nowhere::NotAsked), "B", "is not asked for yet", "in a moment"),
     ] {
         let evidence = Evidence { names, ..healthy() };
         let (found, explanation) = states_of(&folder, WEB, &evidence);

@@ -207,6 +207,8 @@ fn a_mistake_of_reading_is_the_broken_link() {
     let cases = [
         ("ownerTeam: storefront", "ownerTeem: storefront", "EndpointContract shop/shop", 1),
         ("  name: example.test\n", "  name: example.test\n  tll: 5\n", "Zone edge/zone", 2),
+        ("  name: example.test\n", "  name: example.test\n  ttl: sixty\n", "Zone edge/zone", 2),
+        ("values: [192.0.2.25]", "values: [here]", "Zone edge/zone", 2),
         ("  gatewayClassName: any\n", "  gatewayClassName: any\n  sort: 1\n", "Gateway edge/gw", 7),
         (
             "spec: {ports: [{port: 80}]}",
@@ -226,6 +228,14 @@ fn a_mistake_of_reading_is_the_broken_link() {
             "{shown}"
         );
     }
+}
+
+/// The name is one of a record that was not read.
+#[test]
+fn a_mistake_of_a_record_is_the_zones() {
+    let edits = [("values: [192.0.2.25]", "values: [here]")];
+    let explanation = edited(&edits, "http://mail.example.test/", "cBsssscss");
+    assert_eq!(object(&explanation, 2), "Zone edge/zone");
 }
 
 #[test]
@@ -449,4 +459,27 @@ fn what_is_led_on_as_bytes_is_followed() {
     let refused = Evidence { endpoints: vault(refused), ..evidence };
     let (_, refused) = states_of(STREAMS, "https://vault.db.test", &refused);
     assert_eq!(refused.broken(), Some(model::Link::Pod));
+}
+
+/// The Gateway holds no certificate where TLS is passed through.
+#[test]
+fn a_certificate_of_tls_that_is_passed_through_is_the_backends() {
+    let strange = healthy().tls;
+    for (tls, detail, help) in [
+        (
+            strange,
+            "the certificate is for shop.example.test, not for vault.db.test",
+            "mend it there",
+        ),
+        (Probed::Seen(Err("reset".to_owned())), "did not shake hands: reset", "the backend's own"),
+    ] {
+        let evidence = Evidence { tls, ..Evidence::default() };
+        let (found, explanation) = states_of(STREAMS, "https://vault.db.test", &evidence);
+        let finding = &explanation.findings[3];
+        assert!(found[3..].starts_with('B'), "{found}");
+        assert!(finding.detail.ends_with(detail), "{}", finding.detail);
+        assert!(finding.help.contains(help), "{}", finding.help);
+        assert_eq!(object(&explanation, 4), "Service edge/vault");
+        assert!(finding.place.is_some());
+    }
 }

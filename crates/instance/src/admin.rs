@@ -7,7 +7,7 @@ use crate::probe::{self, Entrance};
 use crate::publisher::Shared;
 use crate::serving::Draft;
 use crate::upgrade::Asker;
-use explain::{Evidence, Probed, Question};
+use explain::{Evidence, Nowhere, Probed, Question};
 use model::Text;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -77,7 +77,7 @@ impl console::Subject for Admin {
 }
 
 impl Admin {
-    fn faults_of(&self, names: &[Text], draft: &Draft) -> BTreeMap<Text, String> {
+    fn faults_of(&self, names: &[Text], draft: &Draft) -> BTreeMap<Text, Nowhere> {
         let servers = external::api_servers(&draft.reading.inputs, &draft.facts);
         names.iter().map(|name| (name.clone(), self.names.fault(name, &servers))).collect()
     }

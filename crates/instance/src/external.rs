@@ -1,6 +1,7 @@
 //! Services of type ExternalName: their names are asked for in the background, again and again, and the addresses become
 //! endpoints. No request waits for that. Which addresses are never gone to, and when to ask again, `traffic` decides.
 
+use explain::Nowhere;
 use manifest::Inputs;
 use model::facts::{Endpoint, EndpointSet};
 use model::hostname::DnsName;
@@ -38,19 +39,17 @@ pub struct Externals {
 pub struct Names(Arc<State>);
 
 impl Names {
-    /// Why it leads to no address that may be gone to: what follows the name in a sentence.
-    pub fn fault(&self, name: &str, servers: &[IpAddr]) -> String {
+    /// Why it leads to no address that may be gone to.
+    pub fn fault(&self, name: &str, servers: &[IpAddr]) -> Nowhere {
         let lookups = self.0.lookups();
         let known = DnsName::parse(name).ok().and_then(|name| lookups.get(&name));
-        let Some(known) = known else { return "is not asked for yet".to_owned() };
+        let Some(known) = known else { return Nowhere::NotAsked };
         let mut found = known.iter().flat_map(Lookup::addresses);
         let refused = found.find_map(|at| Some((at, forbidden(at, servers)?)));
         match refused {
-            Some((address, why)) => format!("leads to {address}, which is {why}"),
-            None if known.iter().any(Lookup::was_answered) => {
-                "has no address, says the nameserver".to_owned()
-            }
-            None => "could not be asked for: no nameserver has answered".to_owned(),
+            Some((address, why)) => Nowhere::Forbidden(address, why.to_string()),
+            None if known.iter().any(Lookup::was_answered) => Nowhere::NoAddress,
+            None => Nowhere::Unanswered,
         }
     }
 }

@@ -1,11 +1,11 @@
 //! Gathers the evidence that an explanation asks for: all probes at once, each bounded in time.
 
 use crate::handshake;
-use edge::{Door, Registry};
+use edge::Registry;
 use explain::{DnsAnswer, Evidence, Failing, PortState, Probed, TakenOut, Try, Wanted};
 use model::hostname::DnsName;
 use model::id::ServicePort;
-use model::reach::{Unreachable, Unreached};
+use model::reach::Unreached;
 use nameserver::probe::{Family, query};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -100,17 +100,7 @@ async fn endpoints(
         let addresses = (*address, *alternate);
         let door = registry.door((port, policy.as_deref()), addresses, *is_stream);
         let place = (port.clone(), *address);
-        probes.spawn(async move { (place, knock(door).await) });
+        probes.spawn(async move { (place, door.knock(PATIENCE).await) });
     }
     Probed::Seen(probes.join_all().await.into_iter().collect())
-}
-
-async fn knock(door: Door) -> Result<(), Unreached> {
-    match tokio::time::timeout(PATIENCE, door.knock()).await {
-        Ok(result) => result,
-        Err(_) => {
-            let why = format!("nothing came of it within {} s", PATIENCE.as_secs());
-            Err(Unreachable::NotConnected.because(why))
-        }
-    }
 }

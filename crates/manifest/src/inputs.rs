@@ -10,7 +10,7 @@ use crate::kinds::policy::BackendTlsPolicy;
 use crate::{Object, Spec};
 use model::{Kind, ObjectId, Origins, Text};
 use std::borrow::Borrow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The ground state that `compile` reads.
@@ -18,6 +18,8 @@ use std::sync::Arc;
 pub struct Inputs {
     objects: BTreeMap<ObjectId, Arc<Object>>,
     pub origins: Arc<Origins>,
+    /// Objects that are written, and a mistake leaves nothing of: they are there, whatever else is not known of them.
+    pub unread: BTreeSet<ObjectId>,
 }
 
 impl Inputs {
@@ -26,6 +28,7 @@ impl Inputs {
         Inputs {
             objects: objects.into_iter().map(|object| (object.id.clone(), object)).collect(),
             origins,
+            unread: BTreeSet::new(),
         }
     }
 

@@ -10,7 +10,7 @@ use crate::{Inputs, Object, Spec, annotations, codes, json, networks, yaml};
 use model::limits::{FOLDER_OBJECTS, MANIFEST_FILE_BYTES};
 use model::origin::{FieldSpans, ObjectOrigin, Origins, SourceFile, path_hash};
 use model::{Diagnostic, Kind, ObjectId, Place, Text, diagnostic};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// Diagnostics that one file gives; what is beyond is counted in the last one.
@@ -25,6 +25,8 @@ pub struct FileRead {
     pub objects: Vec<ReadObject>,
     pub diagnostics: Vec<Diagnostic>,
     pub foreign: Foreign,
+    /// Objects of served kinds that a mistake leaves nothing of.
+    pub unread: Vec<ObjectId>,
 }
 
 #[derive(Debug, PartialEq)]
@@ -75,9 +77,11 @@ pub fn assemble(files: &[(Text, Text, Arc<FileRead>)]) -> Reading {
     let mut reading = Reading::default();
     let mut origins = Origins::default();
     let mut objects: HashMap<&ObjectId, &ReadObject> = HashMap::new();
+    let mut unread = BTreeSet::new();
     for (index, (name, text, read)) in sorted.into_iter().enumerate() {
         origins.files.push(SourceFile::new(name.clone(), text.clone()));
         reading.diagnostics.extend(read.diagnostics.iter().cloned());
+        unread.extend(read.unread.iter().cloned());
         for (kind, count) in &read.foreign {
             *reading.foreign.entry(kind.clone()).or_default() += count;
         }
@@ -97,6 +101,7 @@ pub fn assemble(files: &[(Text, Text, Arc<FileRead>)]) -> Reading {
     }
     let objects = objects.into_values().map(|found| found.object.clone());
     reading.inputs = Inputs::new(objects, Arc::new(origins));
+    reading.inputs.unread = unread;
     reading.diagnostics.extend(networks::check(&reading.inputs));
     diagnostic::sort(&mut reading.diagnostics);
     reading
@@ -126,6 +131,7 @@ struct Reader {
     objects: Vec<(Object, FieldSpans, Span)>,
     findings: Vec<Finding>,
     foreign: Foreign,
+    unread: Vec<ObjectId>,
 }
 
 impl Reader {
@@ -155,7 +161,11 @@ impl Reader {
         let api_version = decoder.field(root, "apiVersion", Text::decode)??;
         let kind = decoder.field(root, "kind", Text::decode)??;
         match recognise::by_kind(root, &api_version, &kind, decoder) {
-            Recognised::Row(row) => object(root, row, decoder),
+            Recognised::Row(row) => object(root, row, decoder).or_else(|| {
+                let is_served = !matches!(row.body, Body::NotServed);
+                self.unread.extend(id_of(root, row).filter(|_| is_served));
+                None
+            }),
             Recognised::List => self.list(root, decoder),
             Recognised::Foreign => {
                 *self.foreign.entry((api_version, kind)).or_default() += 1;
@@ -208,7 +218,8 @@ impl Reader {
             fields,
             place: places.of(span),
         });
-        FileRead { objects: objects.collect(), diagnostics, foreign: self.foreign }
+        let (foreign, unread) = (self.foreign, self.unread);
+        FileRead { objects: objects.collect(), diagnostics, foreign, unread }
     }
 }
 

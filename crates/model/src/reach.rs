@@ -28,6 +28,12 @@ pub enum Unreachable {
     TlsAuthority,
     /// It does not take the certificate that it is shown, or wants one and is shown none.
     TlsClient,
+    /// It refuses the handshake and does not say why: over TLS 1.2 often because it is shown no certificate.
+    TlsRefused,
+    /// It speaks TLS, of no version that is served.
+    TlsVersion,
+    /// It takes the connection, and the handshake does not end.
+    TlsSilent,
     /// Every other fault of a handshake.
     Tls,
 }
@@ -38,8 +44,8 @@ impl Unreachable {
     }
 
     pub fn is_tls(self) -> bool {
-        use Unreachable::{Tls, TlsAuthority, TlsClient, TlsName, TlsPolicy, TlsTime};
-        matches!(self, TlsPolicy | TlsName | TlsTime | TlsAuthority | TlsClient | Tls)
+        use Unreachable::{Closes, NotConnected, Protocol};
+        !matches!(self, NotConnected | Closes | Protocol)
     }
 }
 

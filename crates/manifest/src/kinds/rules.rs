@@ -19,6 +19,7 @@ use crate::node::{Node, Value};
 use model::{HostPattern, Hostname};
 use std::collections::HashSet;
 use std::hash::Hash;
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 const LISTENERS: RangeInclusive<usize> = 1..=64;
@@ -492,7 +493,13 @@ pub fn service(service: &Service, node: &Node, decoder: &mut Decoder) {
         if let Err(error) = Hostname::parse(name) {
             let message = format!("type ExternalName needs a hostname in `externalName`: {error}");
             let field = if name.is_empty() { "type" } else { "externalName" };
-            decoder.report_field(node, field, &codes::BAD_HOSTNAME, message, "");
+            let help = match name.parse::<IpAddr>() {
+                Ok(_) => {
+                    "an address is no name: use a Service without selector and an EndpointSlice"
+                }
+                Err(_) => "",
+            };
+            decoder.report_field(node, field, &codes::BAD_HOSTNAME, message, help);
         }
     } else if service.ports.is_empty() && !headless {
         let message = "a Service needs `ports`";

@@ -72,9 +72,21 @@ impl Decode for RecordType {
     }
 }
 
+impl Written {
+    /// What is left of it where another field has a mistake, which is reported already.
+    fn named(node: &Node) -> Option<Written> {
+        let unheard = &mut Decoder::default();
+        let name = Hostname::decode(node.field("name")?, unheard)?;
+        let ttl = node.field("ttl").and_then(|ttl| u32::decode(ttl, unheard));
+        let ttl = ttl.unwrap_or(DEFAULT_TTL);
+        Some(Written { name, nameservers: None, soa: None, ttl, records: None })
+    }
+}
+
+/// As far as it can be read: a mistake holds the folder back, and whose names it is about stays known.
 impl Decode for Zone {
     fn decode(node: &Node, decoder: &mut Decoder) -> Option<Self> {
-        let written = Written::decode(node, decoder)?;
+        let written = Written::decode(node, decoder).or_else(|| Written::named(node))?;
         let origin = &written.name;
         let nameservers = nameservers(node, origin, decoder)?;
         let soa = soa(node, &written, &nameservers, decoder)?;
@@ -83,24 +95,16 @@ impl Decode for Zone {
             ttl: written.ttl,
             data: RecordData::Ns(nameservers.clone()),
         };
-        let mut sets =
-            Sets { origin, ttl: written.ttl, sets: BTreeMap::new(), index: 0, is_whole: true };
+        let mut sets = Sets { origin, ttl: written.ttl, sets: BTreeMap::new(), index: 0 };
         sets.sets.insert((apex.name.clone(), Served::Ns as u8), (apex, 0));
         decoder.field(node, "records", |node, decoder| {
             decoder.items(node, |node, decoder| sets.record(node, decoder))
         });
         sets.check_aliases(node, decoder);
-        let whole = sets.is_whole;
         let (sets, first_records) =
             sets.sets.into_values().map(|(set, first)| (set.sorted(), first)).unzip();
-        whole.then_some(Zone {
-            name: written.name.clone(),
-            soa,
-            nameservers,
-            ttl: written.ttl,
-            sets,
-            first_records,
-        })
+        let (name, ttl) = (written.name.clone(), written.ttl);
+        Some(Zone { name, soa, nameservers, ttl, sets, first_records })
     }
 }
 
@@ -111,10 +115,7 @@ fn nameservers(node: &Node, origin: &Hostname, decoder: &mut Decoder) -> Option<
             name(&text, origin, node.span, decoder)
         })
     });
-    let names: Vec<DnsName> = match names {
-        Some(names) => names?.into_iter().collect::<Option<_>>()?,
-        None => Vec::new(),
-    };
+    let names: Vec<DnsName> = names.flatten().into_iter().flatten().flatten().collect();
     if names.is_empty() {
         return name("ns1", origin, node.span, decoder).map(|name| vec![name]);
     }
@@ -128,14 +129,10 @@ fn soa(
     decoder: &mut Decoder,
 ) -> Option<Soa> {
     let origin = &written.name;
-    let primary = match soa_name(node, ["mname", "primary"], origin, decoder) {
-        Some(primary) => primary?,
-        None => nameservers.first()?.clone(),
-    };
-    let mailbox = match soa_name(node, ["rname", "mailbox"], origin, decoder) {
-        Some(mailbox) => mailbox?,
-        None => name("hostmaster", origin, node.span, decoder)?,
-    };
+    let primary = soa_name(node, ["mname", "primary"], origin, decoder);
+    let primary = primary.or_else(|| nameservers.first().cloned())?;
+    let mailbox = soa_name(node, ["rname", "mailbox"], origin, decoder);
+    let mailbox = mailbox.or_else(|| name("hostmaster", origin, node.span, decoder))?;
     let times = written.soa.as_ref();
     Some(Soa {
         primary,
@@ -148,13 +145,13 @@ fn soa(
     })
 }
 
-/// A name of the SOA under either of its two keys; none when neither is written.
+/// A name of the SOA under either of its two keys; none when neither is written, or with a mistake.
 fn soa_name(
     node: &Node,
     keys: [&'static str; 2],
     origin: &Hostname,
     decoder: &mut Decoder,
-) -> Option<Option<DnsName>> {
+) -> Option<DnsName> {
     let [first, second] = keys;
     let soa = node.field("soa")?;
     if soa.field(first).is_some() && soa.field(second).is_some() {
@@ -163,7 +160,7 @@ fn soa_name(
         decoder.field(node, "soa", |soa, decoder| {
             decoder.report_field(soa, second, &codes::CONTRADICTION, message, help);
         });
-        return Some(None);
+        return None;
     }
     let key = keys.into_iter().find(|key| soa.field(key).is_some())?;
     decoder.field(node, "soa", |soa, decoder| {
@@ -176,7 +173,7 @@ fn soa_name(
             };
             name(&text, origin, node.span, decoder)
         })
-    })?
+    })??
 }
 
 /// The record sets of a zone while its records are read.
@@ -187,13 +184,11 @@ struct Sets<'z> {
     sets: BTreeMap<(DnsName, u8), (RecordSet, usize)>,
     /// Of the record at hand.
     index: usize,
-    is_whole: bool,
 }
 
 impl Sets<'_> {
     fn record(&mut self, node: &Node, decoder: &mut Decoder) -> Option<()> {
         let added = self.add(node, decoder);
-        self.is_whole &= added.is_some();
         self.index += 1;
         added
     }
@@ -320,7 +315,10 @@ impl Sets<'_> {
                 None::<()>
             })
         });
-        self.is_whole = false;
+        let crowded: Vec<usize> = crowded.into_keys().collect();
+        self.sets.retain(|(_, kind), (_, index)| {
+            *kind != Served::Cname as u8 || !crowded.contains(index)
+        });
     }
 
     fn types_at(&self, name: &DnsName) -> usize {
