@@ -23,7 +23,7 @@ pub fn finding(
     let first = usable.first()?;
     let all = usable.iter().all(|endpoint| leads_back(subject, endpoint, evidence));
     let detail = format!(
-        "no ready endpoint of {port} is gone to: what is sent to {}, {WHY}, comes back, so it is refused (`loop`)",
+        "requests go to no ready endpoint of {port}: what is sent to {}, {WHY}, comes back, so it is refused (`loop`)",
         first.address
     );
     all.then(|| {

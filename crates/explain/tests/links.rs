@@ -3,12 +3,9 @@
 mod common;
 
 use common::*;
-use explain::{DnsAnswer, Entry, Evidence, Handshake, PortState, Probed, Question, World, wanted};
-use manifest::{assemble, read_file};
-use model::Text;
+use explain::{DnsAnswer, Evidence, Handshake, PortState, Probed, Question, wanted};
 use model::id::ServicePort;
 use model::reach::Unreachable;
-use std::sync::Arc;
 
 fn handshake(evidence: &mut Evidence) -> &mut Handshake {
     match &mut evidence.tls {
@@ -151,22 +148,10 @@ fn owners_follow_the_namespace_of_the_object() {
 
 #[test]
 fn a_shell_is_asked_for_what_decides() {
-    let (name, text): (Text, Text) = ("a.yaml".into(), FOLDER.into());
-    let read = Arc::new(read_file(&name, &text));
-    let reading = assemble(&[(name, text, read)]);
-    let compiled = compile::compile(&reading.inputs, None);
-    let facts = compile::facts(&reading.inputs);
-    let router = routing::Router::build(&compiled.snapshot.edge, None);
-    let entry = Entry::default();
-    let world = World {
-        compiled: &compiled,
-        inputs: &reading.inputs,
-        mistakes: &reading.diagnostics,
-        facts: &facts,
-        router: &router,
-        entry: &entry,
+    let ask = |url: &str| {
+        let question = Question::parse(url, "GET").expect("a URL");
+        in_world(FOLDER, |world| wanted(world, &question))
     };
-    let ask = |url: &str| wanted(&world, &Question::parse(url, "GET").expect("a URL"));
     let web = ask(WEB);
     assert_eq!(web.dns.as_deref(), Some("shop.example.test"));
     assert_eq!(web.tls, Some((443, "shop.example.test".to_owned())));

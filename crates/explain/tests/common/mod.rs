@@ -140,7 +140,8 @@ pub fn states(url: &str, evidence: &Evidence) -> (String, explain::Explanation) 
     states_of(FOLDER, url, evidence)
 }
 
-pub fn states_of(folder: &str, url: &str, evidence: &Evidence) -> (String, explain::Explanation) {
+/// What `ask` says of a folder that is served at a place in zone `a`.
+pub fn in_world<T>(folder: &str, ask: impl FnOnce(&World) -> T) -> T {
     let (name, text): (Text, Text) = ("a.yaml".into(), folder.into());
     let read = Arc::new(read_file(&name, &text));
     let reading = assemble(&[(name, text, read)]);
@@ -157,10 +158,14 @@ pub fn states_of(folder: &str, url: &str, evidence: &Evidence) -> (String, expla
         router: &router,
         entry: &entry,
     };
+    ask(&world)
+}
+
+pub fn states_of(folder: &str, url: &str, evidence: &Evidence) -> (String, explain::Explanation) {
     let (url, from) = url.split_once(" from ").map_or((url, None), |(url, from)| (url, Some(from)));
     let from = from.map(|from| from.parse().expect("an address"));
     let question = Question::parse(url, "GET").expect("a URL").from(from);
-    let explanation = explain(&world, &question, evidence, NOW);
+    let explanation = in_world(folder, |world| explain(world, &question, evidence, NOW));
     let letters = explanation.findings.iter().map(|finding| match finding.state {
         explain::State::Ok => 'o',
         explain::State::Broken => 'B',
